@@ -1,0 +1,197 @@
+"""From an answer's bytes to models and errors; pure, and the only place that knows cattrs."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from sandkasten.errors import (
+    BY_ERROR_CODE,
+    SandkastenAPIError,
+    SandkastenConnectionError,
+    SandkastenError,
+    SandkastenResponseError,
+    SandkastenTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+T = TypeVar("T")
+
+# The Go daemon reports these as INTERNAL_ERROR; its sentence is the only sign.
+_CODES_IN_SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"no such file or directory"), "FILE_NOT_FOUND"),
+    (re.compile(r"is a directory"), "IS_DIRECTORY"),
+    (re.compile(r"session not found"), "SESSION_NOT_FOUND"),
+)
+
+
+def json_of(response: httpx.Response) -> Any:
+    """Decode a successful answer's body.
+
+    Raises:
+        SandkastenResponseError: it is not JSON.
+    """
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        raise SandkastenResponseError(
+            f"{response.request.url} answered {response.status_code} with {_kind(response)} where JSON was "
+            "expected. Check that base_url points at a Sandkasten daemon, not at a proxy or a web page."
+        ) from None
+
+
+def structure(answer: Any, model: type[T]) -> T:
+    """Make a model of decoded JSON; unknown fields are ignored.
+
+    Raises:
+        SandkastenResponseError: a field is missing or of the wrong kind; the text names it.
+    """
+    try:
+        return _converter().structure(answer, model)
+    except Exception as error:
+        raise SandkastenResponseError(
+            f"The daemon's answer cannot be read: {_what_is_wrong(error)}. "
+            "Check that the daemon's version fits this library's."
+        ) from error
+
+
+def field_of(answer: Mapping[str, Any], name: str) -> Any:
+    """Take a field of a JSON object.
+
+    Raises:
+        SandkastenResponseError: it is missing.
+    """
+    if name not in answer:
+        raise SandkastenResponseError(f"The daemon's answer lacks the field {name!r}.")
+    return answer[name]
+
+
+def error_from(response: httpx.Response) -> SandkastenAPIError:
+    """Make the right error of an answer that is not a success, whoever gave it."""
+    body = _json_object(response)
+    message = body.get("message") or body.get("error")
+    if not isinstance(message, str):
+        message = f"{response.request.url} answered {response.status_code} with {_kind(response)}"
+        if not body:
+            message += ", which no Sandkasten daemon does: something between here and there answered"
+    details = body.get("details")
+    return api_error(
+        message,
+        error_code=body.get("error_code"),
+        details=details if isinstance(details, Mapping) else None,
+        response=response,
+    )
+
+
+def not_a_stream(response: httpx.Response) -> SandkastenResponseError:
+    """Make the error of a success that should have been a stream of events."""
+    return SandkastenResponseError(
+        f"{response.request.url} answered {response.status_code} with {_kind(response)} where a stream of "
+        "events was expected. Check that base_url points at a Sandkasten daemon."
+    )
+
+
+def no_answer(error: httpx.RequestError, daemon: str) -> SandkastenError:
+    """Make the right error of a request that got no answer from the named daemon."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.PoolTimeout):
+        return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return SandkastenConnectionError(
+            f"Nothing answers at {daemon} ({reason}). Start a daemon there and check the address, "
+            "or leave base_url out to use the embedded one."
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return SandkastenTimeoutError(
+            f"{daemon} stayed silent for longer than this call allows ({reason}). "
+            "Check that it is well, or give the client a longer timeout."
+        )
+    if isinstance(error, httpx.DecodingError):
+        return SandkastenResponseError(f"The body that {daemon} sent cannot be decoded ({reason}).")
+    return SandkastenConnectionError(
+        f"The connection to {daemon} was lost before the answer ({reason}). "
+        "Whether the call took effect is not known: look before you repeat it."
+    )
+
+
+def api_error(
+    message: str, *, error_code: object, details: Mapping[str, Any] | None, response: httpx.Response
+) -> SandkastenAPIError:
+    """Choose the class by error code, by the Go daemon's sentence, or by the status."""
+    code = error_code if isinstance(error_code, str) and error_code else None
+    if code is None or code == "INTERNAL_ERROR":
+        code = _code_in_sentence(message) or code
+    if code is None and response.status_code == httpx.codes.UNAUTHORIZED:
+        code = "UNAUTHORIZED"
+    error_class = BY_ERROR_CODE.get(code or "", SandkastenAPIError)
+    return error_class(message, response=response, error_code=code, details=details)
+
+
+def _code_in_sentence(message: str) -> str | None:
+    return next((code for pattern, code in _CODES_IN_SENTENCES if pattern.search(message)), None)
+
+
+def _json_object(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, Mapping) else {}
+
+
+def _kind(response: httpx.Response) -> str:
+    if not response.content:
+        return "an empty body"
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip()
+    return {"text/html": "an HTML page", "application/json": "unexpected JSON"}.get(
+        content_type, f"a body of type {content_type}" if content_type else "a body of no stated type"
+    )
+
+
+# --- cattrs: it is told to take nothing for something else (its own hooks make "None" of None)
+
+
+@functools.cache
+def _converter() -> Converter:
+    from cattrs import Converter  # noqa: PLC0415  (a tenth of the import time, needed at the first answer)
+
+    converter = Converter()
+    for kind in (int, str, bool):
+        converter.register_structure_hook(kind, _strictly)
+    converter.register_structure_hook(datetime, _datetime)
+    return converter
+
+
+def _strictly(value: Any, kind: type[Any]) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _datetime(value: Any, _kind: type[datetime]) -> datetime:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a time, not {type(value).__name__}")
+    moment = datetime.fromisoformat(value.upper())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _what_is_wrong(error: BaseException) -> str:
+    """Name the first bad field. cattrs nests the errors and notes the field beside each."""
+    path = ""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        inner = error.exceptions[0]
+        note = next(iter(getattr(inner, "__notes__", [])), None)
+        name = getattr(note, "name", None)
+        index = getattr(note, "index", None)
+        path += f"[{index}]" if index is not None else f".{name}" if name else ""
+        error = inner
+    if isinstance(error, KeyError):
+        return f"it lacks the field {error.args[0]!r}"
+    return f"field {path.lstrip('.')!r}: {error}" if path else str(error) or type(error).__name__

@@ -1,0 +1,118 @@
+"""What can be known to be wrong before anything is sent: each check returns its value or raises.
+
+All of them raise `SandkastenInputError`. The limits are the protocol's.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from sandkasten.errors import SandkastenInputError
+
+MAX_COMMAND_BYTES = 1024 * 1024
+MAX_TTL_SECONDS = 86_400
+MAX_READ_BYTES = 100 * 1024 * 1024
+
+# Daemons make ids such as 1a2b3c4d-5e6 or UUIDs; anything else could only change the meaning of the URL.
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
+
+
+def session_id(value: str) -> str:
+    """An id that can stand in a URL."""
+    if not isinstance(value, str) or not _SESSION_ID.fullmatch(value):
+        raise SandkastenInputError(f"session_id is {_shown(value)}: it must be an id that a daemon gave.")
+    return value
+
+
+def workspace_id(value: str) -> str:
+    """2 to 64 of `a-z 0-9 -`, without a dash at either end."""
+    if not isinstance(value, str) or not _WORKSPACE_ID.fullmatch(value):
+        raise SandkastenInputError(
+            f"workspace_id is {_shown(value)}: it must be 2 to 64 characters of a-z, 0-9 and -, "
+            "without a dash at either end."
+        )
+    return value
+
+
+def image(value: str) -> str:
+    """A name; which ones exist, the daemon knows."""
+    if not isinstance(value, str) or not value:
+        raise SandkastenInputError(f"image is {_shown(value)}: it must be a name such as 'python'.")
+    return _unicode(value, "image")
+
+
+def ttl_seconds(value: int) -> int:
+    """A lifetime, 0 for the daemon's default."""
+    return _whole_number(value, "ttl_seconds", "seconds", 0, MAX_TTL_SECONDS)
+
+
+def timeout_ms(value: int, maximum_ms: int) -> int:
+    """A command's time limit, 0 for the daemon's maximum."""
+    return _whole_number(value, "timeout_ms", "milliseconds", 0, maximum_ms)
+
+
+def max_bytes(value: int) -> int:
+    """How much of a file to read."""
+    return _whole_number(value, "max_bytes", "bytes", 1, MAX_READ_BYTES)
+
+
+def command(value: str) -> str:
+    """A command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
+    if not isinstance(value, str) or not value:
+        raise SandkastenInputError(f"cmd is {_shown(value)}: it must be a shell command.")
+    size_bytes = len(_unicode(value, "cmd").encode())
+    if size_bytes > MAX_COMMAND_BYTES:
+        raise SandkastenInputError(
+            f"cmd is {size_bytes} bytes long, more than {MAX_COMMAND_BYTES}: write() it to a file and run that."
+        )
+    return value
+
+
+def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
+    """A path in the sandbox: not empty, no NUL. Whether it is below /workspace, the daemon decides."""
+    if not isinstance(value, str | PurePosixPath) or not str(value):
+        raise SandkastenInputError(f"{name} is {_shown(value)}: it must be a path such as 'data/table.csv'.")
+    return _unicode(str(value), name)
+
+
+def content(value: str | bytes) -> str | bytes:
+    """What to write into a file: text (stored as UTF-8) or bytes."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise SandkastenInputError(f"content is of type {type(value).__name__}: it must be str or bytes.")
+    return _unicode(value, "content", nul=True)
+
+
+def filename(value: str) -> str:
+    """The name of an uploaded file: one name, not a path."""
+    if not isinstance(value, str) or value in {"", ".", ".."} or "/" in value:
+        raise SandkastenInputError(f"filename is {_shown(value)}: it must be one name, without slashes.")
+    return _unicode(value, "filename")
+
+
+def _whole_number(value: int, name: str, unit: str, minimum: int, maximum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise SandkastenInputError(
+            f"{name} is {_shown(value)}: it must be a whole number of {unit} from {minimum} to {maximum}."
+        )
+    return value
+
+
+def _unicode(value: str, name: str, *, nul: bool = False) -> str:
+    if not nul and "\0" in value:
+        raise SandkastenInputError(f"{name} contains a NUL character, which cannot be sent.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SandkastenInputError(
+            f"{name} contains characters that are not valid Unicode (lone surrogates); pass bytes instead."
+        ) from None
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

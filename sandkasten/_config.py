@@ -1,0 +1,76 @@
+"""Where the daemon is and how it is asked: pure decisions, before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from sandkasten.errors import SandkastenInputError
+
+# A sandbox's own socket has no host name; this one only shows up in error texts and Host headers.
+LOCAL_URL = "http://sandkasten.local"
+
+
+@frozen
+class Target:
+    """A daemon's address.
+
+    Attributes:
+        base_url: its URL, without a slash at the end.
+        api_key: the bearer token; None sends none. Never shown.
+        socket_path: the Unix socket to connect to instead of the URL's host.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    socket_path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How error texts call this daemon."""
+        return f"the embedded daemon ({self.socket_path})" if self.socket_path else self.base_url
+
+
+def resolve_target(base_url: str | None, api_key: str | None, environ: Mapping[str, str]) -> Target | None:
+    """Find the daemon: the arguments first, then the environment; None means the embedded one.
+
+    Raises:
+        SandkastenInputError: the URL is not an http(s) URL, or the key cannot stand in a header.
+    """
+    url = base_url if base_url is not None else environ.get("SANDKASTEN_BASE_URL") or None
+    key = api_key if api_key is not None else environ.get("SANDKASTEN_API_KEY") or None
+    if key is not None:
+        _check_api_key(key)
+    return None if url is None else Target(base_url=_check_url(url), api_key=key)
+
+
+def check_timeout(timeout: float) -> float:
+    """Return the client's timeout in seconds.
+
+    Raises:
+        SandkastenInputError: it is not a positive, finite number.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise SandkastenInputError(f"timeout is {timeout!r}: it must be a positive number of seconds.")
+    return float(timeout)
+
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SandkastenInputError(
+            f"base_url is {url!r}: it must be a URL such as http://localhost:8080, "
+            "or None for the embedded daemon."
+        )
+    return url.rstrip("/")
+
+
+def _check_api_key(key: str) -> None:
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise SandkastenInputError("api_key must be printable ASCII without spaces (it is not shown here).")

@@ -1,0 +1,228 @@
+"""Every way a call can fail, shared by both packages.
+
+Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
+
+    SandkastenError(httpx.HTTPError)
+    ├── SandkastenInputError(ValueError)            refused before anything was sent
+    │   └── LocalFileError(FileNotFoundError)       a file to upload is not there
+    ├── SandkastenConnectionError(TransportError)   the daemon was not reached, or was lost
+    │   ├── SandkastenTimeoutError(TimeoutException)    it stayed silent for too long
+    │   └── LocalDaemonError                        the embedded daemon could not start
+    ├── SandkastenResponseError(DecodingError)      an answer that is not Sandkasten's
+    ├── SandkastenStreamError(RemoteProtocolError)  a stream that broke, or reported a failure
+    ├── CommandFailedError                          raised by `ExecResult.check()`
+    └── SandkastenAPIError(httpx.HTTPStatusError)   the daemon said no
+        ├── AuthenticationError                     401 UNAUTHORIZED
+        ├── InvalidRequestError                     400 INVALID_REQUEST
+        │   ├── InvalidImageError                   400 INVALID_IMAGE
+        │   ├── InvalidWorkspaceError               400 INVALID_WORKSPACE
+        │   └── SandboxIsDirectoryError             400 IS_DIRECTORY
+        ├── NotFoundError
+        │   ├── SessionNotFoundError                404 SESSION_NOT_FOUND
+        │   ├── WorkspaceNotFoundError              404 WORKSPACE_NOT_FOUND
+        │   └── SandboxFileNotFoundError            404 FILE_NOT_FOUND
+        ├── SandboxPermissionError                  403 PERMISSION_DENIED
+        ├── SessionExpiredError                     410 SESSION_EXPIRED
+        ├── CapacityExceededError                   429 CAPACITY_EXCEEDED
+        └── ExecTimeoutError                        504 COMMAND_TIMEOUT
+
+(What stands in parentheses is an additional base, so that code written for httpx or for the
+standard library catches it too.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from sandkasten.models import ExecResult
+
+
+class SandkastenError(httpx.HTTPError):
+    """The root of all errors of this library."""
+
+
+class SandkastenInputError(SandkastenError, ValueError):
+    """An argument that no daemon could accept; nothing was sent."""
+
+
+class LocalFileError(SandkastenInputError, FileNotFoundError):
+    """A file to upload does not exist on this side; nothing was sent."""
+
+
+class SandkastenConnectionError(SandkastenError, httpx.TransportError):
+    """The daemon was not reached, or the connection was lost before the answer."""
+
+
+class SandkastenTimeoutError(SandkastenConnectionError, httpx.TimeoutException):
+    """The daemon stayed silent for longer than the call allows.
+
+    This is about the connection. A command that outran its `timeout_ms` is `ExecTimeoutError`.
+    """
+
+
+class LocalDaemonError(SandkastenConnectionError):
+    """The embedded daemon could not start; the text says what is missing and what mends it."""
+
+
+class SandkastenResponseError(SandkastenError, httpx.DecodingError):
+    """A successful answer that is not what Sandkasten answers: HTML of a proxy, a missing field."""
+
+
+class SandkastenStreamError(SandkastenError, httpx.RemoteProtocolError):
+    """A stream that was cut before its end, or that reported a failure without an error code."""
+
+
+class CommandFailedError(SandkastenError):
+    """A command ended with a non-zero status and `ExecResult.check()` was asked.
+
+    Attributes:
+        result: the whole result, with `exit_code` and `output`.
+    """
+
+    def __init__(self, result: ExecResult) -> None:
+        """Say the status and the last line of the output, which is mostly the reason."""
+        self.result = result
+        last_line = result.output.rstrip().rpartition("\n")[2][:200]
+        super().__init__(f"The command ended with status {result.exit_code}: {last_line or '(no output)'}")
+
+
+class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
+    """The daemon answered with an error.
+
+    Attributes:
+        status_code: the HTTP status (on a stream that was under way: 200).
+        error_code: the daemon's word for it, such as `SESSION_NOT_FOUND`; None from a proxy.
+        message: the daemon's sentence.
+        details: what else the daemon said, by error code.
+        request_id: the `X-Request-ID` of the answer, to find the call in the daemon's log.
+    """
+
+    hint: str = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        response: httpx.Response,
+        error_code: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Join the daemon's sentence, its codes and what to do into one text."""
+        self.status_code = response.status_code
+        self.error_code = error_code
+        self.message = message
+        self.details: Mapping[str, Any] = dict(details or {})
+        self.request_id: str | None = response.headers.get("x-request-id")
+        codes = " ".join(filter(None, [str(self.status_code), error_code]))
+        origin = f"[{codes}, request {self.request_id}]" if self.request_id else f"[{codes}]"
+        text = " ".join(filter(None, [_as_sentence(message), self.hint, origin]))
+        httpx.HTTPStatusError.__init__(self, text, request=response.request, response=response)
+
+
+class AuthenticationError(SandkastenAPIError):
+    """The API key is missing or wrong."""
+
+    hint = "Pass api_key=, or set SANDKASTEN_API_KEY to the daemon's key."
+
+
+class InvalidRequestError(SandkastenAPIError):
+    """The daemon refuses an argument: a path outside /workspace, a body that is too large."""
+
+
+class InvalidImageError(InvalidRequestError):
+    """The daemon does not have that image, or does not allow it."""
+
+
+class InvalidWorkspaceError(InvalidRequestError):
+    """The workspace id is not well formed."""
+
+
+class SandboxIsDirectoryError(InvalidRequestError):
+    """The path is a directory where a file is needed."""
+
+
+class NotFoundError(SandkastenAPIError):
+    """Something that was named does not exist."""
+
+
+class SessionNotFoundError(NotFoundError):
+    """The daemon knows no such session: it was destroyed, or never made, or expired long ago."""
+
+    hint = "Make a new one with create_session()."
+
+
+class WorkspaceNotFoundError(NotFoundError):
+    """The daemon has no such workspace; writing a file to it makes one."""
+
+
+class SandboxFileNotFoundError(NotFoundError):
+    """The path does not exist in the sandbox."""
+
+
+class SandboxPermissionError(SandkastenAPIError):
+    """The file's own permissions in the sandbox do not allow it."""
+
+
+class SessionExpiredError(SandkastenAPIError):
+    """The session's lifetime passed and its sandbox is gone."""
+
+    hint = "Make a new one with create_session(), with a longer ttl_seconds if need be."
+
+
+class CapacityExceededError(SandkastenAPIError):
+    """The daemon has as many sessions as it may have."""
+
+    hint = "Destroy sessions that are not needed, or try again later."
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the daemon asks to wait; None if it does not say."""
+        try:
+            return float(self.response.headers["retry-after"])
+        except (KeyError, ValueError):
+            return None
+
+
+class ExecTimeoutError(SandkastenAPIError):
+    """A command outran its `timeout_ms` and was stopped; the session goes on."""
+
+    hint = "The session goes on; give the command a larger timeout_ms if it needs longer."
+
+    @property
+    def output(self) -> str:
+        """What the command printed until it was stopped (empty on a stream: it was delivered)."""
+        return str(self.details.get("output", ""))
+
+    @property
+    def cwd(self) -> str | None:
+        """The shell's directory afterwards; None if the daemon does not say."""
+        return self.details.get("cwd")
+
+    @property
+    def shell_restarted(self) -> bool:
+        """Whether the shell itself had to be replaced: directory and exported variables were kept."""
+        return bool(self.details.get("shell_restarted", False))
+
+
+BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
+    "UNAUTHORIZED": AuthenticationError,
+    "INVALID_REQUEST": InvalidRequestError,
+    "INVALID_IMAGE": InvalidImageError,
+    "INVALID_WORKSPACE": InvalidWorkspaceError,
+    "IS_DIRECTORY": SandboxIsDirectoryError,
+    "SESSION_NOT_FOUND": SessionNotFoundError,
+    "WORKSPACE_NOT_FOUND": WorkspaceNotFoundError,
+    "FILE_NOT_FOUND": SandboxFileNotFoundError,
+    "PERMISSION_DENIED": SandboxPermissionError,
+    "SESSION_EXPIRED": SessionExpiredError,
+    "CAPACITY_EXCEEDED": CapacityExceededError,
+    "COMMAND_TIMEOUT": ExecTimeoutError,
+}
+
+
+def _as_sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

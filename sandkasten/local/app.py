@@ -1,0 +1,336 @@
+"""HTTP in, HTTP out: each handler reads a request, asks the manager, and writes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import posixpath
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sandkasten._version import __version__
+from sandkasten.local import bodies
+from sandkasten.local.asgi import (
+    KEEP_ALIVE,
+    ApiMiddleware,
+    EventStream,
+    answer,
+    answer_error,
+    event,
+    when_client_leaves,
+)
+from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files import Tree
+from sandkasten.local.manager import Manager, Session
+from sandkasten.local.shell import Command, Outcome, SandboxLostError
+from sandkasten.local.transcript import CappedText, Transcript
+
+log = logging.getLogger("sandkasten.local")
+
+MAX_OUTPUT_BYTES = 1024 * 1024
+MAX_UPLOAD_FILES = 1000
+_KEEP_ALIVE_SECONDS = 15.0
+
+
+def make_app(manager: Manager, api_key: str) -> Starlette:
+    """The application that serves a manager's sessions to those who have the key."""
+    api = Api(manager)
+    session, workspace = "/v1/sessions/{session_id}", "/v1/workspaces/{workspace_id}"
+    routes = [
+        Route("/healthz", api.health, methods=["GET"]),
+        Route("/v1/sessions", api.create_session, methods=["POST"]),
+        Route("/v1/sessions", api.list_sessions, methods=["GET"]),
+        Route(session, api.get_session, methods=["GET"]),
+        Route(session, api.destroy_session, methods=["DELETE"]),
+        Route(f"{session}/stats", api.session_stats, methods=["GET"]),
+        Route(f"{session}/exec", api.exec, methods=["POST"]),
+        Route(f"{session}/exec/stream", api.exec_stream, methods=["POST"]),
+        Route(f"{session}/fs/write", api.write_in_session, methods=["POST"]),
+        Route(f"{session}/fs/upload", api.upload_to_session, methods=["POST"]),
+        Route(f"{session}/fs/read", api.read_in_session, methods=["GET"]),
+        Route("/v1/workspaces", api.list_workspaces, methods=["GET"]),
+        Route(workspace, api.delete_workspace, methods=["DELETE"]),
+        Route(f"{workspace}/fs", api.list_directory, methods=["GET"]),
+        Route(f"{workspace}/fs/write", api.write_in_workspace, methods=["POST"]),
+        Route(f"{workspace}/fs/upload", api.upload_to_workspace, methods=["POST"]),
+        Route(f"{workspace}/fs/read", api.read_in_workspace, methods=["GET"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(ApiMiddleware, api_key=api_key)],
+        exception_handlers={
+            ApiError: _on_api_error,
+            SandboxLostError: _on_sandbox_lost,
+            ClientDisconnect: _on_client_gone,
+            HTTPException: _on_http_exception,
+            Exception: _on_unexpected_error,
+        },
+    )
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, manager: Manager) -> None:
+        """Serve a manager's sessions."""
+        self._manager = manager
+
+    async def health(self, _request: Request) -> Response:
+        """Say what this is; needs no key."""
+        return answer(
+            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": []}
+        )
+
+    # --- sessions
+
+    async def create_session(self, request: Request) -> Response:
+        """Make a session."""
+        body = await bodies.create_body(request)
+        session = await self._manager.create(body.image, body.ttl_seconds, body.workspace_id)
+        return answer(session.info, 201)
+
+    async def list_sessions(self, _request: Request) -> Response:
+        """List the running sessions."""
+        return answer([session.info for session in self._manager.list()])
+
+    async def get_session(self, request: Request) -> Response:
+        """Tell about one."""
+        return answer(self._session(request).info)
+
+    async def destroy_session(self, request: Request) -> Response:
+        """End one."""
+        await self._manager.destroy(request.path_params["session_id"])
+        return answer({"ok": True})
+
+    async def session_stats(self, request: Request) -> Response:
+        """Tell what one uses."""
+        usage = await asyncio.to_thread(lambda: self._session(request).sandbox.usage)
+        return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec})
+
+    # --- exec
+
+    async def exec(self, request: Request) -> Response:
+        """Run a command to its end."""
+        session = self._session(request)
+        body = await bodies.exec_body(request)
+        transcript, output = Transcript(raw=body.raw_output), CappedText(MAX_OUTPUT_BYTES)
+        command = session.shell.submit(body.cmd, body.timeout_seconds)
+        try:
+            with when_client_leaves(request.receive, command.abandon):
+                while (data := await command.next_output()) is not None:
+                    output.add(transcript.feed(data))
+            output.add(transcript.finish())
+            outcome = _outcome(command)
+        finally:
+            self._manager.renew(session)
+        if outcome.timed_out:
+            raise _timeout_error(command, outcome, output.text())
+        return answer(_ending(outcome) | {"output": output.text(), "truncated": output.truncated})
+
+    async def exec_stream(self, request: Request) -> Response:
+        """Run a command and send its output while it runs."""
+        session = self._session(request)
+        body = await bodies.exec_body(request)
+        command = session.shell.submit(body.cmd, body.timeout_seconds)
+        events = self._events(session, command, Transcript(raw=body.raw_output))
+        return EventStream(events, request, on_leave=command.abandon)
+
+    async def _events(
+        self, session: Session, command: Command, transcript: Transcript
+    ) -> AsyncIterator[bytes]:
+        try:
+            while (data := await command.next_output(_KEEP_ALIVE_SECONDS)) is not None:
+                if not data:
+                    yield KEEP_ALIVE
+                elif text := transcript.feed(data):
+                    yield _chunk(text)
+            if text := transcript.finish():
+                yield _chunk(text)
+            outcome = _outcome(command)
+        except SandboxLostError as error:
+            yield _error_event(_lost_error(error))
+            return
+        finally:
+            self._manager.renew(session)
+        if outcome.timed_out:
+            yield _error_event(_timeout_error(command, outcome))
+        else:
+            yield event("done", _ending(outcome) | {"timestamp": _now_ms()})
+
+    # --- files
+
+    async def write_in_session(self, request: Request) -> Response:
+        """Write a file."""
+        session = self._session(request)
+        response = await _write(session.tree, request)
+        self._manager.renew(session)
+        return response
+
+    async def upload_to_session(self, request: Request) -> Response:
+        """Store uploaded files."""
+        session = self._session(request)
+        response = await _upload(session.tree, request)
+        self._manager.renew(session)
+        return response
+
+    async def read_in_session(self, request: Request) -> Response:
+        """Read a file."""
+        session = self._session(request)
+        response = await _read(session.tree, request)
+        self._manager.renew(session)
+        return response
+
+    # --- workspaces
+
+    async def list_workspaces(self, _request: Request) -> Response:
+        """List all workspaces."""
+        rows = await asyncio.to_thread(self._manager.workspaces.list)
+        found = [{"id": name, "created_at": created_at.isoformat()} for name, created_at in rows]
+        return answer({"workspaces": found})
+
+    async def delete_workspace(self, request: Request) -> Response:
+        """Delete one that no session uses."""
+        workspace_id = request.path_params["workspace_id"]
+        users = [session.id for session in self._manager.list() if session.workspace_id == workspace_id]
+        if users:
+            raise invalid_request(
+                f"The workspace {workspace_id!r} is in use by session {users[0]}. Destroy that first."
+            )
+        await asyncio.to_thread(self._manager.workspaces.delete, workspace_id)
+        return answer({"ok": True})
+
+    async def list_directory(self, request: Request) -> Response:
+        """List a workspace's directory."""
+        tree = await self._workspace(request)
+        rows = await asyncio.to_thread(tree.entries, bodies.path_query(request, "/workspace"))
+        return answer({"entries": [{"name": name, "is_dir": is_dir} for name, is_dir in rows]})
+
+    async def write_in_workspace(self, request: Request) -> Response:
+        """Write a file; makes the workspace."""
+        return await _write(await self._workspace(request, create=True), request)
+
+    async def upload_to_workspace(self, request: Request) -> Response:
+        """Store uploaded files; makes the workspace."""
+        return await _upload(await self._workspace(request, create=True), request)
+
+    async def read_in_workspace(self, request: Request) -> Response:
+        """Read a file."""
+        return await _read(await self._workspace(request), request)
+
+    def _session(self, request: Request) -> Session:
+        return self._manager.get(request.path_params["session_id"])
+
+    async def _workspace(self, request: Request, *, create: bool = False) -> Tree:
+        workspaces = self._manager.workspaces
+        find = workspaces.get_or_create if create else workspaces.get
+        return await asyncio.to_thread(find, request.path_params["workspace_id"])
+
+
+# --- files of whatever owner
+
+
+async def _write(tree: Tree, request: Request) -> Response:
+    body = await bodies.write_body(request)
+    await asyncio.to_thread(tree.write, body.path, io.BytesIO(body.content))
+    return answer({"ok": True})
+
+
+async def _read(tree: Tree, request: Request) -> Response:
+    path, max_bytes = bodies.path_query(request), bodies.max_bytes_query(request)
+    content, truncated = await asyncio.to_thread(tree.read, path, max_bytes)
+    encoded = base64.b64encode(content).decode()
+    return answer({"path": path, "content_base64": encoded, "truncated": truncated})
+
+
+async def _upload(tree: Tree, request: Request) -> Response:
+    async with request.form(max_files=MAX_UPLOAD_FILES) as form:
+        directory = form.get("path") or "/workspace"
+        files = [file for file in (*form.getlist("file"), *form.getlist("files")) if isinstance(file, UploadFile)]
+        if not isinstance(directory, str) or not files:
+            raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
+        targets = [(_target(directory, file.filename), file.file) for file in files]
+        paths = [await asyncio.to_thread(tree.write, path, source) for path, source in targets]
+    return answer({"ok": True, "paths": paths})
+
+
+def _target(directory: str, filename: str | None) -> str:
+    if not filename or filename in {".", ".."} or "/" in filename or "\0" in filename:
+        raise invalid_request(f"{(filename or '')[:80]!r} is not a file name.")
+    return posixpath.join(directory, filename)
+
+
+# --- outcomes and errors, as the wire has them
+
+
+def _outcome(command: Command) -> Outcome:
+    assert command.outcome is not None
+    return command.outcome
+
+
+def _ending(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "exit_code": outcome.exit_code,
+        "cwd": outcome.cwd,
+        "duration_ms": outcome.duration_ms,
+        "shell_restarted": outcome.shell_restarted,
+    }
+
+
+def _timeout_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
+    details = {"cwd": outcome.cwd, "shell_restarted": outcome.shell_restarted, "duration_ms": outcome.duration_ms}
+    if output is not None:
+        details["output"] = output
+    limit_ms = round(command.timeout_seconds * 1000)
+    return ApiError(504, "COMMAND_TIMEOUT", f"The command was stopped after {limit_ms} ms.", details=details)
+
+
+def _lost_error(error: SandboxLostError) -> ApiError:
+    return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")
+
+
+def _chunk(text: str) -> bytes:
+    return event("chunk", {"chunk": text, "timestamp": _now_ms()})
+
+
+def _error_event(error: ApiError) -> bytes:
+    return event("error", {"error": error.message, "error_code": error.code, "details": error.details or {}})
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
+
+
+async def _on_api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return answer_error(error)
+
+
+async def _on_sandbox_lost(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SandboxLostError)
+    return answer_error(_lost_error(error))
+
+
+async def _on_client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "INVALID_REQUEST")
+    return answer_error(ApiError(error.status_code, code, str(error.detail)))
+
+
+async def _on_unexpected_error(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return answer_error(ApiError(500, "INTERNAL_ERROR", "The daemon failed; its log says more."))

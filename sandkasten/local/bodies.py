@@ -1,0 +1,151 @@
+"""What clients send, read and checked: from here on, the handlers hold values that make sense."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from sandkasten.local.errors import invalid_request
+
+MAX_TIMEOUT_MS = 600_000
+MAX_TTL_SECONDS = 86_400
+MAX_COMMAND_BYTES = 1024 * 1024
+DEFAULT_READ_BYTES = 10 * 1024 * 1024
+MAX_READ_BYTES = 100 * 1024 * 1024
+# A file of the largest readable size in base64, with room for the rest.
+MAX_JSON_BYTES = 160 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class CreateBody:
+    """`POST /v1/sessions`."""
+
+    image: str
+    ttl_seconds: int
+    workspace_id: str | None
+
+
+@dataclass(frozen=True)
+class ExecBody:
+    """`POST .../exec`."""
+
+    cmd: str
+    timeout_seconds: float
+    raw_output: bool
+
+
+@dataclass(frozen=True)
+class WriteBody:
+    """`POST .../fs/write`."""
+
+    path: str
+    content: bytes
+
+
+async def create_body(request: Request) -> CreateBody:
+    """Read a request for a session; an empty body asks for all defaults."""
+    body = await _json_object(request, may_be_empty=True)
+    return CreateBody(
+        image=_text(body, "image", default="python") or "python",
+        ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
+        workspace_id=_text(body, "workspace_id", default="") or None,
+    )
+
+
+async def exec_body(request: Request) -> ExecBody:
+    """Read a command."""
+    body = await _json_object(request)
+    cmd = _text(body, "cmd")
+    if not cmd or "\0" in cmd:
+        raise invalid_request("'cmd' is empty, or contains a NUL.")
+    if len(cmd.encode()) > MAX_COMMAND_BYTES:
+        raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
+    timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
+    return ExecBody(cmd, timeout_ms / 1000, _flag(body, "raw_output"))
+
+
+async def write_body(request: Request) -> WriteBody:
+    """Read a file's new content."""
+    body = await _json_object(request)
+    path = _text(body, "path")
+    if body.get("content_base64") is not None:
+        try:
+            return WriteBody(path, base64.b64decode(_text(body, "content_base64"), validate=True))
+        except (binascii.Error, ValueError):
+            raise invalid_request("'content_base64' is not base64.") from None
+    if body.get("text") is None:
+        raise invalid_request("Either 'text' or 'content_base64' must be given.")
+    return WriteBody(path, _text(body, "text").encode())
+
+
+def path_query(request: Request, default: str | None = None) -> str:
+    """The `path` of a query."""
+    path = request.query_params.get("path", default)
+    if not path:
+        raise invalid_request("The query needs a 'path'.")
+    return path
+
+
+def max_bytes_query(request: Request) -> int:
+    """The `max_bytes` of a query."""
+    text = request.query_params.get("max_bytes", "") or str(DEFAULT_READ_BYTES)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_READ_BYTES):
+        raise invalid_request(f"'max_bytes' must be a whole number from 1 to {MAX_READ_BYTES}.")
+    return int(text)
+
+
+async def _json_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
+    data = await _body(request)
+    if not data and may_be_empty:
+        return {}
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise invalid_request("The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise invalid_request("The body is not a JSON object.")
+    return body
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_JSON_BYTES:
+            raise invalid_request(f"The body is larger than {MAX_JSON_BYTES} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = body.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise invalid_request(f"'{name}' must be given as a string.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid_request(f"'{name}' is not valid Unicode.") from None
+    return value
+
+
+def _number(body: dict[str, Any], name: str, maximum: int) -> int:
+    value = body.get(name)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
+        raise invalid_request(f"'{name}' must be a whole number from 0 to {maximum}.")
+    return value
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if not isinstance(value, bool | None):
+        raise invalid_request(f"'{name}' must be true or false.")
+    return bool(value)

@@ -1,0 +1,54 @@
+"""A sandbox's /etc: a few files of the daemon's own, and of the host's only what is public."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from sandkasten.local.policy import HOME, INSIDE_UID
+
+# What programs need of the host's /etc: none of it names users, hosts or secrets.
+_HOST_FILES = (
+    "alternatives",
+    "ca-certificates",
+    "ld.so.cache",
+    "localtime",
+    "mime.types",
+    "pki/ca-trust/extracted",
+    "pki/tls/certs",
+    "protocols",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+)
+
+_OWN_FILES: Mapping[str, str] = {
+    "passwd": (
+        "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+        f"sandbox:x:{INSIDE_UID}:{INSIDE_UID}:sandbox:{HOME}:/bin/bash\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    ),
+    "group": f"root:x:0:\nsandbox:x:{INSIDE_UID}:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "hostname": "sandbox\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "resolv.conf": "",
+}
+
+
+def make_etc(directory: Path) -> dict[str, str]:
+    """Write the daemon's own files; return what is mounted where: name below /etc to host path."""
+    bashrc = resources.files("sandkasten.local") / "inside" / "bashrc"
+    texts = dict(_OWN_FILES) | {"sandkasten/bashrc": bashrc.read_text("utf-8")}
+    mounted = {name: f"/etc/{name}" for name in _HOST_FILES if os.path.exists(f"/etc/{name}")}
+    for name, text in texts.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o644)
+        mounted[name] = str(file)
+    for path in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+        path.chmod(0o755)
+    return mounted

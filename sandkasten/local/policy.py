@@ -1,0 +1,63 @@
+"""What a sandbox is made of: plain values, decided before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Inside, the code is an ordinary user of this id, whoever it is outside.
+INSIDE_UID = 1000
+HOME = "/home/sandbox"
+WORKSPACE = "/workspace"
+STATE_DIR = "/run/sandkasten"
+
+ENVIRONMENT: Mapping[str, str] = {
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "LOGNAME": "sandbox",
+    "PATH": f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "SHELL": "/bin/bash",
+    "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
+    "USER": "sandbox",
+    # A terminal, so that programs write line by line; a dumb one, so that they neither colour nor
+    # redraw what a program or a model is going to read. No pager: nobody could leave it.
+    "TERM": "dumb",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "MANPAGER": "cat",
+    "SYSTEMD_PAGER": "cat",
+    "VIRTUAL_ENV_DISABLE_PROMPT": "1",
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a sandbox finds installed.
+
+    Attributes:
+        name: what `create_session` calls it.
+        read_only: host path to path inside, mounted read-only.
+        links: path inside to link target.
+    """
+
+    name: str
+    read_only: Mapping[str, str]
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SandboxPolicy:
+    """One sandbox.
+
+    Attributes:
+        image: what is installed.
+        workspace: the host directory that is writable at /workspace.
+        etc: name below /etc to the host path that is mounted there, read-only.
+        environment: all the variables it starts with.
+    """
+
+    image: Image
+    workspace: Path
+    etc: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))

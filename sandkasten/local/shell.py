@@ -1,0 +1,424 @@
+"""One session's shell: a queue of commands, run one after another in one bash.
+
+Everything happens in callbacks of the event loop, and no task is involved: a client that goes away
+cancels its own waiting, never the shell's bookkeeping. A command moves through
+
+    queued  ->  running  ->  finished
+                   |            ^
+                   +- stopping -+     past its deadline, or nobody waits for it any more
+
+Stopping climbs a ladder: SIGINT, SIGTERM and SIGKILL to what is in the foreground, and at last SIGKILL
+to the shell itself, which the supervisor in the sandbox replaces. An interrupt may reach the shell
+just after the command ended, while it reads; so after each stopping a harmless probe is sent first,
+again and again, until it comes back: then the next command cannot be torn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sandkasten.local.control import ControlReader, Ended, Message, Ready, Result, frame
+from sandkasten.local.sandbox import Sandbox
+
+_READ_BYTES = 64 * 1024
+# A consumer that is slower than its command: the command waits, as it would on a pipe.
+_HIGH_WATER_BYTES = 256 * 1024
+# What the kernel buffers for a terminal is less; more than this after a command's end is somebody else's.
+_DRAIN_MAX_BYTES = 1024 * 1024
+# What background jobs print between commands and the next command gets.
+_BETWEEN_MAX_BYTES = 64 * 1024
+
+_RUNG_SECONDS = 0.2
+_PROBE_SECONDS = 0.1
+_PROBES_MAX = 50
+_START_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended.
+
+    Attributes:
+        exit_code: its status.
+        cwd: the shell's directory afterwards.
+        duration_ms: how long it ran.
+        timed_out: whether it was stopped at its deadline.
+        shell_restarted: whether another shell goes on, with the old one's directory and environment.
+    """
+
+    exit_code: int
+    cwd: str
+    duration_ms: int
+    timed_out: bool = False
+    shell_restarted: bool = False
+
+
+class SandboxLostError(Exception):
+    """The sandbox ended, or could not be brought back in order."""
+
+
+class Command:
+    """A command that was submitted: its output as it comes, then its outcome."""
+
+    def __init__(self, text: str, timeout_seconds: float, shell: Shell) -> None:
+        """Made by `Shell.submit`."""
+        self.id = secrets.token_hex(8)
+        self.text = text
+        self.timeout_seconds = timeout_seconds
+        self.outcome: Outcome | None = None
+        self.error: SandboxLostError | None = None
+        self.started_at = 0.0
+        self.timed_out = False
+        self.abandoned = False
+        self.ended_status: int | None = None
+        self._shell = shell
+        self._output = bytearray()
+        self._changed = asyncio.Event()
+
+    async def next_output(self, timeout_seconds: float | None = None) -> bytes | None:
+        """Wait for output: some bytes; none of them if the time passed; None after the last.
+
+        Raises:
+            SandboxLostError: the sandbox ended under the command.
+        """
+        if not self._output and not self.is_finished:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._changed.wait()
+        if self._output:
+            data = bytes(self._output)
+            self._output.clear()
+            self._shell.output_taken()
+            return data
+        if self.error is not None:
+            raise self.error
+        return None if self.is_finished else b""
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: stop it if it runs, forget it if it does not yet."""
+        if not self.is_finished and not self.abandoned:
+            self.abandoned = True
+            self._output.clear()
+            self._shell.on_abandoned(self)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the outcome, or what prevents one, is known."""
+        return self.outcome is not None or self.error is not None
+
+    @property
+    def is_slow_to_read(self) -> bool:
+        """Whether enough output waits for its consumer."""
+        return len(self._output) >= _HIGH_WATER_BYTES
+
+    def add_output(self, data: bytes) -> None:
+        """Called by the shell."""
+        if not self.abandoned:
+            self._output += data
+            self._changed.set()
+
+    def finish(self, outcome: Outcome | None, error: SandboxLostError | None = None) -> None:
+        """Called by the shell."""
+        self.outcome, self.error = outcome, error
+        self._changed.set()
+
+
+class Shell:
+    """The shell of one sandbox."""
+
+    def __init__(self, sandbox: Sandbox, on_lost: Callable[[], None]) -> None:
+        """Listen to a sandbox that was started; `on_lost` is called once if it ends by itself."""
+        self.cwd = "/workspace"
+        self._sandbox = sandbox
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._messages = ControlReader()
+        self._queue: deque[Command] = deque()
+        self._current: Command | None = None
+        self._outgoing = bytearray()
+        self._between = bytearray()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._is_ready = False
+        self._shell_group: int | None = None
+        self._probe_id: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading_terminal = False
+        self._closed = False
+        self._loop.add_reader(sandbox.control.fileno(), self._read_control)
+        self._read_terminal_again()
+
+    # --- what others call
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the first shell.
+
+        Raises:
+            SandboxLostError: it did not come up; the text is what was printed instead.
+        """
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await self._started
+        except TimeoutError:
+            raise SandboxLostError("the shell did not start in time") from None
+
+    def submit(self, text: str, timeout_seconds: float) -> Command:
+        """Put a command in line; its time begins when its turn comes.
+
+        Raises:
+            SandboxLostError: the sandbox is gone.
+        """
+        if self._closed:
+            raise SandboxLostError("the sandbox ended")
+        command = Command(text, timeout_seconds, self)
+        self._queue.append(command)
+        self._start_next()
+        return command
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a command runs or waits."""
+        return self._current is not None or bool(self._queue)
+
+    def close(self) -> Callable[[], None]:
+        """End the sandbox and fail what still waits; returns what reaps it, for any thread."""
+        self._closed = True
+        self._set_timer(None)
+        self._loop.remove_reader(self._sandbox.control.fileno())
+        self._loop.remove_writer(self._sandbox.control.fileno())
+        self._pause_terminal()
+        lost = SandboxLostError("the session ended while the command ran or waited")
+        for command in (self._current, *self._queue):
+            if command is not None:
+                command.finish(None, lost)
+        self._current = None
+        self._queue.clear()
+        self._fail_start(lost)
+        return self._sandbox.kill()
+
+    def output_taken(self) -> None:
+        """Called by a command whose consumer caught up."""
+        if not self._closed:
+            self._read_terminal_again()
+
+    def on_abandoned(self, command: Command) -> None:
+        """Called by a command that nobody waits for."""
+        if command is not self._current:
+            self._queue.remove(command)
+            command.finish(None, SandboxLostError("nobody waited for the command"))
+            return
+        self.output_taken()
+        if not command.timed_out and command.ended_status is None:
+            self._stop_current()
+
+    # --- commands
+
+    def _start_next(self) -> None:
+        if self._current is not None or not self._is_ready or not self._queue or self._closed:
+            return
+        if self._probe_id is not None:
+            return  # _on_result comes back here once the probe did
+        command = self._current = self._queue.popleft()
+        command.started_at = time.monotonic()
+        if self._between:
+            command.add_output(bytes(self._between))
+            self._between.clear()
+        self._send(command.id, command.text)
+        self._set_timer(command.timeout_seconds, self._on_deadline)
+
+    def _send(self, command_id: str, text: str) -> None:
+        self._outgoing += frame(command_id, text)
+        with suppress(OSError):
+            self._sandbox.tokens.send(b"\n")
+        self._flush()
+
+    def _flush(self) -> None:
+        control = self._sandbox.control
+        try:
+            sent = control.send(self._outgoing)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(self._outgoing)  # the other end is gone, which reading the channel tells
+        del self._outgoing[:sent]
+        if self._outgoing:
+            self._loop.add_writer(control.fileno(), self._flush)
+        else:
+            self._loop.remove_writer(control.fileno())
+
+    def _finish_current(self, exit_code: int, *, shell_restarted: bool = False) -> None:
+        command, self._current = self._current, None
+        assert command is not None
+        self._set_timer(None)
+        duration_ms = round((time.monotonic() - command.started_at) * 1000)
+        command.finish(Outcome(exit_code, self.cwd, duration_ms, command.timed_out, shell_restarted))
+        was_stopped = command.timed_out or command.abandoned
+        if was_stopped and not shell_restarted:
+            self._probe(_PROBES_MAX)
+        self._start_next()
+
+    # --- stopping
+
+    def _on_deadline(self) -> None:
+        assert self._current is not None
+        self._current.timed_out = True
+        self._stop_current()
+
+    def _stop_current(self) -> None:
+        self._sandbox.interrupt()
+        self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGTERM)
+
+    def _stop_harder(self, signal_number: signal.Signals) -> None:
+        self._sandbox.signal_group(self._sandbox.foreground_group(), signal_number)
+        if signal_number is signal.SIGTERM:
+            self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGKILL)
+        else:
+            self._set_timer(_RUNG_SECONDS, self._kill_shell)
+
+    def _kill_shell(self) -> None:
+        self._sandbox.signal_group(self._shell_group, signal.SIGKILL)
+        self._set_timer(_START_SECONDS, self._lose, "the shell could not be stopped")
+
+    def _probe(self, probes_left: int) -> None:
+        if not probes_left:
+            self._lose("the shell does not answer")
+            return
+        if self._probe_id is None:
+            self._probe_id = secrets.token_hex(8)
+        self._send(self._probe_id, ":")
+        self._set_timer(_PROBE_SECONDS, self._probe, probes_left - 1)
+
+    def _set_timer(self, seconds: float | None, callback: Callable[..., None] | None = None, *args: object) -> None:
+        """There is one timer, since a shell waits for one thing at a time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None and callback is not None:
+            self._timer = self._loop.call_later(seconds, callback, *args)
+
+    # --- what the shell says
+
+    def _read_control(self) -> None:
+        try:
+            data = self._sandbox.control.recv(_READ_BYTES)
+            messages = self._messages.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            data, messages = b"", []
+        if not data:
+            self._lose("the sandbox ended")
+        for message in messages:
+            if not self._closed:
+                self._on_message(message)
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case Result():
+                self._on_result(message)
+            case Ended(status):
+                self._on_shell_ended(status)
+            case Ready(cwd):
+                self._on_shell_ready(cwd)
+
+    def _on_result(self, result: Result) -> None:
+        current = self._current
+        if current is not None and result.command_id == current.id:
+            self._drain_terminal()
+            self.cwd = result.cwd
+            self._finish_current(result.status)
+        elif self._probe_id is not None and result.command_id == self._probe_id:
+            self._probe_id = None
+            self._set_timer(None)
+            self._start_next()
+
+    def _on_shell_ended(self, status: int) -> None:
+        self._is_ready = False
+        self._probe_id = None
+        self._set_timer(_START_SECONDS, self._lose, "no other shell came up")
+        if self._current is not None:
+            self._current.ended_status = status
+
+    def _on_shell_ready(self, cwd: str) -> None:
+        self._drain_terminal()
+        self.cwd = cwd
+        self._is_ready = True
+        self._shell_group = self._sandbox.foreground_group()
+        self._set_timer(None)
+        if not self._started.done():
+            self._sandbox.identify()
+            self._started.set_result(None)
+        if self._current is not None and self._current.ended_status is not None:
+            self._finish_current(self._current.ended_status, shell_restarted=True)
+        self._start_next()
+
+    # --- what programs print
+
+    def _read_terminal(self) -> None:
+        try:
+            data = self._read_some()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._pause_terminal()  # nobody holds the other end any more; the control channel tells
+            return
+        self._take_output(data)
+        if self._current is not None and self._current.is_slow_to_read:
+            self._pause_terminal()
+
+    def _read_some(self) -> bytes:
+        """Read several times: the kernel gives at most 4 KiB of a terminal's output at once."""
+        data = os.read(self._sandbox.terminal, _READ_BYTES)
+        with suppress(OSError):
+            while len(data) < _READ_BYTES:
+                data += os.read(self._sandbox.terminal, _READ_BYTES)
+        return data
+
+    def _drain_terminal(self) -> None:
+        """Take what was printed before a message: reading makes the kernel hand over all it has."""
+        drained = 0
+        with suppress(OSError):
+            while drained < _DRAIN_MAX_BYTES:
+                data = self._read_some()
+                drained += len(data)
+                self._take_output(data)
+
+    def _take_output(self, data: bytes) -> None:
+        if self._current is not None:
+            self._current.add_output(data)
+        else:
+            self._between += data[: max(0, _BETWEEN_MAX_BYTES - len(self._between))]
+
+    def _read_terminal_again(self) -> None:
+        if not self._reading_terminal:
+            self._reading_terminal = True
+            self._loop.add_reader(self._sandbox.terminal, self._read_terminal)
+
+    def _pause_terminal(self) -> None:
+        if self._reading_terminal:
+            self._reading_terminal = False
+            self._loop.remove_reader(self._sandbox.terminal)
+
+    # --- the end
+
+    def _lose(self, reason: str) -> None:
+        if self._closed:
+            return
+        if not self._started.done():
+            self._drain_terminal()
+            said = self._between.decode(errors="replace").strip()
+            self._fail_start(SandboxLostError(said or reason))
+        self._on_lost()
+
+    def _fail_start(self, error: SandboxLostError) -> None:
+        if not self._started.done():
+            self._started.set_exception(error)
+            self._started.exception()  # marks it as seen, in case nobody waits

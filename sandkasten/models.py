@@ -1,0 +1,181 @@
+"""What the daemon answers, as frozen values; one class for both packages.
+
+Times are aware `datetime`s, sizes are bytes, and every name says its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import field, frozen
+
+from sandkasten.errors import CommandFailedError
+
+
+@frozen
+class ExecResult:
+    """How a command ended.
+
+    Attributes:
+        exit_code: the shell's status: 0 is success, 128 + n means ended by signal n.
+        cwd: the shell's directory after the command.
+        output: standard output and standard error together, in the order they were written.
+        truncated: whether the daemon dropped output beyond its limit.
+        duration_ms: how long the command ran, in milliseconds.
+        shell_restarted: whether the command ended the shell itself (`exit`, `exec`, a kill) and a new
+            one took its place, with directory and exported variables restored. Local daemon only.
+    """
+
+    exit_code: int
+    cwd: str
+    output: str
+    truncated: bool = False
+    duration_ms: int = 0
+    shell_restarted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command succeeded (`exit_code` is 0)."""
+        return self.exit_code == 0
+
+    def check(self) -> ExecResult:
+        """Return this result if the command succeeded.
+
+        Raises:
+            CommandFailedError: the exit code is not 0; it carries this result.
+        """
+        if not self.ok:
+            raise CommandFailedError(self)
+        return self
+
+
+@frozen
+class ExecChunk:
+    """A piece of a running command's output; the last one has `done` set and says how it ended.
+
+    Attributes:
+        output: the text that was printed since the last chunk; empty on the last one.
+        timestamp: when the daemon saw it (on the last chunk of some daemons: when it arrived here).
+        done: whether the command has ended.
+        exit_code: the status, on the last chunk only.
+        cwd: the shell's directory, on the last chunk only.
+        duration_ms: how long the command ran, on the last chunk only.
+        shell_restarted: as in `ExecResult`, on the last chunk only.
+    """
+
+    output: str
+    timestamp: datetime
+    done: bool = False
+    exit_code: int | None = None
+    cwd: str | None = None
+    duration_ms: int | None = None
+    shell_restarted: bool = False
+
+
+@frozen
+class ReadResult:
+    """A file's bytes.
+
+    Attributes:
+        content: the bytes, exactly as they are in the sandbox.
+        path: the path that was read.
+        truncated: whether the file is longer than `content`.
+    """
+
+    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
+    path: str
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8 text.
+
+        Raises:
+            UnicodeDecodeError: the content is not UTF-8.
+        """
+        return self.content.decode()
+
+
+@frozen
+class SessionInfo:
+    """What the daemon knows about a session.
+
+    Attributes:
+        id: the session's id.
+        image: the image it was made from.
+        status: `running`, `expired`, `destroyed`, or another word of the daemon's.
+        cwd: the shell's directory.
+        created_at: when it was made.
+        expires_at: when it ends unless it is used before.
+        workspace_id: the workspace at /workspace; None if it has one of its own that ends with it.
+        acquire_source: `pool` or `cold`, where the daemon says.
+        acquire_detail: more about that, where the daemon says.
+        last_activity: when it was last used, where the daemon says.
+    """
+
+    id: str
+    image: str
+    status: str
+    cwd: str
+    created_at: datetime
+    expires_at: datetime
+    workspace_id: str | None = field(default=None, converter=lambda workspace_id: workspace_id or None)
+    acquire_source: str | None = None
+    acquire_detail: str | None = None
+    last_activity: datetime | None = None
+
+
+@frozen
+class SessionStats:
+    """What a session uses right now.
+
+    Attributes:
+        memory_bytes: the memory of all its processes.
+        memory_limit: the limit in bytes; None if there is none.
+        cpu_usage_usec: the CPU time used since it was made, in microseconds.
+    """
+
+    memory_bytes: int
+    memory_limit: int | None = field(default=None, converter=lambda limit: limit or None)
+    cpu_usage_usec: int = 0
+
+
+@frozen
+class WorkspaceInfo:
+    """A workspace: files that outlive sessions.
+
+    Attributes:
+        id: its id, 2 to 64 of `a-z 0-9 -`.
+        created_at: when it was made, where the daemon says.
+        labels: what its owner noted about it.
+    """
+
+    id: str
+    created_at: datetime | None = None
+    labels: Mapping[str, str] | None = None
+
+
+@frozen
+class DirEntry:
+    """A name in a directory of a workspace."""
+
+    name: str
+    is_dir: bool = False
+
+
+@frozen
+class Health:
+    """What a daemon says about itself, without a key.
+
+    Attributes:
+        status: `ok`.
+        server: which daemon it is; None where it does not say.
+        version: the daemon's version; None where it does not say.
+        extensions: the names of what it can do beyond the common protocol.
+    """
+
+    status: str
+    server: str | None = None
+    version: str | None = None
+    extensions: tuple[str, ...] = ()
