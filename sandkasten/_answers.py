@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 
@@ -75,19 +75,13 @@ def field_of(answer: Mapping[str, Any], name: str) -> Any:
 
 def error_from(response: httpx.Response) -> SandkastenAPIError:
     """Make the right error of an answer that is not a success, whoever gave it."""
-    body = _json_object(response)
+    body = _error_body(response)
     message = body.get("message") or body.get("error")
     if not isinstance(message, str):
         message = f"{response.request.url} answered {response.status_code} with {_kind(response)}"
         if not body:
             message += ", which no Sandkasten daemon does: something between here and there answered"
-    details = body.get("details")
-    return api_error(
-        message,
-        error_code=body.get("error_code"),
-        details=details if isinstance(details, Mapping) else None,
-        response=response,
-    )
+    return api_error(message, body, response)
 
 
 def not_a_stream(response: httpx.Response) -> SandkastenResponseError:
@@ -121,29 +115,32 @@ def no_answer(error: httpx.RequestError, daemon: str) -> SandkastenError:
     )
 
 
-def api_error(
-    message: str, *, error_code: object, details: Mapping[str, Any] | None, response: httpx.Response
-) -> SandkastenAPIError:
-    """Choose the class by error code, by the Go daemon's sentence, or by the status."""
-    code = error_code if isinstance(error_code, str) and error_code else None
+def api_error(message: str, body: Mapping[str, Any], response: httpx.Response) -> SandkastenAPIError:
+    """Choose the class by the body's error code, by the Go daemon's sentence, or by the status."""
+    given = body.get("error_code")
+    code = given if isinstance(given, str) and given else None
     if code is None or code == "INTERNAL_ERROR":
         code = _code_in_sentence(message) or code
     if code is None and response.status_code == httpx.codes.UNAUTHORIZED:
         code = "UNAUTHORIZED"
     error_class = BY_ERROR_CODE.get(code or "", SandkastenAPIError)
-    return error_class(message, response=response, error_code=code, details=details)
+    return error_class(message, response=response, error_code=code, details=as_object(body.get("details")))
 
 
 def _code_in_sentence(message: str) -> str | None:
     return next((code for pattern, code in _CODES_IN_SENTENCES if pattern.search(message)), None)
 
 
-def _json_object(response: httpx.Response) -> Mapping[str, Any]:
+def as_object(value: Any) -> Mapping[str, Any]:
+    """Take decoded JSON for an object; whatever else it is counts as an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _error_body(response: httpx.Response) -> Mapping[str, Any]:
     try:
-        body = response.json()
+        return as_object(response.json())
     except (ValueError, RecursionError):
         return {}
-    return body if isinstance(body, Mapping) else {}
 
 
 def _kind(response: httpx.Response) -> str:
@@ -185,8 +182,8 @@ def _datetime(value: Any, _kind: type[datetime]) -> datetime:
 def _what_is_wrong(error: BaseException) -> str:
     """Name the first bad field. cattrs nests the errors and notes the field beside each."""
     path = ""
-    while isinstance(error, BaseExceptionGroup) and error.exceptions:
-        inner = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
         note = next(iter(getattr(inner, "__notes__", [])), None)
         name = getattr(note, "name", None)
         index = getattr(note, "index", None)

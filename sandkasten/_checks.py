@@ -65,7 +65,8 @@ def command(value: str) -> str:
     size_bytes = len(_unicode(value, "cmd").encode())
     if size_bytes > MAX_COMMAND_BYTES:
         raise SandkastenInputError(
-            f"cmd is {size_bytes} bytes long, more than {MAX_COMMAND_BYTES}: write() it to a file and run that."
+            f"cmd is {size_bytes} bytes long, more than {MAX_COMMAND_BYTES}: write() it to a file and "
+            "run that."
         )
     return value
 

@@ -30,7 +30,7 @@ class Target:
     @property
     def name(self) -> str:
         """How error texts call this daemon."""
-        return f"the embedded daemon ({self.socket_path})" if self.socket_path else self.base_url
+        return f"the local daemon ({self.socket_path})" if self.socket_path else self.base_url
 
 
 def resolve_target(base_url: str | None, api_key: str | None, environ: Mapping[str, str]) -> Target | None:
@@ -43,7 +43,13 @@ def resolve_target(base_url: str | None, api_key: str | None, environ: Mapping[s
     key = api_key if api_key is not None else environ.get("SANDKASTEN_API_KEY") or None
     if key is not None:
         _check_api_key(key)
-    return None if url is None else Target(base_url=_check_url(url), api_key=key)
+    if url is None:
+        return None
+    if url.startswith("unix:/"):
+        return Target(
+            base_url=LOCAL_URL, api_key=key, socket_path=url.removeprefix("unix:").removeprefix("//")
+        )
+    return Target(base_url=_check_url(url), api_key=key)
 
 
 def check_timeout(timeout: float) -> float:
@@ -66,7 +72,7 @@ def _check_url(url: str) -> str:
     if not usable:
         raise SandkastenInputError(
             f"base_url is {url!r}: it must be a URL such as http://localhost:8080, "
-            "or None for the embedded daemon."
+            "unix:///path/to/daemon.sock for a socket, or None for the embedded daemon."
         )
     return url.rstrip("/")
 

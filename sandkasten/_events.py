@@ -15,7 +15,7 @@ import httpx
 from attrs import define, frozen
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import api_error, structure
+from sandkasten._answers import api_error, as_object, structure
 from sandkasten.errors import SandkastenError, SandkastenResponseError, SandkastenStreamError
 from sandkasten.models import ExecChunk
 
@@ -57,7 +57,7 @@ class StreamReader:
             )
         if event.event == "error":
             self.finished = True
-            raise self._failure(_data(event))
+            raise self._failure(as_object(_data(event)))
         return None
 
     def end(self) -> None:
@@ -72,18 +72,11 @@ class StreamReader:
                 "Run a command that looks at what it did before running it again."
             )
 
-    def _failure(self, data: Any) -> SandkastenError:
-        body = data if isinstance(data, Mapping) else {}
+    def _failure(self, body: Mapping[str, Any]) -> SandkastenError:
         message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
         if not body.get("error_code"):
             return SandkastenStreamError(message)
-        details = body.get("details")
-        return api_error(
-            message,
-            error_code=body["error_code"],
-            details=details if isinstance(details, Mapping) else None,
-            response=self.response,
-        )
+        return api_error(message, body, self.response)
 
 
 @frozen

@@ -12,7 +12,7 @@ from httpx_sse import ServerSentEvent
 from sandkasten._answers import error_from, no_answer, not_a_stream
 from sandkasten._config import Target
 from sandkasten._wire import Call, receive
-from sandkasten.errors import SandkastenError, SandkastenTimeoutError
+from sandkasten.errors import SandkastenError
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 from ._seam import (
@@ -98,13 +98,11 @@ class Connection:
             call.method,
             call.path,
             json=call.json,
-            params=call.params or None,
-            data=call.data or None,
+            params=call.params,
+            data=call.data,
             files={"file": call.file} if call.file else None,
             headers=self._headers,
-            timeout=httpx.Timeout(
-                self._timeout_seconds, read=self._timeout_seconds + call.wait_ms / 1000
-            ),
+            timeout=httpx.Timeout(self._timeout_seconds, read=self._timeout_seconds + call.wait_ms / 1000),
         )
         try:
             return await http.send(request, stream=stream)

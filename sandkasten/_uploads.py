@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from sandkasten.errors import LocalFileError, SandkastenInputError
 @contextmanager
 def opened_for_upload(
     file: str | Path | BinaryIO, filename: str | None
-) -> Iterator[tuple[str, BinaryIO]]:
+) -> Generator[tuple[str, BinaryIO], None, None]:
     """Give the name to send and the open file; closes what it opened, and nothing else.
 
     Raises:

@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 from typing import IO, Any, Generic, TypeVar
 
 import httpx
-from attrs import field, frozen
+from attrs import frozen
 
 from sandkasten import _checks as check
-from sandkasten._answers import error_from, field_of, json_of, structure
+from sandkasten._answers import as_object, error_from, field_of, json_of, structure
 from sandkasten.errors import SandkastenResponseError
 from sandkasten.models import (
     DirEntry,
@@ -53,8 +53,8 @@ class Call(Generic[T]):
     path: str
     parse: Callable[[Any], T]
     json: Mapping[str, Any] | None = None
-    params: Mapping[str, str | int] = field(factory=dict)
-    data: Mapping[str, str] = field(factory=dict)
+    params: Mapping[str, str | int] | None = None
+    data: Mapping[str, str] | None = None
     file: tuple[str, IO[bytes] | bytes] | None = None
     wait_ms: int = 0
 
@@ -210,7 +210,7 @@ def _one(model: type[T]) -> Callable[[Any], T]:
 
 def _many(model: type[T], key: str) -> Callable[[Any], list[T]]:
     def parse(answer: Any) -> list[T]:
-        rows = field_of(answer, key) if isinstance(answer, Mapping) else answer
+        rows = field_of(as_object(answer), key) if isinstance(answer, dict) else answer
         # A Go server writes an empty list as null.
         return structure([] if rows is None else rows, list[model])  # type: ignore[valid-type]
 
@@ -222,7 +222,9 @@ def _read_result(answer: Any) -> ReadResult:
     try:
         content = base64.b64decode(raw.content_base64, validate=True)
     except ValueError as error:
-        raise SandkastenResponseError("The daemon's answer has a content_base64 that is not base64.") from error
+        raise SandkastenResponseError(
+            "The daemon's answer has a content_base64 that is not base64."
+        ) from error
     return ReadResult(content=content, path=raw.path, truncated=raw.truncated)
 
 
@@ -240,4 +242,3 @@ class _ReadAnswer:
 @frozen
 class _UploadAnswer:
     paths: Sequence[str]
-

@@ -42,7 +42,8 @@ class SandboxClient:
         """Remember where the daemon is; nothing is opened yet.
 
         Args:
-            base_url: the daemon's URL; None means `SANDKASTEN_BASE_URL`, else the embedded daemon.
+            base_url: the daemon's URL, `unix:///path` for a socket; None means `SANDKASTEN_BASE_URL`,
+                else the embedded daemon.
             api_key: its key; None means `SANDKASTEN_API_KEY`, else none.
             timeout: how long, in seconds, the daemon may stay silent beyond what the call itself
                 allows (an exec: its `timeout_ms`).

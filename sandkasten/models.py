@@ -73,6 +73,18 @@ class ExecChunk:
     shell_restarted: bool = False
 
 
+def _size(content: bytes) -> str:
+    return f"<{len(content)} bytes>"
+
+
+def _none_if_empty(text: str | None) -> str | None:
+    return text or None
+
+
+def _none_if_zero(number: int | None) -> int | None:
+    return number or None
+
+
 @frozen
 class ReadResult:
     """A file's bytes.
@@ -83,7 +95,7 @@ class ReadResult:
         truncated: whether the file is longer than `content`.
     """
 
-    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
+    content: bytes = field(repr=_size)
     path: str
     truncated: bool = False
 
@@ -120,7 +132,7 @@ class SessionInfo:
     cwd: str
     created_at: datetime
     expires_at: datetime
-    workspace_id: str | None = field(default=None, converter=lambda workspace_id: workspace_id or None)
+    workspace_id: str | None = field(default=None, converter=_none_if_empty)
     acquire_source: str | None = None
     acquire_detail: str | None = None
     last_activity: datetime | None = None
@@ -137,7 +149,7 @@ class SessionStats:
     """
 
     memory_bytes: int
-    memory_limit: int | None = field(default=None, converter=lambda limit: limit or None)
+    memory_limit: int | None = field(default=None, converter=_none_if_zero)
     cpu_usage_usec: int = 0
 
 

@@ -40,7 +40,7 @@ class Session(FileVerbs):
         return self._id
 
     async def exec(self, cmd: str, *, timeout_ms: int = 30_000, raw_output: bool = False) -> ExecResult:
-        """Run a command in the session's shell and wait for its end.
+        r"""Run a command in the session's shell and wait for its end.
 
         A non-zero exit code is a result, not an error; `ExecResult.check()` makes it one. The output is
         plain text unless `raw_output` asks for the terminal's bytes, colours and all.
@@ -48,9 +48,9 @@ class Session(FileVerbs):
         Example::
 
             result = await session.exec("cd /tmp && export NAME=World && pwd")
-            assert result.output == "/tmp\\n"
+            assert result.output == "/tmp\n"
             result = await session.exec("echo Hello, $NAME")
-            assert (result.output, result.cwd) == ("Hello, World\\n", "/tmp")
+            assert (result.output, result.cwd) == ("Hello, World\n", "/tmp")
 
         Args:
             cmd: any bash, at most 1 MiB.

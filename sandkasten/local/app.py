@@ -256,7 +256,9 @@ async def _read(tree: Tree, request: Request) -> Response:
 async def _upload(tree: Tree, request: Request) -> Response:
     async with request.form(max_files=MAX_UPLOAD_FILES) as form:
         directory = form.get("path") or "/workspace"
-        files = [file for file in (*form.getlist("file"), *form.getlist("files")) if isinstance(file, UploadFile)]
+        files = [
+            file for file in (*form.getlist("file"), *form.getlist("files")) if isinstance(file, UploadFile)
+        ]
         if not isinstance(directory, str) or not files:
             raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
         targets = [(_target(directory, file.filename), file.file) for file in files]
@@ -288,7 +290,11 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
 
 
 def _timeout_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
-    details = {"cwd": outcome.cwd, "shell_restarted": outcome.shell_restarted, "duration_ms": outcome.duration_ms}
+    details = {
+        "cwd": outcome.cwd,
+        "shell_restarted": outcome.shell_restarted,
+        "duration_ms": outcome.duration_ms,
+    }
     if output is not None:
         details["output"] = output
     limit_ms = round(command.timeout_seconds * 1000)

@@ -7,7 +7,7 @@ import hmac
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,7 +70,7 @@ def answer_error(error: ApiError) -> Response:
 
 
 @contextmanager
-def when_client_leaves(receive: Receive, action: Callable[[], None]) -> Iterator[None]:
+def when_client_leaves(receive: Receive, action: Callable[[], None]) -> Generator[None, None, None]:
     """Call `action` if the client closes its connection during the block."""
 
     async def watch() -> None:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 
@@ -104,16 +104,17 @@ async def _json_object(request: Request, *, may_be_empty: bool = False) -> dict[
     if not data and may_be_empty:
         return {}
     try:
-        body = json.loads(data)
+        body: Any = json.loads(data)
     except (ValueError, RecursionError):
         raise invalid_request("The body is not JSON.") from None
     if not isinstance(body, dict):
         raise invalid_request("The body is not a JSON object.")
-    return body
+    return cast("dict[str, Any]", body)
 
 
 async def _body(request: Request) -> bytes:
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     async for part in request.stream():
         size += len(part)
         if size > MAX_JSON_BYTES:

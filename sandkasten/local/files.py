@@ -18,8 +18,8 @@ import posixpath
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -144,7 +144,7 @@ class Tree:
         return sorted(found)
 
     @contextmanager
-    def _opened_root(self) -> Iterator[int]:
+    def _opened_root(self) -> Generator[int, None, None]:
         descriptor = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             yield descriptor
@@ -152,7 +152,7 @@ class Tree:
             os.close(descriptor)
 
     @contextmanager
-    def _parents(self, root: int, directory: str) -> Iterator[int]:
+    def _parents(self, root: int, directory: str) -> Generator[int, None, None]:
         """Open a directory below the root, making what is missing."""
         try:
             descriptor = _open_directory(root, directory)
@@ -256,14 +256,12 @@ def _replaceable_mode(parent: int, name: str) -> int:
 
 
 def _unlink_quietly(parent: int, name: str) -> None:
-    try:
+    with suppress(OSError):  # it was never made, or the sandbox was quicker
         os.unlink(name, dir_fd=parent)
-    except OSError:
-        pass  # it was never made, or the sandbox was quicker
 
 
 def _read_up_to(file: IO[bytes], size: int) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while size > 0 and (part := file.read(min(size, _COPY_BYTES))):
         parts.append(part)
         size -= len(part)
@@ -276,7 +274,11 @@ def _printable(name: str) -> str:
 
 
 _EXPLANATIONS = {
-    errno.ENOENT: (404, "FILE_NOT_FOUND", "does not exist (a link that leads out of /workspace counts as missing)"),
+    errno.ENOENT: (
+        404,
+        "FILE_NOT_FOUND",
+        "does not exist (a link that leads out of /workspace counts as missing)",
+    ),
     errno.ENOTDIR: (404, "FILE_NOT_FOUND", "goes through something that is not a directory"),
     errno.EISDIR: (400, "IS_DIRECTORY", "is a directory"),
     errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
@@ -291,7 +293,7 @@ _EXPLANATIONS = {
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(path: str) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:

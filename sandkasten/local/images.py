@@ -17,7 +17,8 @@ _PROGRAM_OF_IMAGE: Mapping[str, str | None] = {"base": None, "python": "python3"
 
 def find_images() -> dict[str, Image]:
     """Look what the machine offers."""
-    read_only, links = {"/usr": "/usr"}, {}
+    read_only = {"/usr": "/usr"}
+    links: dict[str, str] = {}
     for name in _ROOT_DIRECTORIES:
         path = f"/{name}"
         if os.path.islink(path):

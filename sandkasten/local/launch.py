@@ -130,7 +130,9 @@ def _last_words(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else "it said nothing"
-    return f"The embedded daemon ended while it started ({reason}). Reinstall: pip install 'sandkasten[local]'."
+    return (
+        f"The embedded daemon ended while it started ({reason}). Reinstall: pip install 'sandkasten[local]'."
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -43,7 +43,7 @@ class Image:
 
     name: str
     read_only: Mapping[str, str]
-    links: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

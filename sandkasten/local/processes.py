@@ -75,4 +75,3 @@ def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on; the second, the name, may hold anything."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()
-

@@ -1,8 +1,8 @@
 """One bubblewrap process, and the three descriptors that lead into it.
 
-    terminal   a pseudo-terminal's master: what programs print
-    control    a socket: commands in, results out
-    tokens     a socket: one empty line per command (see `inside/bashrc`)
+* terminal: a pseudo-terminal's master; what programs print
+* control: a socket; commands in, results out
+* tokens: a socket; one empty line per command (see `inside/bashrc`)
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Sandbox:
                 stderr=slave,
                 pass_fds=descriptors,
                 cwd="/",
-                **popen_identity(identity),  # type: ignore[arg-type]
+                **popen_identity(identity),
             )
             ours.pop_all()
         for channel in (control, tokens):
@@ -151,4 +151,3 @@ def _open_terminal(identity: Identity) -> tuple[int, int]:
     if identity.drops:
         os.fchown(slave, identity.uid, identity.gid)  # programs open /dev/tty
     return master, slave
-

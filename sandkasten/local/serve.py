@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def _config(app: Any) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _private_socket(run_dir: Path) -> Iterator[tuple[socket.socket, Path]]:
+def _private_socket(run_dir: Path) -> Generator[tuple[socket.socket, Path], None, None]:
     """Bind here rather than in uvicorn, which lets everybody connect."""
     directory = run_dir / "api"
     directory.mkdir(mode=0o700)
@@ -139,7 +139,7 @@ def _private_socket(run_dir: Path) -> Iterator[tuple[socket.socket, Path]]:
 
 
 @contextlib.contextmanager
-def _run_dir(identity: Identity) -> Iterator[Path]:
+def _run_dir(identity: Identity) -> Generator[Path, None, None]:
     path = host.make_run_dir(identity)
     try:
         yield path

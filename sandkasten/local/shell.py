@@ -296,7 +296,9 @@ class Shell:
         self._send(self._probe_id, ":")
         self._set_timer(_PROBE_SECONDS, self._probe, probes_left - 1)
 
-    def _set_timer(self, seconds: float | None, callback: Callable[..., None] | None = None, *args: object) -> None:
+    def _set_timer(
+        self, seconds: float | None, callback: Callable[..., None] | None = None, *args: object
+    ) -> None:
         """There is one timer, since a shell waits for one thing at a time."""
         if self._timer is not None:
             self._timer.cancel()

@@ -1,0 +1,90 @@
+# Made from sandkasten/__init__.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""Stateful Linux sandboxes for AI agents: a client for Sandkasten daemons, and a daemon of its own.
+
+Start with `SandboxClient`.
+"""
+
+from sandkasten._version import __version__
+from sandkasten.errors import (
+    AuthenticationError,
+    CapacityExceededError,
+    CommandFailedError,
+    ExecTimeoutError,
+    InvalidImageError,
+    InvalidRequestError,
+    InvalidWorkspaceError,
+    LocalDaemonError,
+    LocalFileError,
+    NotFoundError,
+    SandboxFileNotFoundError,
+    SandboxIsDirectoryError,
+    SandboxPermissionError,
+    SandkastenAPIError,
+    SandkastenConnectionError,
+    SandkastenError,
+    SandkastenInputError,
+    SandkastenResponseError,
+    SandkastenStreamError,
+    SandkastenTimeoutError,
+    SessionExpiredError,
+    SessionNotFoundError,
+    WorkspaceNotFoundError,
+)
+from sandkasten.local.launch import LocalOptions
+from sandkasten.models import (
+    DirEntry,
+    ExecChunk,
+    ExecResult,
+    Health,
+    ReadResult,
+    SessionInfo,
+    SessionStats,
+    WorkspaceInfo,
+)
+
+from .client import SandboxClient
+from .session import Session
+from .stream import ExecStream
+from .workspace import Workspace
+
+__all__ = [
+    "AuthenticationError",
+    "CapacityExceededError",
+    "CommandFailedError",
+    "DirEntry",
+    "ExecChunk",
+    "ExecResult",
+    "ExecStream",
+    "ExecTimeoutError",
+    "Health",
+    "InvalidImageError",
+    "InvalidRequestError",
+    "InvalidWorkspaceError",
+    "LocalDaemonError",
+    "LocalFileError",
+    "LocalOptions",
+    "NotFoundError",
+    "ReadResult",
+    "SandboxClient",
+    "SandboxFileNotFoundError",
+    "SandboxIsDirectoryError",
+    "SandboxPermissionError",
+    "SandkastenAPIError",
+    "SandkastenConnectionError",
+    "SandkastenError",
+    "SandkastenInputError",
+    "SandkastenResponseError",
+    "SandkastenStreamError",
+    "SandkastenTimeoutError",
+    "Session",
+    "SessionExpiredError",
+    "SessionInfo",
+    "SessionNotFoundError",
+    "SessionStats",
+    "Workspace",
+    "WorkspaceInfo",
+    "WorkspaceNotFoundError",
+    "__version__",
+]

@@ -1,0 +1,151 @@
+# Made from sandkasten/client.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""The client: where sessions and workspaces come from."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+from sandkasten import _wire
+from sandkasten._config import check_timeout, resolve_target
+from sandkasten.local.launch import LocalOptions
+from sandkasten.models import Health, SessionInfo, WorkspaceInfo
+
+from ._http import Connection
+from .session import Session
+from .workspace import Workspace
+
+
+class SandboxClient:
+    """Talks to one Sandkasten daemon; without an address, to an embedded one of its own.
+
+    The embedded daemon starts at the first call and ends with the client (or with its process,
+    however that ends); workspaces stay on disk.
+
+    Example::
+
+        from sandkasten_sync import SandboxClient
+
+        with SandboxClient() as client:
+            with client.create_session() as session:
+                result = session.exec("echo 'Hello, World!'")
+                print(result.output)
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float = 120.0,
+        local: LocalOptions | None = None,
+    ) -> None:
+        """Remember where the daemon is; nothing is opened yet.
+
+        Args:
+            base_url: the daemon's URL, `unix:///path` for a socket; None means `SANDKASTEN_BASE_URL`,
+                else the embedded daemon.
+            api_key: its key; None means `SANDKASTEN_API_KEY`, else none.
+            timeout: how long, in seconds, the daemon may stay silent beyond what the call itself
+                allows (an exec: its `timeout_ms`).
+            local: options of the embedded daemon.
+
+        Raises:
+            SandkastenInputError: a URL, key or timeout that cannot be meant.
+        """
+        target = resolve_target(base_url, api_key, os.environ)
+        self._connection = Connection(target, local, check_timeout(timeout))
+
+    def create_session(
+        self,
+        *,
+        image: str = "python",
+        ttl_seconds: int | None = None,
+        workspace_id: str | None = None,
+    ) -> Session:
+        """Make a sandbox with its shell.
+
+        Args:
+            image: what is installed in it: `base`, `python`, `node`, or what the operator added.
+            ttl_seconds: how long it lives after its last use, up to 86400; None or 0 is the daemon's
+                default.
+            workspace_id: the workspace to mount at /workspace; None gives a directory that ends with
+                the session.
+
+        Raises:
+            InvalidImageError: no such image; the text lists those there are.
+            CapacityExceededError: the daemon has as many sessions as it may.
+            SandkastenInputError: an argument no daemon accepts.
+            SandkastenError: any other failure.
+        """
+        info = self._connection.call(_wire.create_session(image, ttl_seconds, workspace_id))
+        return Session(self._connection, info.id)
+
+    def get_session(self, session_id: str) -> Session:
+        """Find a session that exists already.
+
+        Raises:
+            SessionNotFoundError: the daemon knows no such session.
+            SessionExpiredError: its lifetime passed.
+            SandkastenError: any other failure.
+        """
+        info = self._connection.call(_wire.get_session(session_id))
+        return Session(self._connection, info.id)
+
+    def list_sessions(self) -> list[SessionInfo]:
+        """List the daemon's sessions.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        return self._connection.call(_wire.list_sessions())
+
+    def workspace(self, workspace_id: str) -> Workspace:
+        """Reach a workspace's files without a session; nothing is sent yet.
+
+        Raises:
+            SandkastenInputError: the id is not 2 to 64 of `a-z 0-9 -`.
+        """
+        return Workspace(self._connection, workspace_id)
+
+    def list_workspaces(self) -> list[WorkspaceInfo]:
+        """List the workspaces there are.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        return self._connection.call(_wire.list_workspaces())
+
+    def delete_workspace(self, workspace_id: str) -> None:
+        """Delete a workspace and all its files.
+
+        Raises:
+            WorkspaceNotFoundError: there is none of this id.
+            SandkastenError: any other failure.
+        """
+        self._connection.call(_wire.delete_workspace(workspace_id))
+
+    def health(self) -> Health:
+        """Ask whether the daemon is well, and what it can do; needs no key.
+
+        Raises:
+            SandkastenError: it cannot be reached, or is not well.
+        """
+        return self._connection.call(_wire.health())
+
+    def close(self) -> None:
+        """Close all connections, and end the embedded daemon with all its sessions."""
+        self._connection.close()
+
+    def __enter__(self) -> SandboxClient:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,137 @@
+# Made from sandkasten/session.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""A session: one sandbox with a shell that remembers."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from sandkasten import _wire
+from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFoundError
+from sandkasten.models import ExecResult, SessionInfo, SessionStats
+
+from ._http import Connection
+from .files import FileVerbs
+from .stream import ExecStream
+
+
+class Session(FileVerbs):
+    """A sandbox with one bash for its whole life; as a context manager it destroys the sandbox on exit.
+
+    Directory, variables, functions and background jobs stay from one command to the next. Commands of
+    one session run one after another; each use renews the session's lifetime.
+    """
+
+    __slots__ = ("_id",)
+
+    def __init__(self, connection: Connection, session_id: str) -> None:
+        """Bind to an existing session; nothing is sent. Use the client to get one.
+
+        Raises:
+            SandkastenInputError: the id cannot be one.
+        """
+        super().__init__(connection, _wire.session_path(session_id))
+        self._id = session_id
+
+    def __repr__(self) -> str:
+        return f"<Session {self._id}>"
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._id
+
+    def exec(self, cmd: str, *, timeout_ms: int = 30_000, raw_output: bool = False) -> ExecResult:
+        r"""Run a command in the session's shell and wait for its end.
+
+        A non-zero exit code is a result, not an error; `ExecResult.check()` makes it one. The output is
+        plain text unless `raw_output` asks for the terminal's bytes, colours and all.
+
+        Example::
+
+            result = session.exec("cd /tmp && export NAME=World && pwd")
+            assert result.output == "/tmp\n"
+            result = session.exec("echo Hello, $NAME")
+            assert (result.output, result.cwd) == ("Hello, World\n", "/tmp")
+
+        Args:
+            cmd: any bash, at most 1 MiB.
+            timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
+            raw_output: keep ANSI sequences and carriage returns.
+
+        Raises:
+            ExecTimeoutError: it ran for longer than `timeout_ms`; it was stopped, and the error holds
+                what it printed. The session goes on.
+            SandkastenInputError: an empty command, or a timeout out of range.
+            SandkastenError: any other failure.
+        """
+        return self._connection.call(_wire.exec_command(self._id, cmd, timeout_ms, raw_output=raw_output))
+
+    def exec_stream(self, cmd: str, *, timeout_ms: int = 30_000, raw_output: bool = False) -> ExecStream:
+        """Run a command and get its output while it runs.
+
+        Example::
+
+            with session.exec_stream("for i in 1 2 3; do echo $i; sleep 0.1; done") as stream:
+                for chunk in stream:
+                    print(chunk.output, end="")
+                    if chunk.done:
+                        print("ended with", chunk.exit_code)
+
+        Args:
+            cmd: any bash, at most 1 MiB.
+            timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
+            raw_output: keep ANSI sequences and carriage returns.
+
+        Returns:
+            An iterator of `ExecChunk` that is a context manager too; leaving early stops the command.
+            The same errors as in `exec` are raised while iterating.
+
+        Raises:
+            SandkastenInputError: an empty command, or a timeout out of range.
+        """
+        call = _wire.exec_stream(self._id, cmd, timeout_ms, raw_output=raw_output)
+        return ExecStream(self._connection, call)
+
+    def stats(self) -> SessionStats:
+        """Ask what the session uses.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        return self._connection.call(_wire.session_stats(self._id))
+
+    def info(self) -> SessionInfo:
+        """Ask what the daemon knows about the session; this does not renew its lifetime.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        return self._connection.call(_wire.get_session(self._id))
+
+    def destroy(self) -> None:
+        """End the session, with every process and file of it that is not in a workspace.
+
+        Raises:
+            SessionNotFoundError: it was destroyed before.
+            SandkastenError: any other failure.
+        """
+        self._connection.call(_wire.destroy_session(self._id))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.destroy()
+        except (SessionNotFoundError, SessionExpiredError):
+            pass  # gone is what was wanted
+        except SandkastenError:
+            if exc is None:  # otherwise the block's own error tells more
+                raise

@@ -1,0 +1,65 @@
+# Made from sandkasten/stream.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""The output of a command while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+
+from sandkasten._events import StreamReader
+from sandkasten._wire import Call
+from sandkasten.models import ExecChunk
+
+from ._http import Connection
+from ._seam import close_generator, close_response
+
+
+class ExecStream:
+    """Iterates over the `ExecChunk`s of a running command; the last one has `done` set.
+
+    The command starts at the first step. Leaving early closes the connection, at which the daemon
+    stops the command; used as a context manager, that happens exactly where the block ends.
+    """
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, connection: Connection, call: Call[None]) -> None:
+        """Prepare the stream; nothing is sent."""
+        self._chunks = _chunks(connection, call)
+
+    def __iter__(self) -> ExecStream:
+        return self
+
+    def __next__(self) -> ExecChunk:
+        return self._chunks.__next__()
+
+    def __enter__(self) -> ExecStream:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the command if it still runs, and give the connection back."""
+        close_generator(self._chunks)
+
+
+def _chunks(connection: Connection, call: Call[None]) -> Generator[ExecChunk, None]:
+    # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
+    response = connection.open_stream(call)
+    try:
+        reader = StreamReader(response)
+        for event in connection.events(response):
+            chunk = reader.read(event)
+            if chunk is not None:
+                yield chunk
+        reader.end()
+    finally:
+        close_response(response)

@@ -1,0 +1,47 @@
+"""Fixtures that both twins and the daemon's own tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SANDKASTEN_BASE_URL", "SANDKASTEN_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Iterator[Path]:
+    """A directory for workspaces; not tmp_path, which is closed to the user that root's sandboxes run as."""
+    path = Path(tempfile.mkdtemp(prefix="sandkasten-data-", dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def daemon(data_dir: Path) -> Iterator[LocalDaemon]:
+    """The real embedded daemon, one for the whole run."""
+    daemon = start_daemon(LocalOptions(data_dir=data_dir))
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def host_secret() -> Iterator[Path]:
+    """A file of the host's that everybody on the host may read, and nobody in a sandbox may see."""
+    descriptor, name = tempfile.mkstemp(prefix="secret-", dir="/tmp")
+    os.write(descriptor, b"the host's secret")
+    os.fchmod(descriptor, 0o644)
+    os.close(descriptor)
+    yield Path(name)
+    os.unlink(name)

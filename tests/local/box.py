@@ -1,0 +1,162 @@
+"""A session of the real daemon, spoken to in plain HTTP, as no client of ours would."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sandkasten.local.launch import LocalDaemon
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def connect(daemon: LocalDaemon, timeout: float = 30.0) -> httpx.Client:
+    """A client with the key, on the daemon's socket."""
+    return httpx.Client(
+        transport=httpx.HTTPTransport(uds=daemon.target.socket_path),
+        base_url=daemon.target.base_url,
+        headers={"Authorization": f"Bearer {daemon.target.api_key}"},
+        timeout=timeout,
+    )
+
+
+class Box:
+    """One session."""
+
+    def __init__(self, daemon: LocalDaemon, client: httpx.Client, **body: Any) -> None:
+        self.daemon = daemon
+        self.client = client
+        answer = client.post("/v1/sessions", json={"image": "base"} | body)
+        assert answer.status_code == 201, answer.text
+        self.info: dict[str, Any] = answer.json()
+        self.id: str = self.info["id"]
+        self.url = f"/v1/sessions/{self.id}"
+
+    def ask(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> httpx.Response:
+        """Run a command, whatever comes of it."""
+        return self.client.post(f"{self.url}/exec", json={"cmd": cmd, "timeout_ms": timeout_ms} | body)
+
+    def exec(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> dict[str, Any]:
+        """Run a command that comes to an end."""
+        answer = self.ask(cmd, timeout_ms, **body)
+        assert answer.status_code == 200, f"{cmd[:200]!r}: {answer.text[:2000]}"
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def run(self, cmd: str, timeout_ms: int = 20_000) -> str:
+        """Run a command that succeeds, for its output."""
+        result = self.exec(cmd, timeout_ms)
+        assert result["exit_code"] == 0, f"{cmd[:200]!r}: {result}"
+        output: str = result["output"]
+        return output
+
+    def times_out(self, cmd: str, timeout_ms: int = 100) -> dict[str, Any]:
+        """Run a command that must be stopped at its deadline, for the error's details."""
+        answer = self.ask(cmd, timeout_ms)
+        assert answer.status_code == 504, f"{cmd[:200]!r}: {answer.status_code} {answer.text[:2000]}"
+        assert answer.json()["error_code"] == "COMMAND_TIMEOUT"
+        details: dict[str, Any] = answer.json()["details"]
+        return details
+
+    def write(self, path: str, content: bytes | str) -> httpx.Response:
+        """Write a file from outside."""
+        data = content.encode() if isinstance(content, str) else content
+        body = {"path": path, "content_base64": base64.b64encode(data).decode()}
+        return self.client.post(f"{self.url}/fs/write", json=body)
+
+    def read(self, path: str, **query: Any) -> httpx.Response:
+        """Read a file from outside."""
+        return self.client.get(f"{self.url}/fs/read", params={"path": path} | query)
+
+    def content(self, path: str) -> bytes:
+        """The bytes of a file that is there."""
+        answer = self.read(path)
+        assert answer.status_code == 200, answer.text
+        return base64.b64decode(answer.json()["content_base64"])
+
+    def put_program(self, name: str) -> str:
+        """Put one of `programs/` into the workspace; its path there."""
+        answer = self.write(name, (PROGRAMS / name).read_bytes())
+        assert answer.status_code == 200, answer.text
+        return f"/workspace/{name}"
+
+    def destroy(self) -> httpx.Response:
+        """End it."""
+        return self.client.delete(self.url)
+
+    def exec_in_background(self, cmd: str, timeout_ms: int = 20_000) -> Waiting:
+        """Run a command on a connection and a thread of its own."""
+        return Waiting(self, cmd, timeout_ms)
+
+
+class Waiting:
+    """A command that somebody waits for in another thread."""
+
+    def __init__(self, box: Box, cmd: str, timeout_ms: int) -> None:
+        self._answers: list[httpx.Response | Exception] = []
+
+        def work() -> None:
+            try:
+                with connect(box.daemon) as client:
+                    body = {"cmd": cmd, "timeout_ms": timeout_ms}
+                    self._answers.append(client.post(f"{box.url}/exec", json=body))
+            except Exception as error:
+                self._answers.append(error)
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def answer(self, timeout: float = 20.0) -> httpx.Response:
+        """What came of it."""
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), "nobody answered"
+        (answer,) = self._answers
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@contextmanager
+def boxes(daemon: LocalDaemon) -> Iterator[Callable[..., Box]]:
+    """A maker of sessions, which are destroyed at the end."""
+    made: list[Box] = []
+    with connect(daemon) as client:
+
+        def make(**body: Any) -> Box:
+            made.append(Box(daemon, client, **body))
+            return made[-1]
+
+        yield make
+        for box in made:
+            box.destroy()
+
+
+def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """Wait for something that is about to become true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+def host_processes_with(marker: str) -> list[int]:
+    """The processes of this machine whose command line has a word in it."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if marker.encode() in words:
+                found.append(int(name))
+    return found
