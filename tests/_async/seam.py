@@ -1,0 +1,31 @@
+"""What the twinned tests need of their world, on the async side; `tests/_sync/seam.py` is its twin."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from sandkasten import SandboxClient, Session
+
+__all__ = ["PACKAGE", "SandboxClient", "Session", "sleep", "together"]
+
+T = TypeVar("T")
+
+PACKAGE = "sandkasten"
+
+sleep = anyio.sleep
+
+
+async def together(*functions: Callable[[], Awaitable[T]]) -> list[T]:
+    """Run functions at the same time and give their results in order."""
+    results: dict[int, T] = {}
+
+    async def run(index: int, function: Callable[[], Awaitable[T]]) -> None:
+        results[index] = await function()
+
+    async with anyio.create_task_group() as tasks:
+        for index, function in enumerate(functions):
+            tasks.start_soon(run, index, function)
+    return [results[index] for index in range(len(functions))]

@@ -1,0 +1,164 @@
+"""What a session's shell does with commands, against the real embedded daemon."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sandkasten.errors import CommandFailedError, ExecTimeoutError
+
+from .seam import SandboxClient, Session, together
+
+
+async def test_gives_output_status_directory_and_duration(session: Session) -> None:
+    result = await session.exec("echo out; echo err >&2; sleep 0.1; (exit 7)")
+    assert (result.output, result.exit_code, result.cwd) == ("out\nerr\n", 7, "/workspace")
+    assert not result.ok
+    assert not result.truncated
+    assert 100 <= result.duration_ms < 5000
+
+
+async def test_directory_environment_functions_and_variables_persist(session: Session) -> None:
+    await session.exec("cd /tmp; export EXPORTED=1; plain=2; greet() { echo hi $1; }; declare -A map=([k]=v)")
+    result = await session.exec('echo "$PWD $EXPORTED $plain $(greet you) ${map[k]}"')
+    assert result.output == "/tmp 1 2 hi you v\n"
+    assert result.cwd == "/tmp"
+
+
+async def test_background_jobs_go_on_between_commands(session: Session) -> None:
+    await session.exec("(sleep 0.3; echo finished > done.txt) &")
+    assert (await session.exec("cat done.txt 2>/dev/null; jobs -r | wc -l")).output == "1\n"
+    assert (await session.exec("wait; cat done.txt")).output == "finished\n"
+
+
+async def test_the_last_status_is_there_for_the_next_command(session: Session) -> None:
+    assert (await session.exec("(exit 42)")).exit_code == 42
+    assert (await session.exec("echo $?")).output == "42\n"
+
+
+async def test_check_raises_for_a_failed_command_only(session: Session) -> None:
+    good = await session.exec("true")
+    assert good.check() is good
+    bad = await session.exec("echo reason; false")
+    with pytest.raises(CommandFailedError, match=r"status 1: reason") as caught:
+        bad.check()
+    assert caught.value.result is bad
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("exit 3", 3), ("set -e; false", 1), ("exec sh -c 'exit 5'", 5), ("kill -KILL $$", 137)],
+)
+async def test_the_session_outlives_a_command_that_ends_the_shell(
+    session: Session, command: str, status: int
+) -> None:
+    await session.exec("export KEPT=yes; cd /tmp")
+    result = await session.exec(command)
+    assert result.exit_code == status
+    assert result.shell_restarted
+    after = await session.exec("echo $KEPT $PWD")
+    assert (after.output, after.shell_restarted) == ("yes /tmp\n", False)
+
+
+async def test_exit_keeps_what_its_own_command_changed(session: Session) -> None:
+    assert (await session.exec("export NEW=1; cd /usr; exit 3")).cwd == "/usr"
+    assert (await session.exec("echo $NEW $PWD")).output == "1 /usr\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["sleep 100", "while :; do :; done", "sleep 100 | cat", "sleep 100 & wait"]
+)
+async def test_a_timeout_stops_the_command_and_leaves_all_variables(session: Session, command: str) -> None:
+    await session.exec("export EXPORTED=1; plain=2; cd /tmp")
+    started = time.monotonic()
+    with pytest.raises(ExecTimeoutError, match="1000 ms") as caught:
+        await session.exec(f"echo before; {command}", timeout_ms=1000)
+    assert time.monotonic() - started < 2
+    assert caught.value.output.startswith("before\n")
+    assert (caught.value.cwd, caught.value.shell_restarted) == ("/tmp", False)
+    assert (await session.exec("echo $EXPORTED $plain $PWD")).output == "1 2 /tmp\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "restarts"),
+    [
+        ('trap "" INT; sleep 100', False),
+        ("bash -c 'trap \"\" INT TERM; while :; do sleep 1; done'", False),
+        ('trap "" INT; while :; do :; done', True),
+    ],
+)
+async def test_a_timeout_stops_what_ignores_interrupts(
+    session: Session, command: str, restarts: bool
+) -> None:
+    await session.exec("export EXPORTED=1; cd /tmp")
+    started = time.monotonic()
+    with pytest.raises(ExecTimeoutError) as caught:
+        await session.exec(command, timeout_ms=1000)
+    assert time.monotonic() - started < 2
+    assert caught.value.shell_restarted is restarts
+    assert (await session.exec("echo $EXPORTED $PWD")).output == "1 /tmp\n"
+    assert (await session.exec("pgrep -c sleep")).output == "0\n"
+
+
+async def test_a_timeout_of_zero_is_the_daemons_maximum(session: Session) -> None:
+    assert (await session.exec("sleep 0.2; echo done", timeout_ms=0)).output == "done\n"
+
+
+async def test_standard_input_is_empty(session: Session) -> None:
+    assert (await session.exec("cat; echo read $?")).output == "read 0\n"
+
+
+async def test_output_is_plain_text_unless_raw_is_asked_for(session: Session) -> None:
+    command = r"printf '\033[31mred\033[0m\r\n'"
+    assert (await session.exec(command)).output == "red\n"
+    assert (await session.exec(command, raw_output=True)).output == "\x1b[31mred\x1b[0m\r\n"
+
+
+async def test_unicode_survives_both_ways(session: Session) -> None:
+    assert (await session.exec("echo 'ünïcödé 漢字 🎉'")).output == "ünïcödé 漢字 🎉\n"
+
+
+async def test_long_output_is_cut_and_says_so(session: Session) -> None:
+    result = await session.exec("head -c 3000000 /dev/zero | tr '\\0' x")
+    assert result.truncated
+    assert set(result.output) == {"x"}
+    assert len(result.output) == 1024 * 1024
+    assert (await session.exec("echo clean")).output == "clean\n"
+
+
+async def test_commands_of_one_session_run_one_after_another(session: Session) -> None:
+    async def append(name: str) -> None:
+        await session.exec(f"echo {name} in >> log; sleep 0.1; echo {name} out >> log")
+
+    async def first() -> None:
+        await append("a")
+
+    async def second() -> None:
+        await append("b")
+
+    async def third() -> None:
+        await append("c")
+
+    await together(first, second, third)
+    lines = (await session.read("log")).text.splitlines()
+    assert len(lines) == 6
+    for entered, left in zip(lines[::2], lines[1::2], strict=True):
+        assert entered.replace(" in", " out") == left
+
+
+async def test_sessions_run_side_by_side(session: Session, client: SandboxClient) -> None:
+    async def slow(one: Session) -> str:
+        return (await one.exec("sleep 0.5; echo slept")).output
+
+    async with await client.create_session() as other:
+
+        async def mine() -> str:
+            return await slow(session)
+
+        async def theirs() -> str:
+            return await slow(other)
+
+        started = time.monotonic()
+        assert await together(mine, theirs) == ["slept\n", "slept\n"]
+        assert time.monotonic() - started < 0.95

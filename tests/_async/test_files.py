@@ -1,0 +1,180 @@
+"""Files of sessions and workspaces, against the real embedded daemon."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from sandkasten.errors import (
+    InvalidRequestError,
+    LocalFileError,
+    SandboxFileNotFoundError,
+    SandboxIsDirectoryError,
+    SandkastenAPIError,
+    SandkastenInputError,
+    WorkspaceNotFoundError,
+)
+
+from .seam import SandboxClient, Session
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\r\n\x1b[0m", "ünïcödé\n".encode(), b"x" * 3_000_000])
+async def test_bytes_come_back_as_they_were_written(session: Session, content: bytes) -> None:
+    await session.write("data.bin", content)
+    result = await session.read("data.bin")
+    assert result.content == content
+    assert not result.truncated
+    assert (await session.exec("wc -c < data.bin")).output.strip() == str(len(content))
+
+
+async def test_text_is_stored_as_utf8(session: Session) -> None:
+    await session.write(PurePosixPath("deep/er/text.txt"), "grüße\n")
+    assert (await session.read("/workspace/deep/er/text.txt")).text == "grüße\n"
+
+
+async def test_written_files_belong_to_the_sandbox(session: Session) -> None:
+    await session.write("dir/run.sh", "echo ran\n")
+    result = await session.exec("echo echo more >> dir/run.sh && touch dir/new && sh dir/run.sh")
+    assert result.output == "ran\nmore\n"
+    await session.exec("chmod 755 dir/run.sh")
+    await session.write("dir/run.sh", "#!/bin/sh\necho replaced\n")
+    assert (await session.exec("dir/run.sh")).output == "replaced\n"
+
+
+async def test_reading_stops_at_max_bytes_and_says_so(session: Session) -> None:
+    await session.write("ten", b"0123456789")
+    assert (await session.read("ten", max_bytes=4)).content == b"0123"
+    assert (await session.read("ten", max_bytes=4)).truncated
+    assert not (await session.read("ten", max_bytes=10)).truncated
+
+
+async def test_what_is_not_a_readable_file_has_its_own_error(session: Session) -> None:
+    await session.exec("mkdir dir; mkfifo pipe")
+    with pytest.raises(SandboxFileNotFoundError, match="missing"):
+        await session.read("missing")
+    with pytest.raises(SandboxIsDirectoryError):
+        await session.read("dir")
+    with pytest.raises(SandboxIsDirectoryError):
+        await session.write("dir", "text")
+    with pytest.raises(InvalidRequestError, match="plain file"):
+        await session.read("pipe")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../etc/passwd", "/workspace/../etc/passwd", "/workspacex"])
+async def test_paths_outside_the_workspace_are_refused(session: Session, path: str) -> None:
+    with pytest.raises(InvalidRequestError, match="outside /workspace"):
+        await session.read(path)
+    with pytest.raises(InvalidRequestError, match="outside /workspace"):
+        await session.write(path, "text")
+
+
+async def test_links_to_host_files_are_neither_read_nor_written_through(
+    session: Session, host_secret: Path
+) -> None:
+    before = host_secret.read_bytes()
+    await session.exec(
+        f"ln -s {host_secret} file; ln -s {host_secret.parent} dir; ln -s ../../../../../.. up"
+    )
+    for path in ("file", f"dir/{host_secret.name}", f"up/{host_secret.parent}/{host_secret.name}"):
+        with pytest.raises(SandkastenAPIError):
+            await session.read(path)
+    await session.write("file", "replaces the link")
+    with pytest.raises(SandkastenAPIError):
+        await session.write(f"dir/{host_secret.name}", "evil")
+    with pytest.raises(SandkastenAPIError):
+        await session.upload(io.BytesIO(b"evil"), dest_path="dir", filename=host_secret.name)
+    assert host_secret.read_bytes() == before
+    assert (await session.exec("cat file; test -L file || echo a plain file now")).output.endswith("now\n")
+
+
+async def test_links_within_the_workspace_work(session: Session) -> None:
+    await session.exec(
+        "mkdir real; echo inside > real/file; ln -s /workspace/real absolute; ln -s real relative"
+    )
+    assert (await session.read("absolute/file")).text == "inside\n"
+    assert (await session.read("relative/file")).text == "inside\n"
+
+
+async def test_uploads_take_a_path_or_an_open_file(session: Session, tmp_path: Path) -> None:
+    local = tmp_path / "local name.txt"
+    local.write_bytes(b"by path")
+    assert await session.upload(local) == ["/workspace/local name.txt"]
+    assert await session.upload(str(local), dest_path="sub/dir", filename="other") == [
+        "/workspace/sub/dir/other"
+    ]
+    with local.open("rb") as file:
+        assert await session.upload(file, dest_path="/workspace/opened") == [
+            "/workspace/opened/local name.txt"
+        ]
+        assert not file.closed
+    assert await session.upload(io.BytesIO(b"from memory"), filename="memory") == ["/workspace/memory"]
+    assert (await session.read("sub/dir/other")).content == b"by path"
+    assert (await session.read("memory")).content == b"from memory"
+
+
+async def test_large_uploads_arrive_complete(session: Session) -> None:
+    content = bytes(range(256)) * 80_000
+    await session.upload(io.BytesIO(content), filename="large")
+    assert (await session.exec("wc -c < large")).output == "20480000\n"
+    assert (await session.read("large", max_bytes=30_000_000)).content == content
+
+
+async def test_uploads_that_cannot_work_are_refused_before_anything_is_sent(
+    session: Session, tmp_path: Path
+) -> None:
+    with pytest.raises(LocalFileError, match="does not exist"):
+        await session.upload(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        await session.upload(tmp_path / "missing")
+    with pytest.raises(LocalFileError, match="is a directory"):
+        await session.upload(tmp_path)
+    with pytest.raises(SandkastenInputError, match="no name"):
+        await session.upload(io.BytesIO(b""))
+    with pytest.raises(SandkastenInputError, match="binary mode"):
+        await session.upload(io.StringIO("text"), filename="x")  # type: ignore[arg-type]
+    with pytest.raises(SandkastenInputError, match="filename"):
+        await session.upload(io.BytesIO(b""), filename="../x")
+
+
+async def test_workspaces_outlive_their_sessions(client: SandboxClient) -> None:
+    async with await client.create_session(workspace_id="lasting") as first:
+        await first.exec("echo kept > file; mkdir dir")
+        assert (await first.info()).workspace_id == "lasting"
+    async with await client.create_session(workspace_id="lasting") as second:
+        assert (await second.exec("cat file")).output == "kept\n"
+    await client.delete_workspace("lasting")
+
+
+async def test_workspace_files_need_no_session(client: SandboxClient, tmp_path: Path) -> None:
+    workspace = client.workspace("no-session")
+    await workspace.write("notes/a.txt", "written")
+    (tmp_path / "b.txt").write_text("uploaded")
+    assert await workspace.upload(tmp_path / "b.txt", dest_path="notes") == ["/workspace/notes/b.txt"]
+    assert (await workspace.read("notes/a.txt")).text == "written"
+    assert [(entry.name, entry.is_dir) for entry in await workspace.list()] == [("notes", True)]
+    assert [entry.name for entry in await workspace.list("notes")] == ["a.txt", "b.txt"]
+    assert "no-session" in [info.id for info in await client.list_workspaces()]
+    async with await client.create_session(workspace_id="no-session") as session:
+        assert (await session.exec("cat notes/*; echo more >> notes/a.txt")).output == "writtenuploaded"
+    assert (await workspace.read("notes/a.txt")).text == "writtenmore\n"
+    await workspace.delete()
+    assert "no-session" not in [info.id for info in await client.list_workspaces()]
+
+
+async def test_a_workspace_that_was_never_written_is_not_found(client: SandboxClient) -> None:
+    workspace = client.workspace("never-written")
+    with pytest.raises(WorkspaceNotFoundError, match="never-written"):
+        await workspace.read("x")
+    with pytest.raises(WorkspaceNotFoundError):
+        await workspace.list()
+    with pytest.raises(WorkspaceNotFoundError):
+        await client.delete_workspace("never-written")
+
+
+async def test_a_workspace_in_use_is_not_deleted(client: SandboxClient) -> None:
+    async with await client.create_session(workspace_id="in-use") as session:
+        with pytest.raises(InvalidRequestError, match=session.id):
+            await client.delete_workspace("in-use")
+    await client.delete_workspace("in-use")

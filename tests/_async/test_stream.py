@@ -1,0 +1,135 @@
+"""Output while a command runs, against the real embedded daemon."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from sandkasten.errors import ExecTimeoutError, SessionNotFoundError
+
+from .seam import SandboxClient, Session, sleep
+
+COUNT = "for i in 1 2 3; do echo $i; sleep 0.3; done"
+
+
+async def still_running(session: Session, marker: str) -> bool:
+    """Whether a `sleep` with this argument still runs, waiting a little for its end."""
+    for _ in range(20):
+        if (await session.exec(f"pgrep -f 'sleep {marker}' >/dev/null && echo yes")).output == "":
+            return False
+        await sleep(0.05)
+    return True
+
+
+async def test_chunks_come_when_they_are_printed(session: Session) -> None:
+    arrived = []
+    async for chunk in session.exec_stream(COUNT):
+        arrived.append((time.monotonic(), chunk))
+    *parts, (_, last) = arrived
+    assert [chunk.output for _, chunk in parts] == ["1\n", "2\n", "3\n"]
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(parts)]
+    assert all(0.2 < gap < 0.5 for gap in gaps)
+    assert (last.done, last.exit_code, last.cwd, last.output) == (True, 0, "/workspace", "")
+    assert last.duration_ms is not None
+    assert 900 <= last.duration_ms < 2000
+
+
+async def test_timestamps_are_aware_and_increase(session: Session) -> None:
+    stamps = [chunk.timestamp async for chunk in session.exec_stream("echo a; sleep 0.05; echo b")]
+    assert stamps == sorted(stamps)
+    assert all(stamp.tzinfo is not None for stamp in stamps)
+
+
+async def test_a_stream_shares_the_shell_with_exec(session: Session) -> None:
+    chunks = [chunk async for chunk in session.exec_stream("cd /tmp; export NAME=World; exit 4")]
+    assert (chunks[-1].exit_code, chunks[-1].cwd, chunks[-1].shell_restarted) == (4, "/tmp", True)
+    assert (await session.exec("echo $NAME $PWD")).output == "World /tmp\n"
+
+
+async def test_leaving_the_loop_stops_the_command(session: Session) -> None:
+    async for chunk in session.exec_stream("echo started; sleep 1001"):
+        assert chunk.output == "started\n"
+        break
+    started = time.monotonic()
+    assert not await still_running(session, "1001")
+    assert time.monotonic() - started < 2
+
+
+async def test_leaving_the_context_manager_stops_the_command(session: Session) -> None:
+    await session.exec("plain=kept")
+    async with session.exec_stream("echo started; sleep 1002") as stream:
+        assert (await stream.__anext__()).output == "started\n"
+    assert not await still_running(session, "1002")
+    assert (await session.exec("echo $plain")).output == "kept\n"
+
+
+async def test_an_error_in_the_block_stops_the_command(session: Session) -> None:
+    with pytest.raises(RuntimeError, match="mine"):
+        async with session.exec_stream("echo started; sleep 1003") as stream:
+            async for _chunk in stream:
+                raise RuntimeError("mine")
+    assert not await still_running(session, "1003")
+
+
+async def test_a_closed_stream_is_at_its_end(session: Session) -> None:
+    stream = session.exec_stream("echo a; sleep 1004")
+    assert (await stream.__anext__()).output == "a\n"
+    await stream.close()
+    await stream.close()
+    assert [chunk async for chunk in stream] == []
+
+
+async def test_a_stream_that_is_never_read_runs_nothing(session: Session) -> None:
+    async with session.exec_stream("touch ran"):
+        pass
+    assert (await session.exec("ls")).output == ""
+
+
+async def test_a_timeout_ends_the_stream_with_its_error(session: Session) -> None:
+    await session.exec("plain=kept")
+    outputs = []
+    with pytest.raises(ExecTimeoutError, match="500 ms") as caught:
+        async for chunk in session.exec_stream("echo before; sleep 100", timeout_ms=500):
+            outputs.append(chunk.output)
+    assert "".join(outputs).startswith("before\n")
+    assert (caught.value.cwd, caught.value.shell_restarted) == ("/workspace", False)
+    assert (await session.exec("echo $plain")).output == "kept\n"
+
+
+async def test_a_character_cut_in_two_arrives_whole(session: Session) -> None:
+    command = r"printf '\xe6\xbc'; sleep 0.1; printf '\xa2\n'"
+    outputs = [chunk.output async for chunk in session.exec_stream(command)]
+    assert "".join(outputs) == "漢\n"
+
+
+async def test_a_large_stream_arrives_complete(session: Session) -> None:
+    size = 0
+    async for chunk in session.exec_stream("head -c 20000000 /dev/zero | tr '\\0' x"):
+        size += len(chunk.output)
+    assert size == 20_000_000
+
+
+async def test_a_slow_reader_holds_the_command_back_and_loses_nothing(session: Session) -> None:
+    size = 0
+    async for chunk in session.exec_stream("head -c 2000000 /dev/zero | tr '\\0' x"):
+        if size == 0:
+            await sleep(0.3)
+        size += len(chunk.output)
+    assert size == 2_000_000
+
+
+async def test_destroying_the_session_ends_its_stream(session: Session, client: SandboxClient) -> None:
+    other = await client.create_session()
+    with pytest.raises(SessionNotFoundError):
+        async for chunk in other.exec_stream("echo started; sleep 100"):
+            if chunk.output:
+                await other.destroy()
+
+
+async def test_an_unknown_session_is_told_at_the_first_step(session: Session, client: SandboxClient) -> None:
+    gone = await client.create_session()
+    await gone.destroy()
+    with pytest.raises(SessionNotFoundError, match="destroyed"):
+        await gone.exec_stream("true").__anext__()

@@ -1,0 +1,175 @@
+# Made from tests/_async/test_files.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""Files of sessions and workspaces, against the real embedded daemon."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from sandkasten.errors import (
+    InvalidRequestError,
+    LocalFileError,
+    SandboxFileNotFoundError,
+    SandboxIsDirectoryError,
+    SandkastenAPIError,
+    SandkastenInputError,
+    WorkspaceNotFoundError,
+)
+
+from .seam import SandboxClient, Session
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\r\n\x1b[0m", "ünïcödé\n".encode(), b"x" * 3_000_000])
+def test_bytes_come_back_as_they_were_written(session: Session, content: bytes) -> None:
+    session.write("data.bin", content)
+    result = session.read("data.bin")
+    assert result.content == content
+    assert not result.truncated
+    assert session.exec("wc -c < data.bin").output.strip() == str(len(content))
+
+
+def test_text_is_stored_as_utf8(session: Session) -> None:
+    session.write(PurePosixPath("deep/er/text.txt"), "grüße\n")
+    assert session.read("/workspace/deep/er/text.txt").text == "grüße\n"
+
+
+def test_written_files_belong_to_the_sandbox(session: Session) -> None:
+    session.write("dir/run.sh", "echo ran\n")
+    result = session.exec("echo echo more >> dir/run.sh && touch dir/new && sh dir/run.sh")
+    assert result.output == "ran\nmore\n"
+    session.exec("chmod 755 dir/run.sh")
+    session.write("dir/run.sh", "#!/bin/sh\necho replaced\n")
+    assert session.exec("dir/run.sh").output == "replaced\n"
+
+
+def test_reading_stops_at_max_bytes_and_says_so(session: Session) -> None:
+    session.write("ten", b"0123456789")
+    assert session.read("ten", max_bytes=4).content == b"0123"
+    assert session.read("ten", max_bytes=4).truncated
+    assert not session.read("ten", max_bytes=10).truncated
+
+
+def test_what_is_not_a_readable_file_has_its_own_error(session: Session) -> None:
+    session.exec("mkdir dir; mkfifo pipe")
+    with pytest.raises(SandboxFileNotFoundError, match="missing"):
+        session.read("missing")
+    with pytest.raises(SandboxIsDirectoryError):
+        session.read("dir")
+    with pytest.raises(SandboxIsDirectoryError):
+        session.write("dir", "text")
+    with pytest.raises(InvalidRequestError, match="plain file"):
+        session.read("pipe")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../etc/passwd", "/workspace/../etc/passwd", "/workspacex"])
+def test_paths_outside_the_workspace_are_refused(session: Session, path: str) -> None:
+    with pytest.raises(InvalidRequestError, match="outside /workspace"):
+        session.read(path)
+    with pytest.raises(InvalidRequestError, match="outside /workspace"):
+        session.write(path, "text")
+
+
+def test_links_to_host_files_are_neither_read_nor_written_through(
+    session: Session, host_secret: Path
+) -> None:
+    before = host_secret.read_bytes()
+    session.exec(f"ln -s {host_secret} file; ln -s {host_secret.parent} dir; ln -s ../../../../../.. up")
+    for path in ("file", f"dir/{host_secret.name}", f"up/{host_secret.parent}/{host_secret.name}"):
+        with pytest.raises(SandkastenAPIError):
+            session.read(path)
+    session.write("file", "replaces the link")
+    with pytest.raises(SandkastenAPIError):
+        session.write(f"dir/{host_secret.name}", "evil")
+    with pytest.raises(SandkastenAPIError):
+        session.upload(io.BytesIO(b"evil"), dest_path="dir", filename=host_secret.name)
+    assert host_secret.read_bytes() == before
+    assert session.exec("cat file; test -L file || echo a plain file now").output.endswith("now\n")
+
+
+def test_links_within_the_workspace_work(session: Session) -> None:
+    session.exec("mkdir real; echo inside > real/file; ln -s /workspace/real absolute; ln -s real relative")
+    assert session.read("absolute/file").text == "inside\n"
+    assert session.read("relative/file").text == "inside\n"
+
+
+def test_uploads_take_a_path_or_an_open_file(session: Session, tmp_path: Path) -> None:
+    local = tmp_path / "local name.txt"
+    local.write_bytes(b"by path")
+    assert session.upload(local) == ["/workspace/local name.txt"]
+    assert session.upload(str(local), dest_path="sub/dir", filename="other") == ["/workspace/sub/dir/other"]
+    with local.open("rb") as file:
+        assert session.upload(file, dest_path="/workspace/opened") == ["/workspace/opened/local name.txt"]
+        assert not file.closed
+    assert session.upload(io.BytesIO(b"from memory"), filename="memory") == ["/workspace/memory"]
+    assert session.read("sub/dir/other").content == b"by path"
+    assert session.read("memory").content == b"from memory"
+
+
+def test_large_uploads_arrive_complete(session: Session) -> None:
+    content = bytes(range(256)) * 80_000
+    session.upload(io.BytesIO(content), filename="large")
+    assert session.exec("wc -c < large").output == "20480000\n"
+    assert session.read("large", max_bytes=30_000_000).content == content
+
+
+def test_uploads_that_cannot_work_are_refused_before_anything_is_sent(
+    session: Session, tmp_path: Path
+) -> None:
+    with pytest.raises(LocalFileError, match="does not exist"):
+        session.upload(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        session.upload(tmp_path / "missing")
+    with pytest.raises(LocalFileError, match="is a directory"):
+        session.upload(tmp_path)
+    with pytest.raises(SandkastenInputError, match="no name"):
+        session.upload(io.BytesIO(b""))
+    with pytest.raises(SandkastenInputError, match="binary mode"):
+        session.upload(io.StringIO("text"), filename="x")  # type: ignore[arg-type]
+    with pytest.raises(SandkastenInputError, match="filename"):
+        session.upload(io.BytesIO(b""), filename="../x")
+
+
+def test_workspaces_outlive_their_sessions(client: SandboxClient) -> None:
+    with client.create_session(workspace_id="lasting") as first:
+        first.exec("echo kept > file; mkdir dir")
+        assert first.info().workspace_id == "lasting"
+    with client.create_session(workspace_id="lasting") as second:
+        assert second.exec("cat file").output == "kept\n"
+    client.delete_workspace("lasting")
+
+
+def test_workspace_files_need_no_session(client: SandboxClient, tmp_path: Path) -> None:
+    workspace = client.workspace("no-session")
+    workspace.write("notes/a.txt", "written")
+    (tmp_path / "b.txt").write_text("uploaded")
+    assert workspace.upload(tmp_path / "b.txt", dest_path="notes") == ["/workspace/notes/b.txt"]
+    assert workspace.read("notes/a.txt").text == "written"
+    assert [(entry.name, entry.is_dir) for entry in workspace.list()] == [("notes", True)]
+    assert [entry.name for entry in workspace.list("notes")] == ["a.txt", "b.txt"]
+    assert "no-session" in [info.id for info in client.list_workspaces()]
+    with client.create_session(workspace_id="no-session") as session:
+        assert session.exec("cat notes/*; echo more >> notes/a.txt").output == "writtenuploaded"
+    assert workspace.read("notes/a.txt").text == "writtenmore\n"
+    workspace.delete()
+    assert "no-session" not in [info.id for info in client.list_workspaces()]
+
+
+def test_a_workspace_that_was_never_written_is_not_found(client: SandboxClient) -> None:
+    workspace = client.workspace("never-written")
+    with pytest.raises(WorkspaceNotFoundError, match="never-written"):
+        workspace.read("x")
+    with pytest.raises(WorkspaceNotFoundError):
+        workspace.list()
+    with pytest.raises(WorkspaceNotFoundError):
+        client.delete_workspace("never-written")
+
+
+def test_a_workspace_in_use_is_not_deleted(client: SandboxClient) -> None:
+    with client.create_session(workspace_id="in-use") as session:
+        with pytest.raises(InvalidRequestError, match=session.id):
+            client.delete_workspace("in-use")
+    client.delete_workspace("in-use")

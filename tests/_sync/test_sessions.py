@@ -1,0 +1,157 @@
+# Made from tests/_async/test_sessions.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""Sessions' lives, images and keys, against the real embedded daemon."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from sandkasten.errors import (
+    AuthenticationError,
+    InvalidImageError,
+    SandkastenAPIError,
+    SandkastenError,
+    SessionExpiredError,
+    SessionNotFoundError,
+)
+from sandkasten.local.launch import LocalDaemon, LocalOptions
+
+from .seam import PACKAGE, SandboxClient, Session, sleep, together
+
+
+def test_the_daemon_says_what_it_is(client: SandboxClient) -> None:
+    health = client.health()
+    assert (health.status, health.server) == ("ok", "sandkasten-local")
+
+
+def test_info_tells_of_a_session(session: Session, client: SandboxClient) -> None:
+    session.exec("cd /tmp")
+    info = session.info()
+    assert (info.id, info.image, info.status, info.cwd) == (session.id, "python", "running", "/tmp")
+    assert info.workspace_id is None
+    assert abs(datetime.now(UTC) - info.created_at) < timedelta(seconds=30)
+    assert info.expires_at - info.created_at >= timedelta(seconds=1799)
+    assert session.id in [listed.id for listed in client.list_sessions()]
+
+
+def test_stats_are_real_numbers(session: Session) -> None:
+    before = session.stats()
+    session.exec("timeout 0.4 sh -c 'while :; do :; done'; python3 -c 'x = bytearray(50_000_000)' &")
+    session.exec("python3 -c 'import time; x = bytearray(80_000_000); time.sleep(5)' & sleep 0.5")
+    after = session.stats()
+    assert after.memory_bytes > before.memory_bytes + 70_000_000
+    assert after.cpu_usage_usec >= before.cpu_usage_usec + 300_000
+    assert after.memory_limit is None
+
+
+def test_a_session_is_found_again_by_its_id(session: Session, client: SandboxClient) -> None:
+    session.exec("variable=here")
+    again = client.get_session(session.id)
+    assert again.exec("echo $variable").output == "here\n"
+
+
+def test_a_destroyed_session_is_not_found(client: SandboxClient) -> None:
+    session = client.create_session()
+    session.destroy()
+    for call in (session.info, session.stats, session.destroy):
+        with pytest.raises(SessionNotFoundError, match="was destroyed") as caught:
+            call()
+        assert (caught.value.status_code, caught.value.error_code) == (404, "SESSION_NOT_FOUND")
+    assert session.id not in [listed.id for listed in client.list_sessions()]
+
+
+def test_leaving_the_block_of_a_destroyed_session_is_no_error(client: SandboxClient) -> None:
+    with client.create_session() as session:
+        session.destroy()
+
+
+def test_the_blocks_own_error_is_the_one_that_is_seen(client: SandboxClient) -> None:
+    with pytest.raises(RuntimeError, match="mine"):
+        with client.create_session():
+            client.close()
+            raise RuntimeError("mine")
+
+
+def test_an_unknown_session_is_not_found(client: SandboxClient) -> None:
+    with pytest.raises(SessionNotFoundError, match="deadbeef-123"):
+        client.get_session("deadbeef-123")
+
+
+def test_an_unused_session_expires_and_a_used_one_does_not(client: SandboxClient) -> None:
+    used = client.create_session(ttl_seconds=1)
+    unused = client.create_session(ttl_seconds=1)
+    for _ in range(4):
+        sleep(0.4)
+        used.exec("true")
+    with pytest.raises(SessionExpiredError) as caught:
+        unused.exec("true")
+    assert (caught.value.status_code, caught.value.error_code) == (410, "SESSION_EXPIRED")
+    used.destroy()
+
+
+def test_an_unknown_image_is_refused_with_those_there_are(client: SandboxClient) -> None:
+    with pytest.raises(InvalidImageError, match=r"There is: base, .*python") as caught:
+        client.create_session(image="windows")
+    assert caught.value.status_code == 400
+
+
+def test_python_is_in_the_python_image(session: Session) -> None:
+    assert session.exec("python3 -c 'print(6 * 7)'").output == "42\n"
+
+
+def test_a_wrong_key_is_refused(daemon: LocalDaemon) -> None:
+    url = f"unix://{daemon.target.socket_path}"
+    for key in ("wrong", None):
+        with SandboxClient(base_url=url, api_key=key) as client:
+            assert client.health().status == "ok"
+            with pytest.raises(AuthenticationError, match="SANDKASTEN_API_KEY") as caught:
+                client.list_sessions()
+            assert caught.value.status_code == 401
+
+
+def test_errors_are_httpx_errors_as_users_know_them(client: SandboxClient) -> None:
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        client.get_session("deadbeef-123")
+    assert caught.value.response.status_code == 404
+    assert caught.value.request.method == "GET"
+    assert isinstance(caught.value, SandkastenAPIError)
+    assert caught.value.request_id
+
+
+def test_the_client_without_an_address_has_a_daemon_of_its_own() -> None:
+    with SandboxClient(local=LocalOptions(default_ttl_seconds=77)) as client:
+        with client.create_session() as session:
+            assert session.exec("echo 'Hello, World!'").output == "Hello, World!\n"
+            info = session.info()
+            assert info.expires_at - info.created_at < timedelta(seconds=80)
+        first, second = together(client.create_session, client.create_session)
+        assert len(client.list_sessions()) == 2
+        assert first.id != second.id
+
+
+def test_two_first_calls_start_one_daemon() -> None:
+    with SandboxClient() as client:
+        together(client.health, client.health, client.create_session)
+        assert len(client.list_sessions()) == 1
+
+
+def test_a_closed_client_says_so(client: SandboxClient) -> None:
+    client.close()
+    client.close()
+    with pytest.raises(SandkastenError, match="closed"):
+        client.health()
+
+
+def test_the_address_comes_from_the_environment(daemon: LocalDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDKASTEN_BASE_URL", f"unix://{daemon.target.socket_path}")
+    monkeypatch.setenv("SANDKASTEN_API_KEY", daemon.target.api_key or "")
+    with SandboxClient() as client:
+        assert isinstance(client.list_sessions(), list)
+
+
+def test_this_is_the_package_under_test() -> None:
+    assert SandboxClient.__module__ == f"{PACKAGE}.client"
