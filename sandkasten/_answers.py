@@ -180,15 +180,23 @@ def _datetime(value: Any, _kind: type[datetime]) -> datetime:
 
 
 def _what_is_wrong(error: BaseException) -> str:
-    """Name the first bad field. cattrs nests the errors and notes the field beside each."""
+    """Name the first bad field. cattrs nests the errors, and notes beside each where it was."""
     path = ""
     while isinstance(error, BaseExceptionGroup):
-        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-        note = next(iter(getattr(inner, "__notes__", [])), None)
-        name = getattr(note, "name", None)
-        index = getattr(note, "index", None)
-        path += f"[{index}]" if index is not None else f".{name}" if name else ""
-        error = inner
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+        path += _step(next(iter(getattr(error, "__notes__", [])), None))
     if isinstance(error, KeyError):
         return f"it lacks the field {error.args[0]!r}"
     return f"field {path.lstrip('.')!r}: {error}" if path else str(error) or type(error).__name__
+
+
+def _step(note: object) -> str:
+    from cattrs.errors import AttributeValidationNote, IterableValidationNote  # noqa: PLC0415  (as above)
+
+    match note:
+        case AttributeValidationNote(name=name):
+            return f".{name}"
+        case IterableValidationNote(index=index):
+            return f"[{index}]"
+        case _:
+            return ""

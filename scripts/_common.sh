@@ -41,7 +41,7 @@ fingerprint() {
 }
 
 is_usable() {
-  grep -qsF "$venv" "$venv/bin/activate" && "$python" -c 'import pip' 2>/dev/null &&
+  grep -qsF -- " $venv" "$venv/pyvenv.cfg" && "$python" -c 'import pip' 2>/dev/null &&
     is_new_enough "$python" && [[ $(version_of "$python") == "$(version_of "${PYTHON:-$python}")" ]]
 }
 

@@ -34,7 +34,8 @@ class LocalOptions:
     """Options of the embedded daemon.
 
     Attributes:
-        data_dir: where workspaces are kept; None is the user's data directory.
+        data_dir: where workspaces are kept; None is `SANDKASTEN_DATA_DIR`, else the user's data
+            directory (for root /var/lib/sandkasten).
         default_ttl_seconds: the lifetime of sessions that ask for none.
         max_sessions: how many sessions there may be at once.
     """
@@ -112,7 +113,8 @@ def _environment() -> dict[str, str]:
 def _exchange(process: subprocess.Popen[bytes], options: LocalOptions, api_key: str) -> dict[str, str]:
     """Send the first line and read the answer; the key goes where no other user can see it."""
     assert process.stdin is not None
-    data_dir = None if options.data_dir is None else os.path.abspath(options.data_dir)
+    data_dir = options.data_dir or os.environ.get("SANDKASTEN_DATA_DIR") or None
+    data_dir = data_dir and os.path.abspath(data_dir)
     line = json.dumps(asdict(options) | {"data_dir": data_dir, "api_key": api_key})
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(f"{line}\n".encode())

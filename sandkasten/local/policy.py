@@ -27,6 +27,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "GIT_PAGER": "cat",
     "MANPAGER": "cat",
     "SYSTEMD_PAGER": "cat",
+    "QUOTING_STYLE": "literal",  # `ls` quotes names on a terminal
     "VIRTUAL_ENV_DISABLE_PROMPT": "1",
 }
 

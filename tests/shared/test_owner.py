@@ -1,0 +1,139 @@
+"""The embedded daemon and the process that owns it, however that process ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sandkasten_sync
+from sandkasten.errors import LocalDaemonError
+from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+
+OWNER = """
+import json, os, sys, threading
+from sandkasten_sync import SandboxClient
+
+client = SandboxClient()
+session = client.create_session()
+session.exec("sleep 2718 & setsid sleep 2718 & (trap '' HUP INT TERM; sleep 2718) &")
+daemon = client._connection._daemon
+threading.Thread(target=lambda: session.exec("sleep 2719"), daemon=True).start()
+print(json.dumps([daemon.pid, daemon.target.socket_path]), flush=True)
+{then}
+"""
+
+ENDINGS = {
+    "killed": ("threading.Event().wait()", signal.SIGKILL),
+    "terminated": ("threading.Event().wait()", signal.SIGTERM),
+    "interrupted": ("threading.Event().wait()", signal.SIGINT),
+    "ended": ("sys.stdin.readline(); os._exit(0)", None),
+    "closed": ("sys.stdin.readline(); client.close(); os._exit(0)", None),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nothing_is_left_when_the_owner_is(ending: str) -> None:
+    then, signal_number = ENDINGS[ending]
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER.format(then=then)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        daemon_pid, socket_path = json.loads(owner.stdout.readline())
+        run_dir = Path(socket_path).parent.parent
+        assert Path(socket_path).is_socket()
+        assert eventually(lambda: len(processes_of("sleep\x002718")) == 3)
+        if signal_number is None:
+            owner.stdin.write(b"\n")
+            owner.stdin.flush()
+        else:
+            owner.send_signal(signal_number)
+        owner.wait(20)
+    assert eventually(lambda: not Path(f"/proc/{daemon_pid}").exists())
+    assert eventually(lambda: not processes_of("sleep\x002718") and not processes_of("sleep\x002719"))
+    assert eventually(lambda: not processes_of(str(run_dir)))
+    assert not run_dir.exists()
+    assert str(run_dir) not in Path("/proc/self/mounts").read_text()
+
+
+# The HTTP library leaves a socket that could not connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
+    daemon = start_daemon(LocalOptions(data_dir=data_dir))
+    url = f"unix://{daemon.target.socket_path}"
+    with sandkasten_sync.SandboxClient(base_url=url, api_key=daemon.target.api_key) as client:
+        client.create_session().exec("sleep 2720 & setsid sleep 2720 &")
+        assert eventually(lambda: len(processes_of("sleep\x002720")) == 2)
+        os.kill(daemon.pid, signal.SIGKILL)
+        assert eventually(lambda: not processes_of("sleep\x002720"))
+        with pytest.raises(sandkasten_sync.SandkastenConnectionError):
+            client.health()
+    daemon.stop()
+
+
+def test_the_socket_is_private(daemon: LocalDaemon) -> None:
+    path = Path(daemon.target.socket_path or "")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_key_is_in_no_command_line_and_no_environment(daemon: LocalDaemon) -> None:
+    key = (daemon.target.api_key or "").encode()
+    assert len(key) >= 32
+    for name in ("cmdline", "environ"):
+        assert key not in Path(f"/proc/{daemon.pid}/{name}").read_bytes()
+
+
+def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandkasten.local.launch._NEEDED", ("no_such_module_anywhere",))
+    with pytest.raises(LocalDaemonError, match=r"no_such_module_anywhere.*pip install 'sandkasten\[local\]'"):
+        start_daemon()
+
+
+def test_another_system_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(LocalDaemonError, match=r"Linux only .*base_url"):
+        start_daemon()
+
+
+def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "uvicorn"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise RuntimeError('broken on purpose')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(LocalDaemonError, match="broken on purpose"):
+        start_daemon()
+
+
+def processes_of(words: str) -> list[int]:
+    """The processes with these words in their command line, but for this one's."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit() and int(directory.name) != os.getpid():
+            try:
+                if words.encode() in (directory / "cmdline").read_bytes():
+                    found.append(int(directory.name))
+            except OSError:
+                continue
+    return found
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it becomes true within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

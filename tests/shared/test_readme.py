@@ -1,0 +1,146 @@
+"""The README's examples run as they stand; the blocking ones also as the async code they promise to be."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import Model, ModelResponse, Usage
+from openai.types.responses import (
+    ResponseFunctionToolCall,
+    ResponseOutputMessage,
+    ResponseOutputText,
+    ResponseStreamEvent,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+# One of these words is in each example; what follows must be in its output.
+OUTPUTS = {
+    "hello.py": ["Hello, World!\n"],
+    "asyncio.run": ["Hello, World, from /tmp\n"],
+    "uname": ["Linux\n"],
+    "line $i": ["line 1\nline 2\nline 3\nexit code 0 after "],
+    "table.csv": ["blob.bin\ntable.csv\n", "ada,36", r"b'\x00\x01'"],
+    "remember me": ["remember me\n", "['note.txt', 'todo.txt']"],
+    "counter": ["stopped after printing: working\n", "the shell still knows: 42\n", "404\n"],
+}
+
+
+def block_with(words: str) -> str:
+    (block,) = [block for block in BLOCKS if words in block]
+    return block
+
+
+def run(code: str, data_dir: Path) -> str:
+    """Run code as a script of its own, with nothing but the package."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(data_dir), "SANDKASTEN_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def as_async(code: str) -> str:
+    """Do to a blocking example what the README says makes it async."""
+    imports = re.findall(r"^(?:import|from) .*\n", code, re.MULTILINE)
+    body = re.sub(r"^(?:import|from) .*\n", "", code, flags=re.MULTILINE)
+    body = re.sub(r"\b(with|for chunk in)\b", r"async \1", body)
+    header = "".join(imports).replace("sandkasten_sync", "sandkasten")
+    return (
+        f"import asyncio\n{header}\n"
+        f"async def main():\n{textwrap.indent(with_await(body), '    ')}\n"
+        "asyncio.run(main())\n"
+    )
+
+
+def with_await(code: str) -> str:
+    """Put `await` before each call that waits, with parentheses so that `.output` can follow."""
+    verbs = "create_session|get_session|delete_workspace|close|exec|write|read|upload|list|destroy"
+    for start in reversed([match.start() for match in re.finditer(rf"\b\w+\.({verbs})\(", code)]):
+        end = code.index("(", start) + 1
+        while code[start:end].count("(") > code[start:end].count(")"):
+            end += 1
+        if not code[start:end].startswith("io."):
+            code = f"{code[:start]}(await {code[start:end]}){code[end:]}"
+    return code
+
+
+def test_every_example_is_accounted_for() -> None:
+    accounted = [*map(block_with, OUTPUTS), block_with("from agents"), block_with("langchain")]
+    assert sorted(accounted) == sorted(BLOCKS)
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_an_example_runs_and_prints_what_it_says(words: str, data_dir: Path) -> None:
+    output = run(block_with(words), data_dir)
+    for expected in OUTPUTS[words]:
+        assert expected in output
+
+
+@pytest.mark.parametrize("words", [words for words in OUTPUTS if words != "asyncio.run"])
+def test_a_blocking_example_is_async_code_but_for_the_keywords(words: str, data_dir: Path) -> None:
+    output = run(as_async(block_with(words)), data_dir)
+    for expected in OUTPUTS[words]:
+        assert expected in output
+
+
+def test_the_first_example_prints_hello_world() -> None:
+    assert "hello.py" in BLOCKS[0]
+
+
+class ScriptedModel(Model):
+    """Asks for one tool call, and then answers with what the tool said."""
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        conversation = kwargs["input"] if "input" in kwargs else args[1]
+        items = [] if isinstance(conversation, str) else conversation
+        said = [item["output"] for item in items if item.get("type") == "function_call_output"]
+        output = self._answer(str(said[0])) if said else self._call('{"command": "echo $((6 * 7))"}')
+        return ModelResponse(output=[output], usage=Usage(), response_id=None)
+
+    def stream_response(self, *_args: Any, **_kwargs: Any) -> AsyncIterator[ResponseStreamEvent]:
+        raise NotImplementedError
+
+    def _call(self, arguments: str) -> ResponseFunctionToolCall:
+        return ResponseFunctionToolCall(
+            arguments=arguments, call_id="call", name="run_shell", type="function_call"
+        )
+
+    def _answer(self, text: str) -> ResponseOutputMessage:
+        content = ResponseOutputText(annotations=[], text=text, type="output_text", logprobs=[])
+        return ResponseOutputMessage(
+            id="m", content=[content], role="assistant", status="completed", type="message"
+        )
+
+
+def test_the_openai_agents_example_runs_a_whole_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    names: dict[str, Any] = {}
+    exec(compile(block_with("from agents"), "README.md", "exec"), names)
+    assert asyncio.run(names["main"]("What is 6 * 7?", ScriptedModel())) == "exit code 0\n42\n"
+
+
+def test_the_langchain_example_is_a_tool_that_works() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block_with("langchain"), "README.md", "exec"), names)
+    assert names["run_shell"].invoke({"command": "cd /tmp; pwd"}) == "exit code 0\n/tmp\n"
+    assert names["run_shell"].invoke({"command": "pwd"}) == "exit code 0\n/tmp\n"
+    assert names["run_shell"].invoke({"command": ""}).startswith("error: cmd is ''")
+    names["session"]._connection.close()
