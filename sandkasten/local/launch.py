@@ -26,6 +26,9 @@ from sandkasten.errors import LocalDaemonError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
+# What this process can import, the daemon can; but after its own, lest a script's `queue.py` becomes the
+# daemon's.
+_BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.serve import main; main()"
 _NEEDED = ("httptools", "multipart", "platformdirs", "starlette", "uvicorn")
 
 
@@ -69,13 +72,12 @@ def start_daemon(options: LocalOptions | None = None) -> LocalDaemon:
     api_key = secrets.token_urlsafe(32)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sandkasten.local.serve"],
+            [sys.executable, "-P", "-c", _BOOT, *filter(None, map(os.path.abspath, sys.path))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,  # Ctrl-C at a terminal is for the client alone
             cwd="/",
-            env=_environment(),
         )
         try:
             answer = _exchange(process, options or LocalOptions(), api_key)
@@ -101,13 +103,6 @@ def _check_platform() -> None:
             f"The embedded daemon is not installed ({', '.join(missing)} missing). "
             "Install it: pip install 'sandkasten[local]'. Or pass base_url= to use another daemon."
         )
-
-
-def _environment() -> dict[str, str]:
-    """This process's variables, so that the daemon finds the same modules and directories."""
-    here = str(Path(__file__).resolve().parents[2])
-    paths = [here, *filter(None, sys.path)]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(map(os.path.abspath, paths)))}
 
 
 def _exchange(process: subprocess.Popen[bytes], options: LocalOptions, api_key: str) -> dict[str, str]:

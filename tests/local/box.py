@@ -31,9 +31,10 @@ def connect(daemon: LocalDaemon, timeout: float = 30.0) -> httpx.Client:
 class Box:
     """One session."""
 
-    def __init__(self, daemon: LocalDaemon, client: httpx.Client, **body: Any) -> None:
+    def __init__(self, daemon: LocalDaemon, client: httpx.Client, patience: float = 30, **body: Any) -> None:
         self.daemon = daemon
         self.client = client
+        self.patience = patience
         answer = client.post("/v1/sessions", json={"image": "base"} | body)
         assert answer.status_code == 201, answer.text
         self.info: dict[str, Any] = answer.json()
@@ -42,7 +43,9 @@ class Box:
 
     def ask(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> httpx.Response:
         """Run a command, whatever comes of it."""
-        return self.client.post(f"{self.url}/exec", json={"cmd": cmd, "timeout_ms": timeout_ms} | body)
+        return self.client.post(
+            f"{self.url}/exec", json={"cmd": cmd, "timeout_ms": timeout_ms} | body, timeout=self.patience
+        )
 
     def exec(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> dict[str, Any]:
         """Run a command that comes to an end."""

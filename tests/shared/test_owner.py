@@ -107,11 +107,8 @@ def test_another_system_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         start_daemon()
 
 
-def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "uvicorn"
-    broken.mkdir()
-    (broken / "__init__.py").write_text("raise RuntimeError('broken on purpose')")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_a_daemon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandkasten.local.launch._BOOT", "raise RuntimeError('broken on purpose')")
     with pytest.raises(LocalDaemonError, match="broken on purpose"):
         start_daemon()
 
@@ -127,6 +124,21 @@ def processes_of(words: str) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def test_modules_beside_a_script_do_not_become_the_daemons(tmp_path: Path) -> None:
+    for name in ("queue", "resource", "secrets", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not the standard one')")
+    (tmp_path / "script.py").write_text(
+        "import sys\n"
+        "here = sys.path.pop(0)\n"
+        "from sandkasten.local.launch import start_daemon\n"
+        "sys.path.insert(0, here)\n"
+        "start_daemon().stop()\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, tmp_path / "script.py"], env=environment, check=True, timeout=30)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
