@@ -193,10 +193,6 @@ def _what_is_wrong(error: BaseException) -> str:
 def _step(note: object) -> str:
     from cattrs.errors import AttributeValidationNote, IterableValidationNote  # noqa: PLC0415  (as above)
 
-    match note:
-        case AttributeValidationNote(name=name):
-            return f".{name}"
-        case IterableValidationNote(index=index):
-            return f"[{index}]"
-        case _:
-            return ""
+    if isinstance(note, AttributeValidationNote):
+        return f".{note.name}"
+    return f"[{note.index}]" if isinstance(note, IterableValidationNote) else ""

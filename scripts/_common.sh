@@ -59,7 +59,7 @@ make_venv() {
   base=$(find_python)
   say "Making .venv with Python $(version_of "$base") ..."
   "$base" -m venv --clear "$venv" ||
-    fail "The virtual environment could not be made. Read what $base says above, or set PYTHON to another one."
+    fail "The virtual environment $venv could not be made. Mend what $base complains of above, and run this again."
 }
 
 # Prints the command of a Python that is new enough and can make virtual environments.

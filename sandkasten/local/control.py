@@ -72,7 +72,7 @@ def _message(kind: bytes, command_id: bytes, value: bytes, cwd: bytes) -> Messag
     directory = cwd.decode(errors="replace")
     if kind == b"ready":
         return Ready(directory)
-    if not value.isdigit() or int(value) > 255:
+    if not (value.isdigit() and len(value) <= 3 and int(value) <= 255):
         return None
     if kind == b"result":
         return Result(command_id.decode(errors="replace"), int(value), directory)

@@ -159,10 +159,7 @@ class Tree:
         except FileNotFoundError:
             descriptor = self._make_directories(root, directory)
         try:
-            # A symlink may have led to the root itself, which is ours.
-            opened, workspace = (os.readlink(f"/proc/self/fd/{fd}") for fd in (descriptor, root))
-            if not f"{opened}/".startswith(f"{workspace}/workspace/"):
-                raise invalid_request("The path leads outside /workspace.")
+            _check_inside(root, descriptor)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -175,6 +172,7 @@ class Tree:
             try:
                 child = _open_directory(root, path)
             except FileNotFoundError:
+                _check_inside(root, parent)
                 self._make_directory(parent, name)
                 child = _open_directory(root, path)
             finally:
@@ -233,6 +231,13 @@ def _open_inside(root: int, path: str, flags: int) -> int:
 
 def _open_directory(root: int, path: str) -> int:
     return _open_inside(root, path, os.O_PATH | os.O_DIRECTORY)
+
+
+def _check_inside(root: int, directory: int) -> None:
+    """Make sure that nothing is made beside the workspace: a symlink may lead to the root, which is ours."""
+    opened, top = (os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in (directory, root))
+    if not f"{opened}/".startswith(f"{top}/workspace/"):
+        raise invalid_request("The path leads outside /workspace.")
 
 
 def _sync_directory(directory: int) -> None:

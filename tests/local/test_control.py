@@ -8,11 +8,18 @@ import pytest
 
 from sandkasten.local.control import ControlReader, Ended, Ready, Result, frame
 
+
+def said(kind: str, command_id: str = "", value: str = "", cwd: str | bytes = "") -> bytes:
+    """A message, as the shell or the supervisor would write it."""
+    directory = cwd if isinstance(cwd, bytes) else cwd.encode()
+    return b"\0".join([kind.encode(), command_id.encode(), value.encode(), directory, b""])
+
+
 MESSAGES = [
-    (b"ready\0\0\0/workspace\0", Ready("/workspace")),
-    (b"result\0abc\0000\0/a b/\n\xc3\xa9\0", Result("abc", 0, "/a b/\né")),
-    (b"result\0def\0255\0/\xff\0", Result("def", 255, "/\ufffd")),
-    (b"ended\0\0137\0\0", Ended(137)),
+    (said("ready", cwd="/workspace"), Ready("/workspace")),
+    (said("result", "abc", "0", "/a b/\né"), Result("abc", 0, "/a b/\né")),
+    (said("result", "def", "255", b"/\xff"), Result("def", 255, "/\ufffd")),
+    (said("ended", value="137"), Ended(137)),
 ]
 WHOLE = b"".join(data for data, _ in MESSAGES)
 READ = [message for _, message in MESSAGES]
@@ -36,21 +43,13 @@ def test_many_messages_may_come_at_once() -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        b"result\0abc\0256\0/\0",
-        b"result\0abc\0-1\0/\0",
-        b"result\0abc\0+1\0/\0",
-        b"result\0abc\0 1\0/\0",
-        b"result\0abc\0001 \0/\0",
-        b"result\0abc\0\0/\0",
-        b"result\0abc\0one\0/\0",
-        "result\0abc\0²\0/\0".encode(),
-        "result\0abc\0٣\0/\0".encode(),
-        b"result\0abc\0" + b"9" * 5000 + b"\0/\0",
-        b"ended\0\0\0\0",
-        b"ended\0\0x\0\0",
-        b"unknown\0\0001\0/\0",
-        b"\0\0\0\0",
-        b"READY\0\0\0/\0",
+        *(said("result", "abc", value, "/") for value in ("256", "-1", "+1", " 1", "1 ", "1_0", "", "one", "²", "٣", "1.0")),
+        said("result", "abc", "9" * 5000, "/"),
+        said("ended"),
+        said("ended", value="x"),
+        said("unknown", "", "1", "/"),
+        said(""),
+        said("READY", cwd="/"),
         b"\xff\xfe\0\x80\0\x81\0\x82\0",
     ],
 )
@@ -77,7 +76,7 @@ def test_a_message_that_never_ends_is_an_error(piece: bytes) -> None:
 
 def test_a_directory_of_the_greatest_length_is_no_error() -> None:
     directory = "/" + "d" * 4094
-    assert ControlReader().feed(b"ready\0\0\0" + directory.encode() + b"\0") == [Ready(directory)]
+    assert ControlReader().feed(said("ready", cwd=directory)) == [Ready(directory)]
 
 
 def test_a_frame_is_the_command_between_its_ids() -> None:

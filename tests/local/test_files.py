@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -224,12 +225,11 @@ def test_no_path_leads_a_listing_to_the_host(place: Place, name: str) -> None:
             assert "secret" not in names
 
 
-@pytest.mark.parametrize("target", ["..", "/", "../..", "/..", "/workspace/..", "up2/..", "./../../../"])
+@pytest.mark.parametrize("target", ["..", "/", "../..", "/..", "/workspace/..", "./../../../"])
 @pytest.mark.parametrize("path", ["x/evil", "x/a/evil", "x/host/evil", "x/workspace2/evil"])
 def test_a_link_to_the_root_directory_itself_lets_nothing_be_made_beside_the_workspace(
     place: Place, target: str, path: str
 ) -> None:
-    (place.inside / "up2").mkdir()
     (place.inside / "x").symlink_to(target)
     with pytest.raises(ApiError):
         place.write(path)
@@ -579,8 +579,6 @@ while True:
 """
 
     def __init__(self, one: Path, other: Path) -> None:
-        import sys
-
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-c", self.CODE, one, other], stdout=subprocess.PIPE
         )
@@ -654,8 +652,11 @@ def test_a_directory_that_is_moved_out_from_under_a_write_does_not_take_it_besid
     (place.inside / "other").mkdir()
     with Swapping(place.inside / "a", place.inside / "other"):
         for number in range(300):
-            place.write(f"a/b/file-{number % 5}")
-            place.write(f"a/new-{number}/file")
+            for path in (f"a/b/file-{number % 5}", f"a/new-{number}/file"):
+                try:
+                    place.write(path)
+                except ApiError as error:  # what was just made is elsewhere already
+                    assert error.code == "FILE_NOT_FOUND"
 
 
 # --- the end of trees

@@ -30,7 +30,6 @@ def cleaned(*pieces: bytes, raw: bool = False) -> str:
         (b"10%\r20%\r\n", "10%\r20%\n"),
         (b"a\rb\r", "a\rb\r"),
         (b"\r\r\n", "\r\n"),
-        (b"\r\x1b[K\n", "\r\n"),
         ("äß€😀".encode(), "äß€😀"),
         (b"a\xffb\xc3", "a\ufffdb\ufffd"),
         (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("sandkasten", "sandkasten_sync")
-NOT_OURS = shutil.ignore_patterns(".git", ".venv", "dist", "build", "__pycache__", ".*_cache")
+NOT_OURS = shutil.ignore_patterns(".git", ".venv", "dist", "__pycache__", ".*_cache")
 
 
 def run(*argv: str | Path, cwd: Path) -> str:
