@@ -199,12 +199,3 @@ def test_the_wheel_alone_says_how_to_install_the_embedded_daemon(
     said = say(installed, code.format(url=None), tmp_path)
     assert said.startswith("LocalDaemonError ")
     assert "pip install 'sandkasten[local]'" in said
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_importing_loads_neither_the_daemon_nor_what_waits_for_the_first_answer(
-    package: str, tmp_path: Path
-) -> None:
-    # Here, where they are installed: where they are not, nothing could load them.
-    code = f"import sys, {package}; print({{'starlette', 'uvicorn', 'cattrs'}} & sys.modules.keys())"
-    assert say(sys.executable, code, tmp_path) == "set()"
