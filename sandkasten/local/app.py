@@ -6,13 +6,11 @@ import asyncio
 import base64
 import io
 import logging
-import posixpath
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +28,7 @@ from sandkasten.local.asgi import (
     event,
     when_client_leaves,
 )
+from sandkasten.local.bodies import UploadedFile, uploaded
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.manager import Manager, Session
@@ -39,7 +38,6 @@ from sandkasten.local.transcript import CappedText, Transcript
 log = logging.getLogger("sandkasten.local")
 
 MAX_OUTPUT_BYTES = 1024 * 1024
-MAX_UPLOAD_FILES = 1000
 _KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -97,7 +95,11 @@ class Api:
     async def create_session(self, request: Request) -> Response:
         """Make a session."""
         body = await bodies.create_body(request)
-        session = await self._manager.create(body.image, body.ttl_seconds, body.workspace_id)
+        left = asyncio.Event()
+        with when_client_leaves(request.receive, left.set):
+            session = await self._manager.create(body.image, body.ttl_seconds, body.workspace_id)
+            if left.is_set():  # nobody would ever know of it
+                await self._manager.destroy(session.id)
         return answer(session.info, 201)
 
     async def list_sessions(self, _request: Request) -> Response:
@@ -173,14 +175,16 @@ class Api:
     async def write_in_session(self, request: Request) -> Response:
         """Write a file."""
         session = self._session(request)
-        response = await _write(session.tree, request)
+        body = await bodies.write_body(request)
+        response = await _write(session.tree, body)
         self._manager.renew(session)
         return response
 
     async def upload_to_session(self, request: Request) -> Response:
         """Store uploaded files."""
         session = self._session(request)
-        response = await _upload(session.tree, request)
+        async with uploaded(request) as files:
+            response = await _upload(session.tree, files)
         self._manager.renew(session)
         return response
 
@@ -218,11 +222,13 @@ class Api:
 
     async def write_in_workspace(self, request: Request) -> Response:
         """Write a file; makes the workspace."""
-        return await _write(await self._workspace(request, create=True), request)
+        body = await bodies.write_body(request)
+        return await _write(await self._workspace(request, create=True), body)
 
     async def upload_to_workspace(self, request: Request) -> Response:
         """Store uploaded files; makes the workspace."""
-        return await _upload(await self._workspace(request, create=True), request)
+        async with uploaded(request) as files:
+            return await _upload(await self._workspace(request, create=True), files)
 
     async def read_in_workspace(self, request: Request) -> Response:
         """Read a file."""
@@ -240,8 +246,7 @@ class Api:
 # --- files of whatever owner
 
 
-async def _write(tree: Tree, request: Request) -> Response:
-    body = await bodies.write_body(request)
+async def _write(tree: Tree, body: bodies.WriteBody) -> Response:
     await asyncio.to_thread(tree.write, body.path, io.BytesIO(body.content))
     return answer({"ok": True})
 
@@ -253,23 +258,9 @@ async def _read(tree: Tree, request: Request) -> Response:
     return answer({"path": path, "content_base64": encoded, "truncated": truncated})
 
 
-async def _upload(tree: Tree, request: Request) -> Response:
-    async with request.form(max_files=MAX_UPLOAD_FILES) as form:
-        directory = form.get("path") or "/workspace"
-        files = [
-            file for file in (*form.getlist("file"), *form.getlist("files")) if isinstance(file, UploadFile)
-        ]
-        if not isinstance(directory, str) or not files:
-            raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
-        targets = [(_target(directory, file.filename), file.file) for file in files]
-        paths = [await asyncio.to_thread(tree.write, path, source) for path, source in targets]
+async def _upload(tree: Tree, files: list[UploadedFile]) -> Response:
+    paths = [await asyncio.to_thread(tree.write, file.path, file.source) for file in files]
     return answer({"ok": True, "paths": paths})
-
-
-def _target(directory: str, filename: str | None) -> str:
-    if not filename or filename in {".", ".."} or "/" in filename or "\0" in filename:
-        raise invalid_request(f"{(filename or '')[:80]!r} is not a file name.")
-    return posixpath.join(directory, filename)
 
 
 # --- outcomes and errors, as the wire has them

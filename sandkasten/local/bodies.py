@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import posixpath
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import IO, Any, cast
 
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from sandkasten.local.errors import invalid_request
+from sandkasten.local.files import inside_path
 
 MAX_TIMEOUT_MS = 600_000
+MAX_UPLOAD_FILES = 1000
 MAX_TTL_SECONDS = 86_400
 MAX_COMMAND_BYTES = 1024 * 1024
 DEFAULT_READ_BYTES = 10 * 1024 * 1024
@@ -73,6 +79,7 @@ async def write_body(request: Request) -> WriteBody:
     """Read a file's new content."""
     body = await _json_object(request)
     path = _text(body, "path")
+    inside_path(path)
     if body.get("content_base64") is not None:
         try:
             return WriteBody(path, base64.b64decode(_text(body, "content_base64"), validate=True))
@@ -81,6 +88,35 @@ async def write_body(request: Request) -> WriteBody:
     if body.get("text") is None:
         raise invalid_request("Either 'text' or 'content_base64' must be given.")
     return WriteBody(path, _text(body, "text").encode())
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file of `POST .../fs/upload`: where it goes, and its content on this machine's disk."""
+
+    path: str
+    source: IO[bytes]
+
+
+@asynccontextmanager
+async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]:
+    """Read an upload; its files are there until the block ends."""
+    async with request.form(max_files=MAX_UPLOAD_FILES) as form:
+        directory = form.get("path") or "/workspace"
+        parts = [*form.getlist("file"), *form.getlist("files")]
+        files = [part for part in parts if isinstance(part, UploadFile)]
+        if not isinstance(directory, str) or not files:
+            raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
+        targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
+        for target in targets:
+            inside_path(target)  # none is written where one may not be
+        yield [UploadedFile(path, file.file) for path, file in zip(targets, files, strict=True)]
+
+
+def _file_name(name: str | None) -> str:
+    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+        raise invalid_request(f"{(name or '')[:80]!r} is not a file name.")
+    return name
 
 
 def path_query(request: Request, default: str | None = None) -> str:

@@ -1,13 +1,15 @@
 """What the shell says on its control channel; pure.
 
-Each message is four NUL-ended fields, `kind id value cwd`, written by `bashrc` and `supervisor`:
+Each message is a NUL, then four NUL-ended fields, `kind id value cwd`, written by `bashrc` and
+`supervisor`:
 
     result   id of the command, its status, directory     a command ended
     ready    -, -, directory                              a shell waits for its first command
     ended    -, status, -                                 a shell ended; a new one follows
 
 Shell code runs in the very process that writes these, so nothing here is trusted: a message that
-makes no sense is dropped, and one that never ends is an error.
+makes no sense is dropped, and one that never ends is an error. The NUL in front ends what may have
+been written there before.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FIELDS = 4
+_KINDS = {b"result", b"ready", b"ended"}
 # PATH_MAX for the directory, and ample room for the rest.
 _MAX_PENDING_BYTES = 64 * 1024
 
@@ -58,14 +61,22 @@ class ControlReader:
         Raises:
             ValueError: a message that never ends.
         """
-        *fields, self._pending = (self._pending + data).split(b"\0")
-        complete = len(fields) - len(fields) % _FIELDS
-        if complete < len(fields):
-            self._pending = b"\0".join([*fields[complete:], self._pending])
+        *fields, rest = (self._pending + data).split(b"\0")
+        messages: list[Message] = []
+        at = 0
+        while at < len(fields):
+            if fields[at] not in _KINDS:
+                at += 1  # noise costs no more than the message it stands in
+                continue
+            if at + _FIELDS > len(fields):
+                break
+            message = _message(*fields[at : at + _FIELDS])
+            messages += [message] if message is not None else []
+            at += _FIELDS
+        self._pending = b"\0".join([*fields[at:], rest])
         if len(self._pending) > _MAX_PENDING_BYTES:
             raise ValueError("a control message without an end")
-        rows = (fields[start : start + _FIELDS] for start in range(0, complete, _FIELDS))
-        return [message for row in rows if (message := _message(*row)) is not None]
+        return messages
 
 
 def _message(kind: bytes, command_id: bytes, value: bytes, cwd: bytes) -> Message | None:

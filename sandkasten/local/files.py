@@ -43,6 +43,8 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
 _RESOLVE = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
 
+_ATTEMPTS = 100
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,12 +54,20 @@ def inside_path(path: str) -> str:
     Raises:
         ApiError: INVALID_REQUEST for a path outside /workspace.
     """
-    if not path or "\0" in path:
-        raise invalid_request("The path is empty, or contains a NUL.")
+    if not path or "\0" in path or not _is_unicode(path):
+        raise invalid_request("The path is empty, or contains a NUL, or is not valid Unicode.")
     whole = posixpath.normpath(posixpath.join("/workspace", path))
     if whole != "/workspace" and not whole.startswith("/workspace/"):
         raise invalid_request(f"The path {path[:256]!r} is outside /workspace.")
     return whole.lstrip("/")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Tree:
@@ -78,7 +88,7 @@ class Tree:
         """Make the directories."""
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o711)  # bubblewrap, as the sandbox's user, has to get through
-        self.workspace.mkdir(exist_ok=True)
+        self.workspace.mkdir(mode=0o700, exist_ok=True)
         self._identity.own(self.workspace)
 
     def read(self, path: str, max_bytes: int) -> tuple[bytes, bool]:
@@ -89,7 +99,7 @@ class Tree:
         """
         with _explained(path), self._opened_root() as root:
             # Not blocking, since a FIFO could be what is opened.
-            descriptor = _open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             with open(descriptor, "rb", buffering=0) as file:
                 mode = os.fstat(descriptor).st_mode
                 if stat.S_ISDIR(mode):
@@ -131,7 +141,7 @@ class Tree:
             ApiError: there is no such directory, or it has more than 100,000 entries.
         """
         with _explained(path), self._opened_root() as root:
-            descriptor = _open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
             found: list[tuple[str, bool]] = []
             try:
                 with os.scandir(descriptor) as entries:
@@ -208,7 +218,7 @@ def check_openat2(directory: Path) -> None:
     """
     root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.close(_open_inside(root, ".", os.O_PATH))
+        os.close(open_inside(root, ".", os.O_PATH))
     except OSError as error:
         raise IsolationError(
             f"This kernel cannot resolve paths safely (openat2: {error.strerror}). It takes Linux 5.6 or "
@@ -218,19 +228,28 @@ def check_openat2(directory: Path) -> None:
         os.close(root)
 
 
-def _open_inside(root: int, path: str, flags: int) -> int:
+def open_inside(root: int, path: str, flags: int) -> int:
+    """Open a path as if `root` were the root of the file system; the caller closes the descriptor.
+
+    Raises:
+        OSError: what openat2(2) says; `path` must hold no NUL.
+    """
+    assert "\0" not in path
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
-    descriptor = _libc.syscall(
-        _SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
-    )
-    if descriptor < 0:
+    for _ in range(_ATTEMPTS):
+        descriptor = _libc.syscall(
+            _SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+        )
+        if descriptor >= 0:
+            return int(descriptor)
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return int(descriptor)
+        if number != errno.EAGAIN:  # directories were moved meanwhile, so the kernel was not sure
+            break
+    raise OSError(number, os.strerror(number))
 
 
 def _open_directory(root: int, path: str) -> int:
-    return _open_inside(root, path, os.O_PATH | os.O_DIRECTORY)
+    return open_inside(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
 def _check_inside(root: int, directory: int) -> None:
@@ -289,6 +308,7 @@ _EXPLANATIONS = {
     errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
     errno.EPERM: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
     errno.ELOOP: (400, "INVALID_REQUEST", "goes through too many links, or through one of the kernel's"),
+    errno.EAGAIN: (409, "CONFLICT", "was moved while it was looked up; try again"),
     errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long"),
     errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
     errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),

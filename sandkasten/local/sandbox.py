@@ -24,6 +24,7 @@ from sandkasten.local.host import Identity, popen_identity
 from sandkasten.local.policy import SandboxPolicy
 
 _SUPERVISOR = (resources.files("sandkasten.local") / "inside" / "supervisor").read_text("utf-8")
+_FIRST_FREE_DESCRIPTOR = 64
 _REAP_TIMEOUT_MS = 10_000
 # _IOW('T', 0x36, int), which Python's termios does not name.
 _TIOCSIG = 0x40045436
@@ -61,7 +62,9 @@ class Sandbox:
             ours.push(tokens)
             theirs.push(control_inside)
             theirs.push(tokens_inside)
-            descriptors = (tokens_inside.fileno(), control_inside.fileno())
+            descriptors = (_out_of_the_way(tokens_inside), _out_of_the_way(control_inside))
+            for descriptor in descriptors:
+                theirs.callback(os.close, descriptor)
             process = subprocess.Popen(
                 bubblewrap.arguments(bwrap, policy, supervisor_command(*descriptors)),
                 stdin=slave,
@@ -139,6 +142,11 @@ def supervisor_command(tokens: int, control: int) -> list[str]:
     bash = "bash --noprofile --norc"
     attach = f'exec {bash} -m -c "$0" supervisor "$@" 0<>/dev/console 1>&0 2>&0'
     return ["/bin/bash", *bash.split()[1:], "-c", attach, _SUPERVISOR, str(tokens), str(control)]
+
+
+def _out_of_the_way(channel: socket.socket) -> int:
+    """A copy whose number is none of the low ones that the scripts inside give a meaning."""
+    return fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR)
 
 
 def _open_terminal(identity: Identity) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def main() -> None:
     """Serve until the owner goes."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     options = json.loads(sys.stdin.buffer.readline())
-    os.umask(0o077)
+    os.umask(0o022)  # the directories made for sandboxes are theirs; what is private says so itself
     _use_all_descriptors()
     _forget_ignored_signals()
     identity = Identity.of_this_process()

@@ -39,7 +39,9 @@ _BETWEEN_MAX_BYTES = 64 * 1024
 _RUNG_SECONDS = 0.2
 _PROBE_SECONDS = 0.1
 _PROBES_MAX = 50
-_START_SECONDS = 10.0
+_START_SECONDS = 30.0
+
+_KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,9 @@ class Shell:
         elif self._probe_id is not None and result.command_id == self._probe_id:
             self._probe_id = None
             self._set_timer(None)
+            self._drain_terminal()
+            if self._between == b"\n":  # bash's answer to an interrupt that came late
+                self._between.clear()
             self._start_next()
 
     def _on_shell_ended(self, status: int) -> None:
@@ -358,8 +363,9 @@ class Shell:
         if not self._started.done():
             self._sandbox.identify()
             self._started.set_result(None)
-        if self._current is not None and self._current.ended_status is not None:
-            self._finish_current(self._current.ended_status, shell_restarted=True)
+        if self._current is not None:  # a shell that waits runs nothing, whatever became of the last one
+            status = self._current.ended_status
+            self._finish_current(_KILLED if status is None else status, shell_restarted=True)
         self._start_next()
 
     # --- what programs print

@@ -10,7 +10,7 @@ import codecs
 import re
 
 # ECMA-48: control sequences, control strings, and escapes of two or more characters.
-_ESCAPE = re.compile(
+_COMPLETE = (
     r"\x1b(?:"
     r"\[[0-?]*[ -/]*[@-~]"
     r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
@@ -18,7 +18,11 @@ _ESCAPE = re.compile(
     r"|[0-Z\\`-~]"
     r")"
 )
-_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?|\r)\Z")
+_BEGUN = r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?"
+
+_ESCAPE = re.compile(_COMPLETE)
+# A CR waits for its LF, even with escapes between them.
+_UNFINISHED = re.compile(rf"(?:\r(?:{_COMPLETE})*(?:{_BEGUN})?|{_BEGUN})\Z")
 
 # A control string that goes on for longer is not one; it is shown rather than kept for ever.
 _HELD_BACK_MAX_CHARS = 4096
@@ -45,7 +49,7 @@ class Transcript:
             return text
         cleaned = self._clean(self._held_back + text)
         rest, self._held_back = self._held_back, ""
-        return cleaned + ("" if rest.startswith("\x1b") else rest)
+        return cleaned + _ESCAPE.sub("", rest).partition("\x1b")[0]
 
     def _clean(self, text: str) -> str:
         self._held_back = ""

@@ -13,20 +13,76 @@ from sandkasten.local.policy import Image, SandboxPolicy
 
 # How many words follow an option, and which of them are the host's path and the path inside.
 OPTIONS = {
-    "--unshare-user": 0, "--unshare-ipc": 0, "--unshare-pid": 0, "--unshare-net": 0, "--unshare-uts": 0,
-    "--unshare-cgroup-try": 0, "--unshare-cgroup": 0, "--unshare-all": 0, "--disable-userns": 0, "--die-with-parent": 0,
-    "--new-session": 0, "--as-pid-1": 0, "--clearenv": 0, "--assert-userns-disabled": 0,
-    "--uid": 1, "--gid": 1, "--hostname": 1, "--cap-drop": 1, "--chdir": 1, "--remount-ro": 1, "--proc": 1, "--dev": 1,
-    "--tmpfs": 1, "--perms": 1, "--size": 1, "--dir": 1, "--mqueue": 1, "--seccomp": 1, "--add-seccomp-fd": 1,
-    "--overlay-src": 1, "--tmp-overlay": 1, "--ro-overlay": 1,
-    "--setenv": 2, "--symlink": 2, "--bind": 2, "--ro-bind": 2, "--ro-bind-try": 2, "--bind-try": 2, "--dev-bind": 2,
-    "--dev-bind-try": 2, "--ro-bind-data": 2, "--bind-data": 2, "--file": 2, "--chmod": 2, "--bind-fd": 2, "--ro-bind-fd": 2,
-}  # fmt: skip
+    "--unshare-user": 0,
+    "--unshare-ipc": 0,
+    "--unshare-pid": 0,
+    "--unshare-net": 0,
+    "--unshare-uts": 0,
+    "--unshare-cgroup-try": 0,
+    "--unshare-cgroup": 0,
+    "--unshare-all": 0,
+    "--disable-userns": 0,
+    "--die-with-parent": 0,
+    "--new-session": 0,
+    "--as-pid-1": 0,
+    "--clearenv": 0,
+    "--assert-userns-disabled": 0,
+    "--uid": 1,
+    "--gid": 1,
+    "--hostname": 1,
+    "--cap-drop": 1,
+    "--chdir": 1,
+    "--remount-ro": 1,
+    "--proc": 1,
+    "--dev": 1,
+    "--tmpfs": 1,
+    "--perms": 1,
+    "--size": 1,
+    "--dir": 1,
+    "--mqueue": 1,
+    "--seccomp": 1,
+    "--add-seccomp-fd": 1,
+    "--overlay-src": 1,
+    "--tmp-overlay": 1,
+    "--ro-overlay": 1,
+    "--setenv": 2,
+    "--symlink": 2,
+    "--bind": 2,
+    "--ro-bind": 2,
+    "--ro-bind-try": 2,
+    "--bind-try": 2,
+    "--dev-bind": 2,
+    "--dev-bind-try": 2,
+    "--ro-bind-data": 2,
+    "--bind-data": 2,
+    "--file": 2,
+    "--chmod": 2,
+    "--bind-fd": 2,
+    "--ro-bind-fd": 2,
+}
 MAKES_ITS_LAST_WORD = {
-    "--remount-ro", "--proc", "--dev", "--tmpfs", "--dir", "--mqueue", "--tmp-overlay", "--ro-overlay", "--symlink", "--bind",
-    "--ro-bind", "--ro-bind-try", "--bind-try", "--dev-bind", "--dev-bind-try", "--ro-bind-data", "--bind-data", "--file",
-    "--chmod", "--bind-fd", "--ro-bind-fd",
-}  # fmt: skip
+    "--remount-ro",
+    "--proc",
+    "--dev",
+    "--tmpfs",
+    "--dir",
+    "--mqueue",
+    "--tmp-overlay",
+    "--ro-overlay",
+    "--symlink",
+    "--bind",
+    "--ro-bind",
+    "--ro-bind-try",
+    "--bind-try",
+    "--dev-bind",
+    "--dev-bind-try",
+    "--ro-bind-data",
+    "--bind-data",
+    "--file",
+    "--chmod",
+    "--bind-fd",
+    "--ro-bind-fd",
+}
 WRITABLE = {"--bind", "--bind-try", "--dev-bind", "--dev-bind-try", "--bind-fd"}
 
 
@@ -50,17 +106,32 @@ def parsed(words: list[str]) -> list[tuple[str, ...]]:
 def test_every_kind_of_namespace_is_new(options: list[tuple[str, ...]]) -> None:
     names = {option[0] for option in options}
     assert names >= {
-        "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"
-    }  # fmt: skip
+        "--unshare-user",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    }
     assert "--share-net" not in names
 
 
-def test_it_is_an_ordinary_user_without_capabilities_that_ends_with_the_daemon(options: list[tuple[str, ...]]) -> None:
-    assert {("--uid", "1000"), ("--gid", "1000"), ("--cap-drop", "ALL"), ("--die-with-parent",), ("--new-session",)} <= {*options}
+def test_it_is_an_ordinary_user_without_capabilities_that_ends_with_the_daemon(
+    options: list[tuple[str, ...]],
+) -> None:
+    assert {
+        ("--uid", "1000"),
+        ("--gid", "1000"),
+        ("--cap-drop", "ALL"),
+        ("--die-with-parent",),
+        ("--new-session",),
+    } <= {*options}
     assert not [option for option in options if option[0] == "--cap-add"]
 
 
-def test_nothing_is_made_at_or_below_the_workspace_but_the_workspace_itself(options: list[tuple[str, ...]]) -> None:
+def test_nothing_is_made_at_or_below_the_workspace_but_the_workspace_itself(
+    options: list[tuple[str, ...]],
+) -> None:
     made = [option for option in options if option[0] in MAKES_ITS_LAST_WORD]
     assert [option for option in made if f"{option[-1]}/".startswith("/workspace/")] == [
         ("--bind", "/host/place/workspace", "/workspace")
@@ -82,9 +153,23 @@ def test_the_root_is_read_only_after_all_is_mounted(options: list[tuple[str, ...
 def test_only_named_directories_of_the_host_are_seen(options: list[tuple[str, ...]]) -> None:
     sources = {option[1] for option in options if option[0].startswith("--ro-bind")}
     for source in sources:
-        assert source not in {"/", "/etc", "/home", "/root", "/var", "/run", "/tmp", "/proc", "/sys", "/dev", "/etc/ssl"}
+        assert source not in {
+            "/",
+            "/etc",
+            "/home",
+            "/root",
+            "/var",
+            "/run",
+            "/tmp",
+            "/proc",
+            "/sys",
+            "/dev",
+            "/etc/ssl",
+        }
         assert not source.startswith(("/root/", "/home/", "/proc", "/sys", "/dev", "/run", "/var"))
-        assert not source.startswith("/etc/") or not source.endswith(("passwd", "shadow", "group", "hosts", "private"))
+        assert not source.startswith("/etc/") or not source.endswith(
+            ("passwd", "shadow", "group", "hosts", "private")
+        )
 
 
 def test_the_environment_starts_empty(options: list[tuple[str, ...]]) -> None:
@@ -93,7 +178,9 @@ def test_the_environment_starts_empty(options: list[tuple[str, ...]]) -> None:
     assert names.count("--clearenv") == 1
     given = {option[1] for option in options if option[0] == "--setenv"}
     assert {"PATH", "HOME", "TERM"} <= given
-    assert not {name for name in given if "KEY" in name or "SANDKASTEN" in name or "LD_" in name or "PYTHON" in name}
+    assert not {
+        name for name in given if "KEY" in name or "SANDKASTEN" in name or "LD_" in name or "PYTHON" in name
+    }
 
 
 def test_the_command_comes_after_the_options_whatever_is_in_it() -> None:

@@ -43,7 +43,10 @@ def test_many_messages_may_come_at_once() -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        *(said("result", "abc", value, "/") for value in ("256", "-1", "+1", " 1", "1 ", "1_0", "", "one", "²", "٣", "1.0")),
+        *(
+            said("result", "abc", value, "/")
+            for value in ("256", "-1", "+1", " 1", "1 ", "1_0", "", "one", "²", "٣", "1.0")
+        ),
         said("result", "abc", "9" * 5000, "/"),
         said("ended"),
         said("ended", value="x"),

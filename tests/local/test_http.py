@@ -51,17 +51,39 @@ def raw(daemon: LocalDaemon, data: bytes, *, half_close: bool = False, seconds: 
 # --- who may ask
 
 ENDPOINTS = [
-    ("POST", "/v1/sessions"), ("GET", "/v1/sessions"), ("GET", "/v1/sessions/x"), ("DELETE", "/v1/sessions/x"),
-    ("GET", "/v1/sessions/x/stats"), ("POST", "/v1/sessions/x/exec"), ("POST", "/v1/sessions/x/exec/stream"),
-    ("POST", "/v1/sessions/x/fs/write"), ("POST", "/v1/sessions/x/fs/upload"), ("GET", "/v1/sessions/x/fs/read"),
-    ("GET", "/v1/workspaces"), ("DELETE", "/v1/workspaces/xx"), ("GET", "/v1/workspaces/xx/fs"),
-    ("POST", "/v1/workspaces/xx/fs/write"), ("POST", "/v1/workspaces/xx/fs/upload"), ("GET", "/v1/workspaces/xx/fs/read"),
-    ("GET", "/does/not/exist"), ("GET", "/healthz/"), ("GET", "//healthz"), ("GET", "/healthz/../v1/sessions"),
-]  # fmt: skip
+    ("POST", "/v1/sessions"),
+    ("GET", "/v1/sessions"),
+    ("GET", "/v1/sessions/x"),
+    ("DELETE", "/v1/sessions/x"),
+    ("GET", "/v1/sessions/x/stats"),
+    ("POST", "/v1/sessions/x/exec"),
+    ("POST", "/v1/sessions/x/exec/stream"),
+    ("POST", "/v1/sessions/x/fs/write"),
+    ("POST", "/v1/sessions/x/fs/upload"),
+    ("GET", "/v1/sessions/x/fs/read"),
+    ("GET", "/v1/workspaces"),
+    ("DELETE", "/v1/workspaces/xx"),
+    ("GET", "/v1/workspaces/xx/fs"),
+    ("POST", "/v1/workspaces/xx/fs/write"),
+    ("POST", "/v1/workspaces/xx/fs/upload"),
+    ("GET", "/v1/workspaces/xx/fs/read"),
+    ("GET", "/does/not/exist"),
+    ("GET", "/healthz/"),
+    ("GET", "//healthz"),
+    ("GET", "/healthz/../v1/sessions"),
+]
 WRONG = {
-    "none": None, "empty": "", "wrong": "Bearer wrong", "no scheme": "KEY", "other scheme": "Basic KEY",
-    "lower case": "bearer KEY", "longer": "Bearer KEYx", "shorter": "Bearer K", "spaces": "Bearer  KEY", "prefix": "xBearer KEY",
-}  # fmt: skip
+    "none": None,
+    "empty": "",
+    "wrong": "Bearer wrong",
+    "no scheme": "KEY",
+    "other scheme": "Basic KEY",
+    "lower case": "bearer KEY",
+    "longer": "Bearer KEYx",
+    "shorter": "Bearer K",
+    "spaces": "Bearer  KEY",
+    "prefix": "xBearer KEY",
+}
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
@@ -85,7 +107,9 @@ def test_a_key_that_is_not_the_key_is_refused(client: httpx.Client, daemon: Loca
 
 def test_a_key_of_strange_bytes_is_refused(daemon: LocalDaemon) -> None:
     for key in (b"\xff\xfe", "ключ".encode(), b"\x80" * 1000):
-        answer = raw(daemon, b"GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + key + b"\r\n\r\n")
+        answer = raw(
+            daemon, b"GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + key + b"\r\n\r\n"
+        )
         assert answer.split(b" ")[1] in {b"401", b"400"}
 
 
@@ -123,9 +147,24 @@ def test_the_socket_is_private(daemon: LocalDaemon) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/", "/v2/sessions", "/v1/sessions/x/y", "/v1/sessions/x/exec/x", "/v1/workspaces/x/y", "/V1/SESSIONS",
-     "/%00", "/%ff", "/%2e%2e/etc/passwd", "/v1/sessions/%2e%2e/%2e%2e", "/v1//sessions", "/" + "x" * 5000, "/v1/sessions?" + "x" * 5000],
-)  # fmt: skip
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v2/sessions",
+        "/v1/sessions/x/y",
+        "/v1/sessions/x/exec/x",
+        "/v1/workspaces/x/y",
+        "/V1/SESSIONS",
+        "/%00",
+        "/%ff",
+        "/%2e%2e/etc/passwd",
+        "/v1/sessions/%2e%2e/%2e%2e",
+        "/v1//sessions",
+        "/" + "x" * 5000,
+        "/v1/sessions?" + "x" * 5000,
+    ],
+)
 def test_unknown_paths_are_not_found(client: httpx.Client, path: str) -> None:
     if "?" in path:
         assert client.get(path).status_code == 200
@@ -142,14 +181,21 @@ def test_unknown_methods_are_not_allowed(client: httpx.Client, method: str, path
     assert_clear_error(answer, 405)
 
 
-@pytest.mark.parametrize("session_id", ["x", "00000000-000", "..", "%00", "%2e%2e%2fx", "a" * 4000, "💥", "%ff", "a%0ab", "*"])
+@pytest.mark.parametrize(
+    "session_id", ["x", "00000000-000", "..", "%00", "%2e%2e%2fx", "a" * 4000, "💥", "%ff", "a%0ab", "*"]
+)
 def test_unknown_sessions_are_not_found_by_any_verb(client: httpx.Client, session_id: str) -> None:
     url = f"/v1/sessions/{session_id}"
     requests: list[tuple[str, str, dict[str, Any]]] = [
-        ("GET", "", {}), ("DELETE", "", {}), ("GET", "/stats", {}), ("POST", "/exec", {"json": {"cmd": "true"}}),
-        ("POST", "/exec/stream", {"json": {"cmd": "true"}}), ("POST", "/fs/write", {"json": {"path": "x", "text": "x"}}),
-        ("GET", "/fs/read?path=x", {}), ("POST", "/fs/upload", {"files": {"file": ("x", b"x")}}),
-    ]  # fmt: skip
+        ("GET", "", {}),
+        ("DELETE", "", {}),
+        ("GET", "/stats", {}),
+        ("POST", "/exec", {"json": {"cmd": "true"}}),
+        ("POST", "/exec/stream", {"json": {"cmd": "true"}}),
+        ("POST", "/fs/write", {"json": {"path": "x", "text": "x"}}),
+        ("GET", "/fs/read?path=x", {}),
+        ("POST", "/fs/upload", {"files": {"file": ("x", b"x")}}),
+    ]
     for method, path, more in requests:
         answer = client.request(method, url + path, **more)
         if session_id == "..":  # httpx resolves it
@@ -168,12 +214,29 @@ def test_a_destroyed_session_is_said_to_be_destroyed(box: Box) -> None:
 # --- bodies
 
 NOT_OBJECTS = {
-    "nothing": b"", "white space": b"  \n", "text": b"hello", "cut": b'{"cmd": "tru', "array": b"[]", "string": b'"cmd"', "number": b"1",
-    "null": b"null", "two": b"{}{}", "NaN": b"NaN", "single quotes": b"{'cmd': 'true'}", "bytes": b"\xff\xfe\x00", "UTF-16": '{"cmd":"x"}'.encode("utf-16-be")[:-1],
-    "deep": b"[" * 100_000, "deep objects": b'{"a":' * 100_000, "deep inside": b'{"cmd": ' + b"[" * 5000 + b"]" * 5000 + b"}",
-    "huge integer": b'{"cmd": "true", "timeout_ms": ' + b"9" * 10_000 + b"}", "broken UTF-8": b'{"cmd": "\xff"}', "form": b"cmd=true&timeout_ms=1",
-    "trailing comma": b'{"cmd": "true",}', "comment": b'{"cmd": "true"} // x', "BOM and cut": b"\xef\xbb\xbf{",
-}  # fmt: skip
+    "nothing": b"",
+    "white space": b"  \n",
+    "text": b"hello",
+    "cut": b'{"cmd": "tru',
+    "array": b"[]",
+    "string": b'"cmd"',
+    "number": b"1",
+    "null": b"null",
+    "two": b"{}{}",
+    "NaN": b"NaN",
+    "single quotes": b"{'cmd': 'true'}",
+    "bytes": b"\xff\xfe\x00",
+    "UTF-16": '{"cmd":"x"}'.encode("utf-16-be")[:-1],
+    "deep": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "deep inside": b'{"cmd": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "huge integer": b'{"cmd": "true", "timeout_ms": ' + b"9" * 10_000 + b"}",
+    "broken UTF-8": b'{"cmd": "\xff"}',
+    "form": b"cmd=true&timeout_ms=1",
+    "trailing comma": b'{"cmd": "true",}',
+    "comment": b'{"cmd": "true"} // x',
+    "BOM and cut": b"\xef\xbb\xbf{",
+}
 JSON_ENDPOINTS = ["exec", "exec/stream", "fs/write"]
 
 
@@ -191,15 +254,29 @@ def test_a_session_is_not_made_of_a_body_that_is_not_an_object(client: httpx.Cli
 
 
 EXEC_BODIES: dict[str, Any] = {
-    "no cmd": {}, "null": {"cmd": None}, "number": {"cmd": 5}, "list": {"cmd": ["true"]}, "object": {"cmd": {}}, "empty": {"cmd": ""},
-    "bool": {"cmd": True}, "NUL": {"cmd": "a\0b"}, "surrogate": {"cmd": "\ud800"}, "surrogate pair reversed": {"cmd": "\udc00\ud800"},
-    "timeout text": {"cmd": "true", "timeout_ms": "5"}, "timeout float": {"cmd": "true", "timeout_ms": 1.5},
-    "timeout negative": {"cmd": "true", "timeout_ms": -1}, "timeout too long": {"cmd": "true", "timeout_ms": 600_001},
-    "timeout huge": {"cmd": "true", "timeout_ms": 10**30}, "timeout bool": {"cmd": "true", "timeout_ms": True},
-    "timeout list": {"cmd": "true", "timeout_ms": [1]}, "raw text": {"cmd": "true", "raw_output": "yes"},
-    "raw number": {"cmd": "true", "raw_output": 1}, "raw list": {"cmd": "true", "raw_output": []},
-    "too long": {"cmd": "x" * (1024 * 1024 + 1)}, "too long in bytes": {"cmd": "ä" * (512 * 1024 + 1)},
-}  # fmt: skip
+    "no cmd": {},
+    "null": {"cmd": None},
+    "number": {"cmd": 5},
+    "list": {"cmd": ["true"]},
+    "object": {"cmd": {}},
+    "empty": {"cmd": ""},
+    "bool": {"cmd": True},
+    "NUL": {"cmd": "a\0b"},
+    "surrogate": {"cmd": "\ud800"},
+    "surrogate pair reversed": {"cmd": "\udc00\ud800"},
+    "timeout text": {"cmd": "true", "timeout_ms": "5"},
+    "timeout float": {"cmd": "true", "timeout_ms": 1.5},
+    "timeout negative": {"cmd": "true", "timeout_ms": -1},
+    "timeout too long": {"cmd": "true", "timeout_ms": 600_001},
+    "timeout huge": {"cmd": "true", "timeout_ms": 10**30},
+    "timeout bool": {"cmd": "true", "timeout_ms": True},
+    "timeout list": {"cmd": "true", "timeout_ms": [1]},
+    "raw text": {"cmd": "true", "raw_output": "yes"},
+    "raw number": {"cmd": "true", "raw_output": 1},
+    "raw list": {"cmd": "true", "raw_output": []},
+    "too long": {"cmd": "x" * (1024 * 1024 + 1)},
+    "too long in bytes": {"cmd": "ä" * (512 * 1024 + 1)},
+}
 
 
 @pytest.mark.parametrize("endpoint", ["exec", "exec/stream"])
@@ -211,29 +288,46 @@ def test_a_command_of_wrong_fields_is_refused(box: Box, endpoint: str, name: str
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400", "1e3", "0.0"])
 def test_a_timeout_that_is_no_whole_number_is_refused(box: Box, literal: str) -> None:
-    assert_clear_error(box.client.post(f"{box.url}/exec", content=f'{{"cmd": "true", "timeout_ms": {literal}}}'), 400)
+    assert_clear_error(
+        box.client.post(f"{box.url}/exec", content=f'{{"cmd": "true", "timeout_ms": {literal}}}'), 400
+    )
 
 
 def test_unknown_fields_and_nulls_and_wrong_content_types_are_no_errors(box: Box) -> None:
     body = json.dumps({"cmd": "echo x", "timeout_ms": None, "raw_output": None, "unknown": [1], "": 2})
-    for content_type in ("application/json", "text/plain", "application/x-www-form-urlencoded", "nonsense", ""):
+    for content_type in (
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "nonsense",
+        "",
+    ):
         answer = box.client.post(f"{box.url}/exec", content=body, headers={"Content-Type": content_type})
         assert (answer.status_code, answer.json()["output"]) == (200, "x\n")
 
 
 CREATE_BODIES: dict[str, tuple[Any, str]] = {
-    "image number": ({"image": 1}, "INVALID_REQUEST"), "image unknown": ({"image": "nope"}, "INVALID_IMAGE"),
-    "image path": ({"image": "../../etc"}, "INVALID_IMAGE"), "image long": ({"image": "x" * 100_000}, "INVALID_IMAGE"),
-    "image NUL": ({"image": "\0"}, "INVALID_IMAGE"), "image surrogate": ({"image": "\ud800"}, "INVALID_REQUEST"),
+    "image number": ({"image": 1}, "INVALID_REQUEST"),
+    "image unknown": ({"image": "nope"}, "INVALID_IMAGE"),
+    "image path": ({"image": "../../etc"}, "INVALID_IMAGE"),
+    "image long": ({"image": "x" * 100_000}, "INVALID_IMAGE"),
+    "image NUL": ({"image": "\0"}, "INVALID_IMAGE"),
+    "image surrogate": ({"image": "\ud800"}, "INVALID_REQUEST"),
     "image list": ({"image": ["base"]}, "INVALID_REQUEST"),
-    "ttl text": ({"ttl_seconds": "5"}, "INVALID_REQUEST"), "ttl negative": ({"ttl_seconds": -1}, "INVALID_REQUEST"),
-    "ttl float": ({"ttl_seconds": 1.5}, "INVALID_REQUEST"), "ttl too long": ({"ttl_seconds": 86_401}, "INVALID_REQUEST"),
-    "ttl huge": ({"ttl_seconds": 10**400}, "INVALID_REQUEST"), "ttl bool": ({"ttl_seconds": True}, "INVALID_REQUEST"),
-    "workspace path": ({"workspace_id": "../x"}, "INVALID_WORKSPACE"), "workspace short": ({"workspace_id": "a"}, "INVALID_WORKSPACE"),
-    "workspace upper": ({"workspace_id": "ABC"}, "INVALID_WORKSPACE"), "workspace NUL": ({"workspace_id": "a\0b"}, "INVALID_WORKSPACE"),
-    "workspace line end": ({"workspace_id": "abc\n"}, "INVALID_WORKSPACE"), "workspace number": ({"workspace_id": 5}, "INVALID_REQUEST"),
+    "ttl text": ({"ttl_seconds": "5"}, "INVALID_REQUEST"),
+    "ttl negative": ({"ttl_seconds": -1}, "INVALID_REQUEST"),
+    "ttl float": ({"ttl_seconds": 1.5}, "INVALID_REQUEST"),
+    "ttl too long": ({"ttl_seconds": 86_401}, "INVALID_REQUEST"),
+    "ttl huge": ({"ttl_seconds": 10**400}, "INVALID_REQUEST"),
+    "ttl bool": ({"ttl_seconds": True}, "INVALID_REQUEST"),
+    "workspace path": ({"workspace_id": "../x"}, "INVALID_WORKSPACE"),
+    "workspace short": ({"workspace_id": "a"}, "INVALID_WORKSPACE"),
+    "workspace upper": ({"workspace_id": "ABC"}, "INVALID_WORKSPACE"),
+    "workspace NUL": ({"workspace_id": "a\0b"}, "INVALID_WORKSPACE"),
+    "workspace line end": ({"workspace_id": "abc\n"}, "INVALID_WORKSPACE"),
+    "workspace number": ({"workspace_id": 5}, "INVALID_REQUEST"),
     "workspace long": ({"workspace_id": "x" * 10_000}, "INVALID_WORKSPACE"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CREATE_BODIES)
@@ -245,7 +339,12 @@ def test_a_session_of_wrong_fields_is_refused(client: httpx.Client, name: str) -
 
 
 def test_a_session_of_all_defaults_needs_no_body(make_box: Callable[..., Box], client: httpx.Client) -> None:
-    for content in (b"", b"{}", b'{"image": null, "ttl_seconds": null, "workspace_id": null}', b'{"image": "", "ttl_seconds": 0}'):
+    for content in (
+        b"",
+        b"{}",
+        b'{"image": null, "ttl_seconds": null, "workspace_id": null}',
+        b'{"image": "", "ttl_seconds": 0}',
+    ):
         answer = client.post("/v1/sessions", content=content)
         if answer.status_code == 400:  # the default image may not be there
             assert answer.json()["error_code"] == "INVALID_IMAGE"
@@ -261,17 +360,34 @@ def test_a_session_of_all_defaults_needs_no_body(make_box: Callable[..., Box], c
 # --- files
 
 WRITE_BODIES: dict[str, Any] = {
-    "no path": {"text": "x"}, "no content": {"path": "x"}, "null content": {"path": "x", "text": None, "content_base64": None},
-    "path number": {"path": 5, "text": "x"}, "text number": {"path": "x", "text": 5}, "base64 number": {"path": "x", "content_base64": 5},
-    "not base64": {"path": "x", "content_base64": "***"}, "cut base64": {"path": "x", "content_base64": "abc"},
-    "base64 of other letters": {"path": "x", "content_base64": "äöü="}, "base64 with line ends": {"path": "x", "content_base64": "YW\nJj"},
-    "text surrogate": {"path": "x", "text": "\ud800"}, "path surrogate": {"path": "\udcff", "text": "x"},
-}  # fmt: skip
+    "no path": {"text": "x"},
+    "no content": {"path": "x"},
+    "null content": {"path": "x", "text": None, "content_base64": None},
+    "path number": {"path": 5, "text": "x"},
+    "text number": {"path": "x", "text": 5},
+    "base64 number": {"path": "x", "content_base64": 5},
+    "not base64": {"path": "x", "content_base64": "***"},
+    "cut base64": {"path": "x", "content_base64": "abc"},
+    "base64 of other letters": {"path": "x", "content_base64": "äöü="},
+    "base64 with line ends": {"path": "x", "content_base64": "YW\nJj"},
+    "text surrogate": {"path": "x", "text": "\ud800"},
+    "path surrogate": {"path": "\udcff", "text": "x"},
+}
 BAD_PATHS = {
-    "empty": "", "NUL": "a\0b", "outside": "/etc/passwd", "dots": "../x", "dots inside": "a/../../x", "root": "/", "workspace": "/workspace",
-    "other": "/workspacex/y", "long name": "x" * 300, "long": "x/" * 3000, "proc": "/proc/self/mem", "dot": ".",
+    "empty": "",
+    "NUL": "a\0b",
+    "outside": "/etc/passwd",
+    "dots": "../x",
+    "dots inside": "a/../../x",
+    "root": "/",
+    "workspace": "/workspace",
+    "other": "/workspacex/y",
+    "long name": "x" * 300,
+    "long": "x/" * 3000,
+    "proc": "/proc/self/mem",
+    "dot": ".",
     "slashes": "//etc/passwd",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRITE_BODIES)
@@ -294,12 +410,17 @@ def test_a_path_that_may_not_be_is_refused_by_every_verb(box: Box, name: str) ->
             assert_clear_error(answer, 400)
 
 
-@pytest.mark.parametrize("query", ["", "?path", "?path=", "?PATH=x", "?path=%00", "?path=%ff", "?path=%ED%A0%80", "?path=a%00b"])
+@pytest.mark.parametrize(
+    "query", ["", "?path", "?path=", "?PATH=x", "?path=%00", "?path=%ff", "?path=%ED%A0%80", "?path=a%00b"]
+)
 def test_a_read_of_a_path_that_makes_no_sense_is_refused(box: Box, query: str) -> None:
     assert_clear_error(box.client.get(f"{box.url}/fs/read{query}"), 400, 404)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "1e3", "104857601", "9" * 30, "9" * 6000, "%00", "٣", "%2B5", "1_0", " 1"])
+@pytest.mark.parametrize(
+    "value",
+    ["0", "-1", "x", "1.5", "1e3", "104857601", "9" * 30, "9" * 6000, "%00", "٣", "%2B5", "1_0", " 1"],
+)
 def test_a_size_that_is_not_one_is_refused(box: Box, value: str) -> None:
     box.write("x", "12345")
     assert_clear_error(box.client.get(f"{box.url}/fs/read?path=x&max_bytes={value}"), 400)
@@ -325,7 +446,10 @@ def test_bytes_come_back_as_they_went(box: Box) -> None:
         assert box.write(path, content).json() == {"ok": True}
         assert box.content(path) == content
     answer = box.read("bytes", max_bytes=10)
-    assert (base64.b64decode(answer.json()["content_base64"]), answer.json()["truncated"]) == (content[:10], True)
+    assert (base64.b64decode(answer.json()["content_base64"]), answer.json()["truncated"]) == (
+        content[:10],
+        True,
+    )
     assert box.write("empty", b"").status_code == 200
     assert box.content("empty") == b""
     assert box.client.post(f"{box.url}/fs/write", json={"path": "empty2", "text": ""}).status_code == 200
@@ -341,18 +465,34 @@ def test_a_file_of_some_megabytes_is_written_and_read(box: Box) -> None:
 
 
 def multipart(*parts: bytes, boundary: bytes = b"B") -> tuple[bytes, dict[str, str]]:
-    body = b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
+    body = (
+        b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
+    )
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary.decode()}"}
 
 
 def file_part(filename: bytes, name: bytes = b"file") -> bytes:
-    return b'Content-Disposition: form-data; name="' + name + b'"; filename="' + filename + b'"\r\n\r\ncontent'
+    return (
+        b'Content-Disposition: form-data; name="' + name + b'"; filename="' + filename + b'"\r\n\r\ncontent'
+    )
 
 
 EVIL_NAMES = [
-    b"../evil", b"..", b".", b"", b"a/b", b"/etc/passwd", b"/workspace/x", b"a\0b", b"x" * 300, b"../../../../tmp/evil", b"./x", b"x/",
-    b"..%2fevil/..", b"\xed\xa0\x80/x",
-]  # fmt: skip
+    b"../evil",
+    b"..",
+    b".",
+    b"",
+    b"a/b",
+    b"/etc/passwd",
+    b"/workspace/x",
+    b"a\0b",
+    b"x" * 300,
+    b"../../../../tmp/evil",
+    b"./x",
+    b"x/",
+    b"..%2fevil/..",
+    b"\xed\xa0\x80/x",
+]
 
 
 @pytest.mark.parametrize("name", EVIL_NAMES)
@@ -362,7 +502,9 @@ def test_an_upload_under_an_evil_name_is_refused(box: Box, name: bytes) -> None:
     assert box.run("ls -A") == ""
 
 
-@pytest.mark.parametrize("name", [b"\xff\xfe", b"\xed\xa0\x80", "ä".encode(), b"a b", b"-rf", b"a;b", b"..x", b"C:\\\\x", b"a\\\"b"])
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe", b"\xed\xa0\x80", "ä".encode(), b"a b", b"-rf", b"a;b", b"..x", b"C:\\\\x", b'a\\"b']
+)
 def test_an_upload_under_an_odd_name_is_stored_or_refused(box: Box, name: bytes) -> None:
     body, headers = multipart(file_part(name))
     answer = box.client.post(f"{box.url}/fs/upload", content=body, headers=headers)
@@ -383,7 +525,10 @@ UPLOADS: dict[str, tuple[bytes, dict[str, str]]] = {
     "no disposition": multipart(b"Content-Type: text/plain\r\n\r\nx"),
     "no boundary": (b"--B\r\n", {"Content-Type": "multipart/form-data"}),
     "empty boundary": (b"--\r\n", {"Content-Type": "multipart/form-data; boundary="}),
-    "wrong boundary": (multipart(file_part(b"x"))[0], {"Content-Type": "multipart/form-data; boundary=other"}),
+    "wrong boundary": (
+        multipart(file_part(b"x"))[0],
+        {"Content-Type": "multipart/form-data; boundary=other"},
+    ),
     "cut": (multipart(file_part(b"x"))[0][:40], {"Content-Type": "multipart/form-data; boundary=B"}),
     "JSON": (b'{"path": "x"}', {"Content-Type": "application/json"}),
     "form": (b"file=x", {"Content-Type": "application/x-www-form-urlencoded"}),
@@ -391,11 +536,19 @@ UPLOADS: dict[str, tuple[bytes, dict[str, str]]] = {
     "many parts": multipart(*[b'Content-Disposition: form-data; name="x"\r\n\r\n'] * 2000),
     "many files": multipart(*[file_part(b"f")] * 1001),
     "a great header": multipart(b"X-Header: " + b"x" * 1_000_000 + b"\r\n\r\nx"),
-    "a great field": multipart(b'Content-Disposition: form-data; name="path"\r\n\r\n' + b"x" * 3_000_000, file_part(b"x")),
-    "charset": (multipart(file_part(b"x"))[0], {"Content-Type": "multipart/form-data; boundary=B; charset=nonsense"}),
+    "a great field": multipart(
+        b'Content-Disposition: form-data; name="path"\r\n\r\n' + b"x" * 3_000_000, file_part(b"x")
+    ),
+    "charset": (
+        multipart(file_part(b"x"))[0],
+        {"Content-Type": "multipart/form-data; boundary=B; charset=nonsense"},
+    ),
     "path NUL": multipart(b'Content-Disposition: form-data; name="path"\r\n\r\na\0b', file_part(b"x")),
-    "path bytes": multipart(b'Content-Disposition: form-data; name="path"\r\n\r\n/workspace/\xed\xa0\x80/../../..', file_part(b"x")),
-}  # fmt: skip
+    "path bytes": multipart(
+        b'Content-Disposition: form-data; name="path"\r\n\r\n/workspace/\xed\xa0\x80/../../..',
+        file_part(b"x"),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UPLOADS)
@@ -412,19 +565,27 @@ def test_uploads_are_stored_where_they_should_be(box: Box) -> None:
     answer = box.client.post(f"{box.url}/fs/upload", files=files, data={"path": "d/e"})
     assert sorted(answer.json()["paths"]) == ["/workspace/d/e/a", "/workspace/d/e/b", "/workspace/d/e/empty"]
     assert [box.content(path) for path in ("d/e/a", "d/e/b", "d/e/empty")] == [b"1", b"2", b""]
-    assert box.client.post(f"{box.url}/fs/upload", files={"file": ("c", b"3")}).json()["paths"] == ["/workspace/c"]
+    assert box.client.post(f"{box.url}/fs/upload", files={"file": ("c", b"3")}).json()["paths"] == [
+        "/workspace/c"
+    ]
 
 
 # --- workspaces
 
 
-@pytest.mark.parametrize("workspace_id", ["a", "-ab", "ab-", "A1", "a" * 65, "%2e%2e", "a.b", "%00", "a%0a", "ab%20", "%ff", "..%2fx"])
+@pytest.mark.parametrize(
+    "workspace_id",
+    ["a", "-ab", "ab-", "A1", "a" * 65, "%2e%2e", "a.b", "%00", "a%0a", "ab%20", "%ff", "..%2fx"],
+)
 def test_a_workspace_of_a_wrong_id_is_refused_by_every_verb(client: httpx.Client, workspace_id: str) -> None:
     url = f"/v1/workspaces/{workspace_id}"
     for answer in (
-        client.delete(url), client.get(f"{url}/fs"), client.get(f"{url}/fs/read?path=x"),
-        client.post(f"{url}/fs/write", json={"path": "x", "text": "x"}), client.post(f"{url}/fs/upload", files={"file": ("x", b"x")}),
-    ):  # fmt: skip
+        client.delete(url),
+        client.get(f"{url}/fs"),
+        client.get(f"{url}/fs/read?path=x"),
+        client.post(f"{url}/fs/write", json={"path": "x", "text": "x"}),
+        client.post(f"{url}/fs/upload", files={"file": ("x", b"x")}),
+    ):
         assert_clear_error(answer, 400, 404)
 
 
@@ -438,14 +599,19 @@ def test_a_request_that_is_refused_makes_no_workspace(client: httpx.Client) -> N
     assert workspace not in [row["id"] for row in client.get("/v1/workspaces").json()["workspaces"]]
 
 
-def test_a_workspace_is_written_listed_read_used_and_deleted(client: httpx.Client, make_box: Callable[..., Box]) -> None:
+def test_a_workspace_is_written_listed_read_used_and_deleted(
+    client: httpx.Client, make_box: Callable[..., Box]
+) -> None:
     workspace = f"w{secrets.token_hex(6)}"
     url = f"/v1/workspaces/{workspace}"
     assert_clear_error(client.delete(url), 404)
     assert client.post(f"{url}/fs/write", json={"path": "d/x", "text": "1"}).status_code == 200
     assert client.post(f"{url}/fs/upload", files={"file": ("y", b"2")}).json()["paths"] == ["/workspace/y"]
     assert workspace in [row["id"] for row in client.get("/v1/workspaces").json()["workspaces"]]
-    assert client.get(f"{url}/fs").json()["entries"] == [{"name": "d", "is_dir": True}, {"name": "y", "is_dir": False}]
+    assert client.get(f"{url}/fs").json()["entries"] == [
+        {"name": "d", "is_dir": True},
+        {"name": "y", "is_dir": False},
+    ]
     assert client.get(f"{url}/fs?path=d").json()["entries"] == [{"name": "x", "is_dir": False}]
     assert base64.b64decode(client.get(f"{url}/fs/read?path=d/x").json()["content_base64"]) == b"1"
     box = make_box(workspace_id=workspace)
@@ -457,7 +623,9 @@ def test_a_workspace_is_written_listed_read_used_and_deleted(client: httpx.Clien
     assert_clear_error(client.get(f"{url}/fs"), 404)
 
 
-def test_a_workspace_is_not_deleted_while_a_session_starts_on_it(client: httpx.Client, daemon: LocalDaemon) -> None:
+def test_a_workspace_is_not_deleted_while_a_session_starts_on_it(
+    client: httpx.Client, daemon: LocalDaemon
+) -> None:
     for _ in range(10):
         workspace = f"w{secrets.token_hex(6)}"
         client.post(f"/v1/workspaces/{workspace}/fs/write", json={"path": "x", "text": "1"})
@@ -472,7 +640,8 @@ def test_a_workspace_is_not_deleted_while_a_session_starts_on_it(client: httpx.C
         time.sleep(secrets.randbelow(8) / 1000)
         deleted = client.delete(f"/v1/workspaces/{workspace}")
         thread.join()
-        assert created[0].status_code < 500 and deleted.status_code < 500, (created[0].text, deleted.text)
+        assert created[0].status_code < 500, created[0].text
+        assert deleted.status_code < 500, deleted.text
         if created[0].status_code == 201:
             url = f"/v1/sessions/{created[0].json()['id']}"
             result = client.post(f"{url}/exec", json={"cmd": "echo kept > kept; ls -A"}).json()
@@ -510,17 +679,29 @@ def test_stats_count_what_runs(box: Box) -> None:
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"\r\n\r\n", b"GET\r\n\r\n", b"\x00" * 100, b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"GET /healthz HTTP/1.1\r\nBad Header\r\n\r\n",
-        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
-        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 200_000 + b"\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\x00" * 100,
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nBad Header\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", b"GET http://[::bad/ HTTP/1.1\r\nHost: x\r\n\r\n", b"GET * HTTP/1.1\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://[::bad/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET * HTTP/1.1\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
-)  # fmt: skip
-def test_bytes_that_are_no_request_never_harm_the_daemon(daemon: LocalDaemon, client: httpx.Client, request_bytes: bytes) -> None:
+)
+def test_bytes_that_are_no_request_never_harm_the_daemon(
+    daemon: LocalDaemon, client: httpx.Client, request_bytes: bytes
+) -> None:
     answer = raw(daemon, request_bytes, half_close=True, seconds=2)
     assert not answer.startswith(b"HTTP/1.1 5"), answer[:200]
     assert client.get("/healthz").status_code == 200
@@ -550,23 +731,38 @@ def leave(daemon: LocalDaemon, url: str, cmd: str, until_seen: Callable[[], Any]
     body = json.dumps({"cmd": cmd}).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(daemon.target.socket_path or "")
-        connection.sendall(authorized(daemon, f"POST {url}", b"Content-Length: %d\r\n\r\n" % len(body) + body))
+        connection.sendall(
+            authorized(daemon, f"POST {url}", b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        )
         until(until_seen)
 
 
 @pytest.mark.parametrize("endpoint", ["exec", "exec/stream"])
 @pytest.mark.parametrize(
-    "cmd", ["sleep {}", "echo x; sleep {}", "trap '' INT TERM; sleep {}; trap - INT TERM", "yes | sleep {}", "(trap '' INT TERM; sleep {})"]
+    "cmd",
+    [
+        "sleep {}",
+        "echo x; sleep {}",
+        "trap '' INT TERM; sleep {}; trap - INT TERM",
+        "yes | sleep {}",
+        "(trap '' INT TERM; sleep {})",
+    ],
 )
-def test_a_client_that_leaves_stops_its_command(daemon: LocalDaemon, box: Box, endpoint: str, cmd: str) -> None:
+def test_a_client_that_leaves_stops_its_command(
+    daemon: LocalDaemon, box: Box, endpoint: str, cmd: str
+) -> None:
     marker = f"12{secrets.randbelow(10**9):09d}"
     box.run("kept=yes")
-    leave(daemon, f"{box.url}/{endpoint}", cmd.format(marker), lambda: host_processes_with(f"sleep\0{marker}"))
+    leave(
+        daemon, f"{box.url}/{endpoint}", cmd.format(marker), lambda: host_processes_with(f"sleep\0{marker}")
+    )
     until(lambda: not host_processes_with(f"sleep\0{marker}"), seconds=3)
     assert box.run("echo next") == "next\n"
 
 
-def test_a_client_that_leaves_a_stream_in_the_middle_of_much_output_stops_its_command(daemon: LocalDaemon, box: Box) -> None:
+def test_a_client_that_leaves_a_stream_in_the_middle_of_much_output_stops_its_command(
+    daemon: LocalDaemon, box: Box
+) -> None:
     with box.client.stream("POST", f"{box.url}/exec/stream", json={"cmd": "yes"}) as answer:
         for seen, _ in enumerate(answer.iter_bytes()):
             if seen > 10:
@@ -575,7 +771,9 @@ def test_a_client_that_leaves_a_stream_in_the_middle_of_much_output_stops_its_co
     assert box.run("echo next") == "next\n"
 
 
-def test_a_client_that_reads_nothing_does_not_make_the_daemon_keep_all_the_output(daemon: LocalDaemon, box: Box) -> None:
+def test_a_client_that_reads_nothing_does_not_make_the_daemon_keep_all_the_output(
+    daemon: LocalDaemon, box: Box
+) -> None:
     def memory() -> int:
         with open(f"/proc/{daemon.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -584,7 +782,9 @@ def test_a_client_that_reads_nothing_does_not_make_the_daemon_keep_all_the_outpu
     body = json.dumps({"cmd": "yes"}).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(daemon.target.socket_path or "")
-        head = authorized(daemon, f"POST {box.url}/exec/stream", b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        head = authorized(
+            daemon, f"POST {box.url}/exec/stream", b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
         connection.sendall(head)
         time.sleep(1)
         assert memory() - before < 30 * 1024 * 1024
@@ -596,13 +796,17 @@ def test_a_client_that_reads_nothing_does_not_make_the_daemon_keep_all_the_outpu
 
 
 @pytest.mark.parametrize("endpoint", ["exec", "exec/stream"])
-def test_a_client_that_leaves_while_it_waits_in_line_never_runs(daemon: LocalDaemon, box: Box, endpoint: str) -> None:
+def test_a_client_that_leaves_while_it_waits_in_line_never_runs(
+    daemon: LocalDaemon, box: Box, endpoint: str
+) -> None:
     first = box.exec_in_background("touch running; while [[ ! -e go ]]; do sleep 0.01; done")
     until(lambda: box.read("running").status_code == 200)
     body = json.dumps({"cmd": "touch evil"}).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(daemon.target.socket_path or "")
-        head = authorized(daemon, f"POST {box.url}/{endpoint}", b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        head = authorized(
+            daemon, f"POST {box.url}/{endpoint}", b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
         connection.sendall(head)
         time.sleep(0.2)
     time.sleep(0.1)
@@ -617,7 +821,9 @@ def test_a_client_that_leaves_while_its_session_is_made_leaves_no_session(data_d
         for _ in range(10):
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(daemon.target.socket_path or "")
-                connection.sendall(authorized(daemon, "POST /v1/sessions", b"Content-Length: 16\r\n\r\n{\"image\":\"base\"}"))
+                connection.sendall(
+                    authorized(daemon, "POST /v1/sessions", b'Content-Length: 16\r\n\r\n{"image":"base"}')
+                )
                 time.sleep(0.005)
             time.sleep(0.05)
         with connect(daemon) as client:
@@ -628,9 +834,9 @@ def test_a_client_that_leaves_while_its_session_is_made_leaves_no_session(data_d
 
 
 def test_many_at_once_are_all_served(daemon: LocalDaemon, make_box: Callable[..., Box]) -> None:
-    made = [make_box() for _ in range(20)]
+    made = [make_box() for _ in range(40)]
     started = time.monotonic()
     waiting = [box.exec_in_background(f"sleep 0.3; echo {number}") for number, box in enumerate(made)]
     for number, answer in enumerate(waiting):
         assert answer.answer().json()["output"] == f"{number}\n"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5

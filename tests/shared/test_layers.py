@@ -24,10 +24,19 @@ CLIENT = [
     {"__init__"},
 ]
 DAEMON = [
-    {"local.errors", "local.transcript", "local.control", "local.policy", "local.processes"},
-    {"local.bubblewrap", "local.images", "local.host", "local.bodies", "local.asgi", "local.etc"},
-    {"local.files", "local.sandbox"},
-    {"local.shell", "local.workspaces"},
+    {
+        "local.errors",
+        "local.seccomp",
+        "local.limits",
+        "local.transcript",
+        "local.control",
+        "local.policy",
+        "local.processes",
+    },
+    {"local.bubblewrap", "local.images", "local.host", "local.asgi", "local.etc"},
+    {"local.files", "local.sandbox", "local.cgroups"},
+    {"local.shell", "local.workspaces", "local.bodies", "local.unpack"},
+    {"local.imagestore"},
     {"local.manager"},
     {"local.app"},
     {"local.serve"},

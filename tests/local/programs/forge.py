@@ -1,5 +1,7 @@
 """Tries to write a result for the command that runs it, through every descriptor of every process."""
 
+# ruff: noqa: SIM105, SIM115  (short, and gone in a moment)
+
 import os
 import re
 
@@ -7,7 +9,11 @@ ids = set()
 for pid in filter(str.isdigit, os.listdir("/proc")):
     for file in ("environ", "cmdline"):
         try:
-            ids.update(re.findall(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])", open(f"/proc/{pid}/{file}", "rb").read()))
+            ids.update(
+                re.findall(
+                    rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])", open(f"/proc/{pid}/{file}", "rb").read()
+                )
+            )
         except OSError:
             pass
 ids.update(word.encode() for word in os.environ.get("IDS", "").split())

@@ -1,5 +1,7 @@
 """Prints, as JSON, what this process can see and do."""
 
+# ruff: noqa: SIM115  (short, and gone in a moment)
+
 import ctypes
 import json
 import os
@@ -21,6 +23,14 @@ def system_call(result):
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def join(pid):
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+    try:
+        system_call(libc.setns(namespace, 0))
+    finally:
+        os.close(namespace)
 
 
 def connect(family, address):
@@ -53,7 +63,7 @@ attempts = {
     "reboot": lambda: system_call(libc.reboot(0)),
     "kill process 1": lambda: os.kill(1, 9),
     "open by handle": lambda: system_call(libc.open_by_handle_at(-100, ctypes.create_string_buffer(64), 0)),
-    "join process 1": lambda: system_call(libc.setns(os.open("/proc/1/ns/mnt", os.O_RDONLY), 0)),
+    "join process 1": lambda: join(1),
     "write /usr": lambda: open("/usr/evil", "w"),
     "write /usr/bin/env": lambda: open("/usr/bin/env", "r+"),
     "write /etc/passwd": lambda: open("/etc/passwd", "r+"),
@@ -77,8 +87,11 @@ print(
             "host name": socket.gethostname(),
             "environment": dict(os.environ),
             "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
-            "descriptors": {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
-                            if os.path.exists(f"/proc/self/fd/{name}")},
+            "descriptors": {
+                name: os.readlink(f"/proc/self/fd/{name}")
+                for name in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{name}")
+            },
         }
     )
 )

@@ -1,0 +1,354 @@
+"""How much one sandbox may take: plain numbers, what they are where nobody sets them, and rlimits.
+
+Memory, processes and CPU of a sandbox as a whole are bounded by control groups (`cgroups.py`). What
+those cannot do, and what they do not do on this machine, is left to rlimits:
+
+* One file's size (RLIMIT_FSIZE), descriptors (RLIMIT_NOFILE) and core dumps (RLIMIT_CORE), always. A
+  core dump may be piped to a program of the host's, outside of every sandbox: there are none.
+* Processes: RLIMIT_NPROC counts what one user has in one *user namespace*, since Linux 5.14. Each
+  sandbox is a user namespace, and those made inside it count towards it; so this is a limit per
+  sandbox, but only if it is set *after* bubblewrap made the namespace. Before 5.14 it counts all
+  processes of the user on the host: the sandboxes would starve each other, so it is not used.
+* Memory: RLIMIT_DATA, per process. Not RLIMIT_AS: that counts addresses which are only reserved, and
+  threads, Node, Java and Go reserve gigabytes. What it does not see is shared memory and files in
+  /tmp; and many processes may each take as much. It stops accidents, not malice.
+
+Who sets them: process 1 of the sandbox, with `ulimit_command` as its first words, before anything of
+the user's runs. Not `prlimit` from outside: on a process of another user it needs CAP_SYS_RESOURCE,
+which root in a container does not have. Not `preexec_fn`: it is unsafe where there are threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import resource
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Resource = Literal["memory", "pids", "cpu"]
+"""What control groups may bound, by the names of the kernel's controllers."""
+
+ALL_RESOURCES: tuple[Resource, ...] = get_args(Resource)
+
+MIB = 1024**2
+GIB = 1024**3
+
+# Which process the kernel ends first when memory runs out, 0 to 1000. Sandboxes before the rest of the
+# machine; and in a sandbox, process 1 last, since the sandbox ends with it. Everybody may raise their
+# own number, and children inherit it: so the daemon sets process 1's, and the shell raises its own.
+OOM_SCORE_SANDBOX = 300
+OOM_SCORE_SHELL = 800
+
+_UNLIMITED = "unlimited"
+_NPROC_PER_NAMESPACE = (5, 14)
+_DESCRIPTORS_SOFT = 1024  # what every Linux login has; programs that use select() break above it
+_DESCRIPTORS_HARD = 4096  # for those that ask for more; a descriptor is kernel memory
+
+
+class LimitsError(ValueError):
+    """A limit that makes no sense; the text names it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one sandbox may take; None: no limit.
+
+    Attributes:
+        memory_bytes: memory of all its processes, with what they keep in /tmp.
+        processes: processes and threads at one time.
+        cpus: CPU seconds per second.
+        file_bytes: the largest file it can write.
+        tmp_bytes: what each of its file systems in memory holds (/tmp, the home directory, /dev/shm).
+        workspace_bytes: what its workspace may take on the disk. No kernel quota, but measured.
+        output_bytes: a command's output that is kept.
+    """
+
+    memory_bytes: int | None
+    processes: int | None
+    cpus: float | None
+    file_bytes: int | None
+    tmp_bytes: int | None
+    workspace_bytes: int | None
+    output_bytes: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            LimitsError: which limit, and why.
+        """
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name))
+
+    @classmethod
+    def for_machine(cls, total_memory_bytes: int, cpu_count: int) -> Limits:
+        """What suits a machine: one sandbox gone wild leaves the rest of it usable.
+
+        Sandboxes together may be promised more than there is; they seldom want it at the same time.
+        """
+        # Half, so that the machine lives; 8 GiB hold a data frame or a browser's build, and a few
+        # sandboxes at once on a machine that has plenty.
+        memory_bytes = min(max(total_memory_bytes // 2, 64 * MIB), 8 * GIB)
+        return cls(
+            memory_bytes=memory_bytes,
+            processes=512,  # a parallel build or a browser; a fork bomb of this size is harmless
+            cpus=float(min(cpu_count, 4)),  # on small machines all: the kernel shares them out fairly
+            file_bytes=4 * GIB,  # a disk image or a model's weights, not the disk
+            # There are three such file systems, and all of them full must leave memory for programs: for
+            # files no process can be ended, so the kernel would end all of them, one after the other.
+            tmp_bytes=memory_bytes // 4,
+            workspace_bytes=8 * GIB,
+            output_bytes=MIB,
+        )
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any], defaults: Limits) -> Limits:
+        """Read limits as a configuration file has them; "unlimited" takes one away.
+
+        Raises:
+            LimitsError: which key, and what is wrong.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for key in settings:
+            if key not in known:
+                raise LimitsError(f"There is no limit {key!r}. There are: {', '.join(sorted(known))}.")
+        values: dict[str, Any] = {
+            key: None if value == _UNLIMITED else value for key, value in settings.items()
+        }
+        return dataclasses.replace(defaults, **values)
+
+
+@dataclass(frozen=True)
+class Rlimit:
+    """One resource limit of the kernel's."""
+
+    soft: int
+    hard: int
+
+
+def machine_limits() -> Limits:
+    """What suits this machine."""
+    total_memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Limits.for_machine(total_memory_bytes, len(os.sched_getaffinity(0)))
+
+
+def kernel_version(release: str = "") -> tuple[int, int]:
+    """The running kernel's, or the one of a text like "5.15.0-91-generic"."""
+    major, minor = (release or platform.release()).split(".")[:2]
+    digits = "".join(character if character.isdigit() else " " for character in minor).split()
+    return int(major), int(digits[0]) if digits else 0
+
+
+def counts_processes_per_sandbox(kernel: tuple[int, int]) -> bool:
+    """Whether RLIMIT_NPROC bounds one sandbox rather than all of one user."""
+    return kernel >= _NPROC_PER_NAMESPACE
+
+
+def rlimits(limits: Limits, bounded: Collection[Resource], kernel: tuple[int, int]) -> dict[int, Rlimit]:
+    """Which resource limits a sandbox's processes start with.
+
+    Args:
+        limits: what is wanted.
+        bounded: what control groups already see to.
+        kernel: its version.
+    """
+    chosen = {
+        resource.RLIMIT_CORE: Rlimit(0, 0),
+        resource.RLIMIT_NOFILE: Rlimit(_DESCRIPTORS_SOFT, _DESCRIPTORS_HARD),
+    }
+    if limits.file_bytes is not None:
+        chosen[resource.RLIMIT_FSIZE] = Rlimit(limits.file_bytes, limits.file_bytes)
+    if limits.processes is not None and "pids" not in bounded and counts_processes_per_sandbox(kernel):
+        chosen[resource.RLIMIT_NPROC] = Rlimit(limits.processes, limits.processes)
+    if limits.memory_bytes is not None and "memory" not in bounded:
+        chosen[resource.RLIMIT_DATA] = Rlimit(limits.memory_bytes, limits.memory_bytes)
+    return chosen
+
+
+def clamped(wanted: Mapping[int, Rlimit]) -> dict[int, Rlimit]:
+    """No limit higher than this process's own: only root may raise those."""
+
+    def lower(which: int, limit: Rlimit) -> Rlimit:
+        _soft, hard = resource.getrlimit(which)
+        return (
+            limit if hard == resource.RLIM_INFINITY else Rlimit(min(limit.soft, hard), min(limit.hard, hard))
+        )
+
+    return {which: lower(which, limit) for which, limit in wanted.items()}
+
+
+# Bash's letter, and the bytes in one of its units (outside of its POSIX mode).
+_ULIMIT: Mapping[int, tuple[str, int]] = {
+    resource.RLIMIT_CORE: ("c", 1024),
+    resource.RLIMIT_NOFILE: ("n", 1),
+    resource.RLIMIT_FSIZE: ("f", 1024),
+    resource.RLIMIT_NPROC: ("u", 1),
+    resource.RLIMIT_DATA: ("d", 1024),
+}
+
+
+def ulimit_command(wanted: Mapping[int, Rlimit]) -> str:
+    """The bash command that sets them; it fails if one cannot be set."""
+
+    def words() -> Iterator[str]:
+        for which, limit in wanted.items():
+            letter, unit = _ULIMIT[which]
+            # The soft one first: it may never be above the hard one.
+            yield f"ulimit -S -{letter} {limit.soft // unit}"
+            yield f"ulimit -H -{letter} {limit.hard // unit}"
+
+    return " && ".join(words()) or ":"
+
+
+def _check(name: str, value: Any) -> None:
+    if value is None:
+        if name == "output_bytes":
+            raise LimitsError("output_bytes needs a number: the output is kept in the daemon's memory.")
+        return
+    number_types = (int, float) if name == "cpus" else (int,)
+    if isinstance(value, bool) or not isinstance(value, number_types):
+        kind = "a number" if name == "cpus" else "a whole number"
+        raise LimitsError(f'{name} must be {kind} or "{_UNLIMITED}", not {value!r}.')
+    lowest = _LOWEST.get(name, 1)
+    if not lowest <= value < 2**63:  # false for NaN, too
+        raise LimitsError(f"{name} must be at least {lowest}, and no more than 63 bits hold, not {value!r}.")
+
+
+# Below these a sandbox cannot even start, and errors would tell of something else.
+_LOWEST: Mapping[str, float] = {
+    "memory_bytes": 16 * MIB,
+    "processes": 8,
+    "cpus": 0.01,  # the kernel's own lowest: 1 ms of 100
+    "file_bytes": 64 * 1024,
+    "tmp_bytes": 64 * 1024,
+}
+
+
+# --- what a tree takes on the disk
+
+_OPEN_LEVELS = 64
+_ENTRY_BYTES = 512
+
+
+class _Level:
+    """A directory on the way down: open or not, which one it is, and what is still to be entered."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor: int | None = descriptor
+        status = os.fstat(descriptor)
+        self.identity = (status.st_dev, status.st_ino)
+        self.pending: list[str] = []
+
+
+def tree_bytes(path: str | os.PathLike[str], stop_at: int | None = None) -> int:
+    """How much of the disk a directory's contents take; call it in a thread.
+
+    The tree may be hostile, and change meanwhile. No symlink is followed, nothing on another device
+    counts, and depth costs no stack and few descriptors: of a deep path only the upper levels stay
+    open, and the way back up is `..`, believed if it leads to where it came from. A file with several
+    names counts once. Every entry counts 512 bytes at least, so that millions of empty files, which
+    use up inodes, do not come for free. What its own user made unreadable counts only for root.
+
+    Args:
+        path: the directory.
+        stop_at: return as soon as it is this much.
+    """
+    walk = _Walk(stop_at)
+    try:
+        walk.run(os.open(path, _DIRECTORY))
+    finally:
+        walk.close()
+    return walk.total_bytes
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class _Walk:
+    def __init__(self, stop_at: int | None) -> None:
+        self.total_bytes = 0
+        self._stop_at = stop_at
+        self._levels: list[_Level] = []
+        self._counted: set[int] = set()  # inodes that have several names
+
+    def run(self, root: int) -> None:
+        self._enter(root)
+        while self._levels and not self._enough:
+            level = self._levels[-1]
+            if level.descriptor is None or not level.pending:
+                self._leave()
+                continue
+            try:
+                descriptor = os.open(level.pending.pop(), _DIRECTORY, dir_fd=level.descriptor)
+            except OSError:
+                continue  # gone, unreadable, or no directory any more
+            self._enter(descriptor)
+
+    def close(self) -> None:
+        for level in self._levels:
+            if level.descriptor is not None:
+                os.close(level.descriptor)
+
+    @property
+    def _enough(self) -> bool:
+        return self._stop_at is not None and self.total_bytes >= self._stop_at
+
+    def _enter(self, descriptor: int) -> None:
+        level = _Level(descriptor)
+        self._levels.append(level)
+        if level.identity[0] != self._levels[0].identity[0]:
+            return  # another file system
+        if len(self._levels) > _OPEN_LEVELS:
+            above = self._levels[-2]
+            if above.descriptor is not None and len(self._levels) - 1 > _OPEN_LEVELS:
+                os.close(above.descriptor)
+                above.descriptor = None
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    self._count(level, entry)
+                    if self._enough:
+                        return
+        except OSError:
+            return
+
+    def _count(self, level: _Level, entry: os.DirEntry[str]) -> None:
+        try:
+            status = entry.stat(follow_symlinks=False)
+            is_directory = entry.is_dir(follow_symlinks=False)
+        except OSError:
+            return
+        if status.st_dev != level.identity[0]:
+            return
+        if is_directory:
+            level.pending.append(entry.name)
+        elif status.st_nlink > 1:
+            if status.st_ino in self._counted:
+                return
+            self._counted.add(status.st_ino)
+        self.total_bytes += max(status.st_blocks * 512, _ENTRY_BYTES)
+
+    def _leave(self) -> None:
+        left = self._levels.pop()
+        above = self._levels[-1] if self._levels else None
+        if left.descriptor is None:
+            return  # the way back was lost below it
+        if above is not None and above.descriptor is None:
+            above.descriptor = _way_back(left.descriptor, above.identity)
+        os.close(left.descriptor)
+
+
+def _way_back(descriptor: int, identity: tuple[int, int]) -> int | None:
+    """Open `..`, if that is still the directory which it was."""
+    try:
+        parent = os.open("..", _DIRECTORY, dir_fd=descriptor)
+    except OSError:
+        return None
+    status = os.fstat(parent)
+    if (status.st_dev, status.st_ino) == identity:
+        return parent
+    os.close(parent)
+    return None

@@ -1,0 +1,553 @@
+"""Unpacking what strangers packed: tar archives of root file systems, and directories.
+
+Nothing in an archive is believed. `tarfile` only parses; it extracts nothing, since its filters check
+path names first and use them afterwards, and were escaped again and again (CVE-2025-4517, CVE-2025-4330,
+CVE-2025-4138, CVE-2024-12718, and the hard links of python/cpython#151558 and #157190). Here no path is
+checked and then used: the kernel resolves a member's directory, by openat2, as if the new root were the
+only file system there is, and the member is made in it by its last name alone, which is never followed.
+So a symlink is stored as it is and works inside as it would in a container, but leads nobody outside.
+
+What members become:
+
+    directories, files   new, with the permissions rwx of the member and at least those that it takes to
+                         remove them; setuid, setgid and sticky bits, owners and attributes are dropped
+    symlinks             as they are
+    hard links           links to files that are inside already; a symlink there is linked, not followed
+    devices, FIFOs       nothing: `docker export` has some, and a sandbox has a /dev of its own
+    anything else        an error, and so are `..` and NUL in names, and GNU's sparse files
+
+A member replaces what stands in its place, whole, save that a directory keeps what is in a directory.
+All that comes in is counted after decompression, headers and padding included, and bounded.
+"""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import importlib
+import io
+import lzma
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from sandkasten.local.errors import ApiError
+from sandkasten.local.files import open_inside
+from sandkasten.local.host import Identity
+
+Names = Sequence[bytes]
+
+_CHUNK_BYTES = 1024 * 1024
+_MAX_PATH_BYTES = 4095  # PATH_MAX without its NUL
+# For all the headers of one member: path, link and attributes take some KiB.
+_MAX_HEADER_BYTES = 128 * 1024
+_MAX_XZ_MEMORY = 256 * 1024 * 1024
+_LATEST_TIME = 1 << 33
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much an image may be.
+
+    Attributes:
+        max_bytes: bytes of all its archives or files, decompressed.
+        max_members: members of all its archives, or files and directories.
+    """
+
+    max_bytes: int = 32 * 1024**3
+    max_members: int = 2_000_000
+
+
+class Budget:
+    """What is left of the limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Begin with all of them."""
+        self._limits = limits
+        self._bytes = limits.max_bytes
+        self._members = limits.max_members
+
+    def check_bytes(self, size: int) -> None:
+        """Refuse what is too large already by its own account."""
+        if size > self._bytes:
+            raise bad_image(f"The image is larger than {self._limits.max_bytes} bytes, which is the limit.")
+
+    def take_bytes(self, size: int) -> None:
+        """Count bytes."""
+        self.check_bytes(size)
+        self._bytes -= size
+
+    def take_member(self) -> None:
+        """Count a member."""
+        self._members -= 1
+        if self._members < 0:
+            raise bad_image(f"The image has more than {self._limits.max_members} files, which is the limit.")
+
+
+class Readable(Protocol):
+    """What bytes come from; an answer may be shorter than asked for, and is empty at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read on."""
+        ...
+
+
+def bad_image(message: str) -> ApiError:
+    """An image that cannot be used as one."""
+    return ApiError(400, "INVALID_IMAGE", message)
+
+
+def parse_path(name: str) -> list[bytes]:
+    """The names in a member's path; absolute paths begin at the new root.
+
+    Raises:
+        ApiError: INVALID_IMAGE; it has `..` or NUL in it, or is too long.
+    """
+    path = name.encode("utf-8", "surrogateescape")
+    names = [part for part in path.split(b"/") if part not in {b"", b"."}]
+    if b".." in names or b"\0" in path or len(path) > _MAX_PATH_BYTES:
+        raise bad_image(
+            f"The archive has a member {name[:100]!r}, whose path has '..' or NUL in it or is too long."
+        )
+    return names
+
+
+@contextmanager
+def explained(what: str) -> Generator[None, None, None]:
+    """Turn whatever hostile bytes can cause into an error that says so."""
+    try:
+        yield
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
+        raise bad_image(f"{what} is damaged: {error}.") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise bad_image(f"{what} has a header that makes no sense.") from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ApiError(507, "INSUFFICIENT_STORAGE", "The image does not fit on the disk.") from error
+        if error.errno in {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS}:
+            raise  # it is not the image's fault
+        raise bad_image(f"{what} cannot be unpacked: {error}.") from error
+
+
+class Unpacker:
+    """Fills a new root. What is taken away again goes to `trash`, a directory on the same disk."""
+
+    def __init__(self, root: Path, trash: Path, identity: Identity) -> None:
+        """Open both; they must be empty."""
+        self._identity = identity
+        self._removed = 0
+        self.written = 0
+        self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._trash = os.open(trash, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of both."""
+        os.close(self._root)
+        os.close(self._trash)
+
+    def directory(self, names: Names, mode: int) -> None:
+        """Make a directory, or give one that is there its permissions."""
+        if not names:
+            return
+        with self._parent(names) as parent:
+            if not stat.S_ISDIR(_mode(parent, names[-1])):
+                self._discard(parent, names[-1])
+                os.mkdir(names[-1], 0o700, dir_fd=parent)
+            self._settle_directory(parent, names[-1], mode)
+
+    def file(self, names: Names, mode: int, mtime: float, content: Iterator[bytes]) -> None:
+        """Make a file."""
+        with self._parent(names) as parent:
+            self._discard(parent, names[-1])
+            with open(os.open(names[-1], _NEW_FILE, 0o600, dir_fd=parent), "wb", buffering=0) as file:
+                for part in content:
+                    file.write(part)
+                    self.written += len(part)
+                self._settle(file.fileno(), mode & 0o777 | 0o400)
+                # Python's compiled files know their sources by it. A file system may not know all times.
+                if 0 <= mtime < _LATEST_TIME:
+                    os.utime(file.fileno(), (mtime, mtime))
+
+    def symlink(self, names: Names, target: bytes) -> None:
+        """Make a symlink, wherever that may lead."""
+        with self._parent(names) as parent:
+            self._discard(parent, names[-1])
+            os.symlink(target, names[-1], dir_fd=parent)
+            if self._identity.drops:
+                ids = self._identity.uid, self._identity.gid
+                os.chown(names[-1], *ids, dir_fd=parent, follow_symlinks=False)
+
+    def hard_link(self, names: Names, target: Names) -> None:
+        """Give a file that is there another name."""
+        with self._parent(target, make=False) as source, self._parent(names) as parent:
+            linked = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
+            if not (stat.S_ISREG(linked.st_mode) or stat.S_ISLNK(linked.st_mode)):
+                raise bad_image(f"The archive has a hard link to {_shown(target)}, which is not a file.")
+            if _mode(parent, names[-1]) and os.path.samestat(
+                linked, os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            ):
+                return
+            self._discard(parent, names[-1])
+            os.link(target[-1], names[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+
+    def remove(self, names: Names) -> None:
+        """Take away what a layer hides, if it is there."""
+        try:
+            with self._parent(names, make=False) as parent:
+                self._discard(parent, names[-1])
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def empty(self, names: Names) -> None:
+        """Take away what is in a directory, if it is there."""
+        try:
+            directory = open_inside(self._root, _joined(names), os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            for name in os.listdir(directory):
+                self._discard(directory, os.fsencode(name))
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def _parent(self, names: Names, *, make: bool = True) -> Generator[int, None, None]:
+        if not names:
+            raise bad_image("The archive has a member that would replace the root itself.")
+        try:
+            parent = _open_directory(self._root, names[:-1])
+        except FileNotFoundError:
+            if not make:
+                raise
+            parent = self._make_directories(names[:-1])
+        try:
+            yield parent
+        finally:
+            os.close(parent)
+
+    def _make_directories(self, names: Names) -> int:
+        directory = _open_directory(self._root, ())
+        for depth, name in enumerate(names, start=1):
+            try:
+                child = _open_directory(self._root, names[:depth])
+            except FileNotFoundError:
+                os.mkdir(name, 0o700, dir_fd=directory)  # fails at a link to nowhere, as it should
+                self._settle_directory(directory, name, 0o755)
+                child = _open_directory(self._root, names[:depth])
+            finally:
+                os.close(directory)
+            directory = child
+        return directory
+
+    def _discard(self, parent: int, name: bytes) -> None:
+        """Move it out of the way: as deep and full as it may be, that is one step."""
+        if _mode(parent, name):
+            os.rename(name, str(self._removed), src_dir_fd=parent, dst_dir_fd=self._trash)
+            self._removed += 1
+
+    def _settle_directory(self, parent: int, name: bytes, mode: int) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        directory = os.open(name, flags, dir_fd=parent)
+        try:
+            self._settle(directory, mode & 0o777 | 0o700)
+        finally:
+            os.close(directory)
+
+    def _settle(self, descriptor: int, mode: int) -> None:
+        if self._identity.drops:
+            os.fchown(descriptor, self._identity.uid, self._identity.gid)
+        os.fchmod(descriptor, mode)
+
+
+class TarReader:
+    """The members of an archive, one after another.
+
+    It is the file that `tarfile` reads: one that goes forwards only (CVE-2025-8194 sends it back for
+    ever), counts, and lets the headers of a member be no larger than headers are.
+    """
+
+    def __init__(self, source: Readable, budget: Budget) -> None:
+        """Bind to the archive, decompressed."""
+        self._source = source
+        self._budget = budget
+        self._position = 0
+        self._header_bytes = 0
+        self._last_read = b""
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Yield the members; read the content of one before the next is asked for."""
+        self._header_bytes = _MAX_HEADER_BYTES
+        file = cast("BinaryIO", self)
+        with tarfile.TarFile(fileobj=file, mode="r", encoding="utf-8", errors="surrogateescape") as tar:
+            while (member := tar.next()) is not None:
+                cast("Any", tar).members.clear()  # it would keep them all
+                self._budget.take_member()
+                if member.size < 0:
+                    raise tarfile.ReadError("a size is negative")
+                if member.issparse():
+                    raise bad_image("The archive has sparse files. Make it without tar's option --sparse.")
+                yield member
+                self._header_bytes = _MAX_HEADER_BYTES
+        # `tarfile` takes a damaged header for the end.
+        if self._last_read.strip(b"\0") or len(self._last_read) % tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("there is a bad header in its middle")
+        while self._read(_CHUNK_BYTES):
+            pass  # so that its checksum is checked
+
+    def content(self, member: tarfile.TarInfo) -> Iterator[bytes]:
+        """Yield a member's bytes."""
+        self._budget.check_bytes(member.size)
+        self.seek(member.offset_data)
+        left = member.size
+        while left:
+            part = self._read(min(left, _CHUNK_BYTES))
+            if not part:
+                raise EOFError("it ends in the middle of a file")
+            left -= len(part)
+            yield part
+
+    def read(self, size: int) -> bytes:
+        """Read a part of a header, for `tarfile`."""
+        self._header_bytes -= size
+        if size < 0 or self._header_bytes < 0:
+            raise tarfile.ReadError("a header is too long")
+        parts: list[bytes] = []
+        while size and (part := self._read(size)):
+            parts.append(part)
+            size -= len(part)
+        self._last_read = b"".join(parts)
+        return self._last_read
+
+    def seek(self, position: int) -> int:
+        """Skip, for `tarfile`."""
+        if position < self._position:
+            raise tarfile.ReadError("a header points backwards")
+        self._budget.check_bytes(position - self._position)
+        while self._position < position:
+            if not self._read(min(position - self._position, _CHUNK_BYTES)):
+                raise EOFError("it ends too early")
+        return position
+
+    def tell(self) -> int:
+        """The position in the archive."""
+        return self._position
+
+    def _read(self, size: int) -> bytes:
+        part = self._source.read(size)
+        self._budget.take_bytes(len(part))
+        self._position += len(part)
+        return part
+
+
+def unpack_tar(unpacker: Unpacker, source: Readable, budget: Budget, *, layer: bool) -> None:
+    """Unpack an archive; what a `layer` says of the layers below it is left to `apply_whiteouts`.
+
+    Raises:
+        ApiError: INVALID_IMAGE or INSUFFICIENT_STORAGE.
+    """
+    reader = TarReader(source, budget)
+    with explained("The archive"):
+        for member in reader.members():
+            names = parse_path(member.name)
+            if not (layer and names and names[-1].startswith(_WHITEOUT)):
+                with explained(f"{_shown(names)} in the archive"):
+                    _unpack_member(unpacker, reader, member, names)
+
+
+def _unpack_member(unpacker: Unpacker, reader: TarReader, member: tarfile.TarInfo, names: Names) -> None:
+    if member.isdir():
+        unpacker.directory(names, member.mode)
+    elif member.isreg():
+        unpacker.file(names, member.mode, member.mtime, reader.content(member))
+    elif member.issym():
+        unpacker.symlink(names, member.linkname.encode("utf-8", "surrogateescape"))
+    elif member.islnk():
+        unpacker.hard_link(names, parse_path(member.linkname))
+    elif not (member.isdev() or member.isfifo()):
+        raise bad_image(f"The archive's member {_shown(names)} is of an unknown kind {member.type!r}.")
+
+
+def apply_whiteouts(unpacker: Unpacker, source: Readable, budget: Budget) -> None:
+    """Take away what a layer hides of those below. It comes before unpacking the layer, which it spares.
+
+    Raises:
+        ApiError: INVALID_IMAGE.
+    """
+    with explained("The layer"):
+        for member in TarReader(source, budget).members():
+            names = parse_path(member.name)
+            if not names or not names[-1].startswith(_WHITEOUT):
+                continue
+            hidden = names[-1].removeprefix(_WHITEOUT)
+            if hidden in {b"", b".", b".."}:
+                raise bad_image(f"The layer has a whiteout of no file: {_shown(names)}.")
+            if names[-1] == _OPAQUE:
+                unpacker.empty(names[:-1])
+            elif not hidden.startswith(_WHITEOUT):  # notes of aufs
+                unpacker.remove([*names[:-1], hidden])
+
+
+def copy_directory(unpacker: Unpacker, source: Path, budget: Budget) -> None:
+    """Copy a directory; of other file systems that are mounted in it, only the mount points.
+
+    Raises:
+        ApiError: INVALID_IMAGE or INSUFFICIENT_STORAGE.
+    """
+    with explained(f"The directory {str(source)!r}"):
+        root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _Copy(unpacker, root, budget).run()
+        finally:
+            os.close(root)
+
+
+class _Copy:
+    def __init__(self, unpacker: Unpacker, root: int, budget: Budget) -> None:
+        self._unpacker = unpacker
+        self._root = root
+        self._budget = budget
+        self._linked: dict[tuple[int, int], Names] = {}
+        self._pending: list[list[bytes]] = [[]]
+
+    def run(self) -> None:
+        while self._pending:
+            directory = self._pending.pop()
+            try:
+                opened = self._open(directory, os.O_DIRECTORY)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                continue
+            try:
+                with os.scandir(opened) as entries:
+                    for entry in entries:
+                        self._budget.take_member()
+                        names = [*directory, os.fsencode(entry.name)]
+                        with explained(_shown(names)):
+                            self._copy(entry, opened, names)
+            finally:
+                os.close(opened)
+
+    def _copy(self, entry: os.DirEntry[str], directory: int, names: list[bytes]) -> None:
+        status = entry.stat(follow_symlinks=False)
+        inode = status.st_dev, status.st_ino
+        if stat.S_ISDIR(status.st_mode):
+            self._unpacker.directory(names, status.st_mode)
+            self._pending.append(names)
+        elif inode in self._linked:
+            self._unpacker.hard_link(names, self._linked[inode])
+        elif stat.S_ISLNK(status.st_mode):
+            self._unpacker.symlink(names, os.fsencode(os.readlink(entry.name, dir_fd=directory)))
+        elif stat.S_ISREG(status.st_mode):
+            self._unpacker.file(names, status.st_mode, status.st_mtime, self._content(names))
+            if status.st_nlink > 1:
+                self._linked[inode] = names
+
+    def _content(self, names: Names) -> Iterator[bytes]:
+        with open(self._open(names, os.O_NONBLOCK), "rb", buffering=0) as file:
+            while part := file.read(_CHUNK_BYTES):
+                self._budget.take_bytes(len(part))
+                yield part
+
+    def _open(self, names: Names, flags: int) -> int:
+        return open_inside(self._root, _joined(names), os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | flags)
+
+
+def decompressed(file: io.BufferedReader) -> Readable:
+    """What is in a file, if that is compressed in a way known here, else the file.
+
+    Raises:
+        ApiError: INVALID_IMAGE; it is compressed with zstd, and there is no module for that.
+    """
+    magic = file.peek(10)
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if magic.startswith(b"BZh") and magic[4:8] == b"1AY&":
+        return bz2.BZ2File(file)
+    if magic.startswith(b"\xfd7zXZ\0"):
+        return _Xz(file)
+    return _Zstd(file) if magic.startswith(b"\x28\xb5\x2f\xfd") else file
+
+
+class _Xz:
+    """`lzma.LZMAFile` with a limit to the memory that a file can ask for."""
+
+    def __init__(self, file: Readable) -> None:
+        self._file = file
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._stream.eof:
+                if not (rest := self._after_stream()):
+                    return b""
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_MEMORY)
+            else:
+                rest = self._file.read(_CHUNK_BYTES) if self._stream.needs_input else b""
+                if self._stream.needs_input and not rest:
+                    raise EOFError("it ends too early")
+            if part := self._stream.decompress(rest, size):
+                return part
+
+    def _after_stream(self) -> bytes:
+        """Find the next stream, after padding."""
+        rest = self._stream.unused_data.lstrip(b"\0")
+        while not rest and (part := self._file.read(_CHUNK_BYTES)):
+            rest = part.lstrip(b"\0")
+        return rest
+
+
+class _Zstd:
+    def __init__(self, file: Readable) -> None:
+        self._file, self._error = _open_zstd(file)
+
+    def read(self, size: int) -> bytes:
+        try:
+            return cast("bytes", self._file.read(size))
+        except self._error as error:
+            raise EOFError(str(error)) from error
+
+
+def _open_zstd(file: Readable) -> tuple[Any, type[Exception]]:
+    for name in ("compression.zstd", "backports.zstd", "zstandard"):
+        with suppress(ImportError):
+            module: Any = importlib.import_module(name)
+            if name == "zstandard":
+                return module.ZstdDecompressor().stream_reader(
+                    file, read_across_frames=True
+                ), module.ZstdError
+            return module.open(file, "rb"), module.ZstdError
+    raise bad_image(
+        "The archive is compressed with zstd, for which this Python has no module. "
+        "Install one (pip install zstandard), or compress the archive with gzip."
+    )
+
+
+def _mode(parent: int, name: bytes) -> int:
+    """What is in this place; 0 for nothing."""
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _open_directory(root: int, names: Names) -> int:
+    return open_inside(root, _joined(names), os.O_PATH | os.O_DIRECTORY)
+
+
+def _joined(names: Names) -> str:
+    return os.fsdecode(b"/".join(names)) or "."
+
+
+def _shown(names: Names) -> str:
+    return repr(b"/".join(names).decode(errors="replace")[:200])
