@@ -236,6 +236,7 @@ def open_inside(root: int, path: str, flags: int) -> int:
     """
     assert "\0" not in path
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    number = errno.EAGAIN
     for _ in range(_ATTEMPTS):
         descriptor = _libc.syscall(
             _SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))

@@ -10,14 +10,14 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
-from tests.local.box import Box, connect, host_processes_with, until
+from tests.local.box import Box, boxes, connect, host_processes_with, until
 
 
 def assert_clear_error(answer: httpx.Response, *statuses: int) -> None:
@@ -46,6 +46,13 @@ def raw(daemon: LocalDaemon, data: bytes, *, half_close: bool = False, seconds: 
         except (TimeoutError, ConnectionResetError):
             pass
         return received
+
+
+@pytest.fixture(scope="module")
+def shared_box(daemon: LocalDaemon) -> Iterator[Box]:
+    """One session for all requests that are refused."""
+    with boxes(daemon) as make:
+        yield make()
 
 
 # --- who may ask
@@ -242,8 +249,8 @@ JSON_ENDPOINTS = ["exec", "exec/stream", "fs/write"]
 
 @pytest.mark.parametrize("endpoint", JSON_ENDPOINTS)
 @pytest.mark.parametrize("name", NOT_OBJECTS)
-def test_a_body_that_is_not_an_object_is_refused(box: Box, endpoint: str, name: str) -> None:
-    assert_clear_error(box.client.post(f"{box.url}/{endpoint}", content=NOT_OBJECTS[name]), 400)
+def test_a_body_that_is_not_an_object_is_refused(shared_box: Box, endpoint: str, name: str) -> None:
+    assert_clear_error(shared_box.client.post(f"{shared_box.url}/{endpoint}", content=NOT_OBJECTS[name]), 400)
 
 
 @pytest.mark.parametrize("name", set(NOT_OBJECTS) - {"nothing", "huge integer", "deep inside"})
@@ -281,19 +288,22 @@ EXEC_BODIES: dict[str, Any] = {
 
 @pytest.mark.parametrize("endpoint", ["exec", "exec/stream"])
 @pytest.mark.parametrize("name", EXEC_BODIES)
-def test_a_command_of_wrong_fields_is_refused(box: Box, endpoint: str, name: str) -> None:
+def test_a_command_of_wrong_fields_is_refused(shared_box: Box, endpoint: str, name: str) -> None:
     content = json.dumps(EXEC_BODIES[name])
-    assert_clear_error(box.client.post(f"{box.url}/{endpoint}", content=content), 400)
+    assert_clear_error(shared_box.client.post(f"{shared_box.url}/{endpoint}", content=content), 400)
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400", "1e3", "0.0"])
-def test_a_timeout_that_is_no_whole_number_is_refused(box: Box, literal: str) -> None:
+def test_a_timeout_that_is_no_whole_number_is_refused(shared_box: Box, literal: str) -> None:
     assert_clear_error(
-        box.client.post(f"{box.url}/exec", content=f'{{"cmd": "true", "timeout_ms": {literal}}}'), 400
+        shared_box.client.post(
+            f"{shared_box.url}/exec", content=f'{{"cmd": "true", "timeout_ms": {literal}}}'
+        ),
+        400,
     )
 
 
-def test_unknown_fields_and_nulls_and_wrong_content_types_are_no_errors(box: Box) -> None:
+def test_unknown_fields_and_nulls_and_wrong_content_types_are_no_errors(shared_box: Box) -> None:
     body = json.dumps({"cmd": "echo x", "timeout_ms": None, "raw_output": None, "unknown": [1], "": 2})
     for content_type in (
         "application/json",
@@ -302,7 +312,9 @@ def test_unknown_fields_and_nulls_and_wrong_content_types_are_no_errors(box: Box
         "nonsense",
         "",
     ):
-        answer = box.client.post(f"{box.url}/exec", content=body, headers={"Content-Type": content_type})
+        answer = shared_box.client.post(
+            f"{shared_box.url}/exec", content=body, headers={"Content-Type": content_type}
+        )
         assert (answer.status_code, answer.json()["output"]) == (200, "x\n")
 
 
@@ -397,13 +409,13 @@ def test_a_write_of_wrong_fields_is_refused(box: Box, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD_PATHS)
-def test_a_path_that_may_not_be_is_refused_by_every_verb(box: Box, name: str) -> None:
+def test_a_path_that_may_not_be_is_refused_by_every_verb(shared_box: Box, name: str) -> None:
     path = BAD_PATHS[name]
-    assert_clear_error(box.write(path, "x"), 400)
-    assert_clear_error(box.read(path), 400)
+    assert_clear_error(shared_box.write(path, "x"), 400)
+    assert_clear_error(shared_box.read(path), 400)
     if name not in {"root", "outside"}:
         form = {"path": path}
-        answer = box.client.post(f"{box.url}/fs/upload", data=form, files={"file": ("f", b"x")})
+        answer = shared_box.client.post(f"{shared_box.url}/fs/upload", data=form, files={"file": ("f", b"x")})
         if path in {"", ".", "/workspace"}:
             assert answer.status_code == 200
         else:
@@ -413,17 +425,17 @@ def test_a_path_that_may_not_be_is_refused_by_every_verb(box: Box, name: str) ->
 @pytest.mark.parametrize(
     "query", ["", "?path", "?path=", "?PATH=x", "?path=%00", "?path=%ff", "?path=%ED%A0%80", "?path=a%00b"]
 )
-def test_a_read_of_a_path_that_makes_no_sense_is_refused(box: Box, query: str) -> None:
-    assert_clear_error(box.client.get(f"{box.url}/fs/read{query}"), 400, 404)
+def test_a_read_of_a_path_that_makes_no_sense_is_refused(shared_box: Box, query: str) -> None:
+    assert_clear_error(shared_box.client.get(f"{shared_box.url}/fs/read{query}"), 400, 404)
 
 
 @pytest.mark.parametrize(
     "value",
     ["0", "-1", "x", "1.5", "1e3", "104857601", "9" * 30, "9" * 6000, "%00", "٣", "%2B5", "1_0", " 1"],
 )
-def test_a_size_that_is_not_one_is_refused(box: Box, value: str) -> None:
-    box.write("x", "12345")
-    assert_clear_error(box.client.get(f"{box.url}/fs/read?path=x&max_bytes={value}"), 400)
+def test_a_size_that_is_not_one_is_refused(shared_box: Box, value: str) -> None:
+    shared_box.write("x", "12345")
+    assert_clear_error(shared_box.client.get(f"{shared_box.url}/fs/read?path=x&max_bytes={value}"), 400)
 
 
 def test_reads_and_writes_say_what_is_wrong(box: Box) -> None:
@@ -440,19 +452,22 @@ def test_reads_and_writes_say_what_is_wrong(box: Box) -> None:
         assert answer.json()["error_code"] == code
 
 
-def test_bytes_come_back_as_they_went(box: Box) -> None:
+def test_bytes_come_back_as_they_went(shared_box: Box) -> None:
     content = bytes(range(256)) * 100
     for path in ("bytes", "/workspace/deep/er/bytes", "ünïcode 😀"):
-        assert box.write(path, content).json() == {"ok": True}
-        assert box.content(path) == content
-    answer = box.read("bytes", max_bytes=10)
+        assert shared_box.write(path, content).json() == {"ok": True}
+        assert shared_box.content(path) == content
+    answer = shared_box.read("bytes", max_bytes=10)
     assert (base64.b64decode(answer.json()["content_base64"]), answer.json()["truncated"]) == (
         content[:10],
         True,
     )
-    assert box.write("empty", b"").status_code == 200
-    assert box.content("empty") == b""
-    assert box.client.post(f"{box.url}/fs/write", json={"path": "empty2", "text": ""}).status_code == 200
+    assert shared_box.write("empty", b"").status_code == 200
+    assert shared_box.content("empty") == b""
+    assert (
+        shared_box.client.post(f"{shared_box.url}/fs/write", json={"path": "empty2", "text": ""}).status_code
+        == 200
+    )
 
 
 def test_a_file_of_some_megabytes_is_written_and_read(box: Box) -> None:
@@ -505,12 +520,12 @@ def test_an_upload_under_an_evil_name_is_refused(box: Box, name: bytes) -> None:
 @pytest.mark.parametrize(
     "name", [b"\xff\xfe", b"\xed\xa0\x80", "ä".encode(), b"a b", b"-rf", b"a;b", b"..x", b"C:\\\\x", b'a\\"b']
 )
-def test_an_upload_under_an_odd_name_is_stored_or_refused(box: Box, name: bytes) -> None:
+def test_an_upload_under_an_odd_name_is_stored_or_refused(shared_box: Box, name: bytes) -> None:
     body, headers = multipart(file_part(name))
-    answer = box.client.post(f"{box.url}/fs/upload", content=body, headers=headers)
+    answer = shared_box.client.post(f"{shared_box.url}/fs/upload", content=body, headers=headers)
     if answer.status_code == 200:
         (path,) = answer.json()["paths"]
-        assert box.content(path) == b"content"
+        assert shared_box.content(path) == b"content"
     else:
         assert_clear_error(answer, 400)
 
@@ -552,9 +567,9 @@ UPLOADS: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", UPLOADS)
-def test_an_upload_that_is_not_one_is_refused(box: Box, name: str) -> None:
+def test_an_upload_that_is_not_one_is_refused(shared_box: Box, name: str) -> None:
     content, headers = UPLOADS[name]
-    answer = box.client.post(f"{box.url}/fs/upload", content=content, headers=headers)
+    answer = shared_box.client.post(f"{shared_box.url}/fs/upload", content=content, headers=headers)
     if name == "charset" and answer.status_code == 200:
         return
     assert_clear_error(answer, 400)

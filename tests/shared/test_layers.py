@@ -24,18 +24,10 @@ CLIENT = [
     {"__init__"},
 ]
 DAEMON = [
-    {
-        "local.errors",
-        "local.seccomp",
-        "local.limits",
-        "local.transcript",
-        "local.control",
-        "local.policy",
-        "local.processes",
-    },
-    {"local.bubblewrap", "local.images", "local.host", "local.asgi", "local.etc"},
-    {"local.files", "local.sandbox", "local.cgroups"},
-    {"local.shell", "local.workspaces", "local.bodies", "local.unpack"},
+    {"local.errors", "local.transcript", "local.control", "local.policy", "local.processes"},
+    {"local.bubblewrap", "local.images", "local.host", "local.asgi", "local.etc", "local.seccomp"},
+    {"local.files", "local.sandbox", "local.limits"},
+    {"local.shell", "local.workspaces", "local.bodies", "local.unpack", "local.cgroups"},
     {"local.imagestore"},
     {"local.manager"},
     {"local.app"},
