@@ -117,8 +117,9 @@ class Api:
 
     async def session_stats(self, request: Request) -> Response:
         """Tell what one uses."""
-        usage = await asyncio.to_thread(lambda: self._session(request).sandbox.usage)
-        return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec})
+        usage = await asyncio.to_thread(self._session(request).group.usage)
+        limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
+        return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)
 
     # --- exec
 

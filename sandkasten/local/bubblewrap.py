@@ -2,7 +2,8 @@
 
 The sandbox is a set of Linux namespaces: its own users, processes, mounts, network (none), IPC and
 host name. It sees the image read-only, a /tmp, /home and /dev of its own, and the one workspace. It
-runs as an ordinary user without capabilities, and bubblewrap sets no_new_privs.
+runs as an ordinary user without capabilities, under a filter of system calls (`seccomp`), and
+bubblewrap sets no_new_privs. docs/security.md says what is promised, and what is not.
 
 Two rules that arguments added here must keep:
 
@@ -14,6 +15,7 @@ Two rules that arguments added here must keep:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from sandkasten.local.policy import HOME, INSIDE_UID, STATE_DIR, WORKSPACE, SandboxPolicy
 
@@ -21,18 +23,33 @@ _NAMESPACES = (
     "--unshare-user",
     "--unshare-ipc",
     "--unshare-pid",
-    "--unshare-net",
     "--unshare-uts",
     "--unshare-cgroup-try",
 )
 _STATE_BYTES = 1024 * 1024
 
 
-def arguments(bwrap: str, policy: SandboxPolicy, command: list[str]) -> list[str]:
+@dataclass(frozen=True)
+class Descriptors:
+    """What bubblewrap itself reads and writes while it builds a sandbox.
+
+    Attributes:
+        seccomp: gives the filter, to its end.
+        info: takes a JSON object with `child-pid`, when process 1 exists; None without a gate.
+        block: process 1 waits here for a byte before it runs anything; None without a gate.
+    """
+
+    seccomp: int
+    info: int | None = None
+    block: int | None = None
+
+
+def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors: Descriptors) -> list[str]:
     """The whole command line that runs `command` as process 1 of a new sandbox."""
     return [
         bwrap,
         *_NAMESPACES,
+        *(() if policy.host_network else ("--unshare-net",)),
         "--uid",
         str(INSIDE_UID),
         "--gid",
@@ -46,6 +63,7 @@ def arguments(bwrap: str, policy: SandboxPolicy, command: list[str]) -> list[str
         "ALL",
         *_file_systems(policy),
         *_environment(policy),
+        *_descriptors(descriptors),
         "--chdir",
         WORKSPACE,
         "--",
@@ -62,11 +80,27 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
         yield from ("--ro-bind", host_path, f"/etc/{name}")
     yield from ("--proc", "/proc")
     yield from ("--dev", "/dev")
-    yield from ("--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108  (the sandbox's own)
-    yield from ("--perms", "0700", "--tmpfs", HOME)
-    yield from ("--perms", "0700", "--size", str(_STATE_BYTES), "--tmpfs", STATE_DIR)
+    yield from _memory("/dev/shm", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
+    yield from ("--remount-ro", "/dev")  # bubblewrap leaves it writable, and as large as half the memory
+    yield from _memory("/tmp", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
+    yield from _memory(HOME, "0700", policy.tmp_bytes)
+    yield from _memory(STATE_DIR, "0700", _STATE_BYTES)
     yield from ("--bind", str(policy.workspace), WORKSPACE)
     yield from ("--remount-ro", "/")
+
+
+def _memory(path: str, permissions: str, size_bytes: int | None) -> Iterator[str]:
+    if size_bytes is not None:
+        yield from ("--size", str(size_bytes))
+    yield from ("--perms", permissions, "--tmpfs", path)
+
+
+def _descriptors(descriptors: Descriptors) -> Iterator[str]:
+    yield from ("--seccomp", str(descriptors.seccomp))
+    if descriptors.info is not None:
+        yield from ("--info-fd", str(descriptors.info))
+    if descriptors.block is not None:
+        yield from ("--block-fd", str(descriptors.block))
 
 
 def _environment(policy: SandboxPolicy) -> Iterator[str]:

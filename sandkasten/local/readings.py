@@ -1,0 +1,310 @@
+"""What the doctor looks at: everything that is read from this machine, and nothing that is made of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandkasten.local import bubblewrap, host, seccomp
+from sandkasten.local.cgroups import find_cgroups
+from sandkasten.local.errors import IsolationError
+from sandkasten.local.etc import make_etc
+from sandkasten.local.files import Tree, check_openat2
+from sandkasten.local.host import Identity
+from sandkasten.local.images import find_images
+from sandkasten.local.limits import Resource, clamped, kernel_version, machine_limits, rlimits, ulimit_command
+from sandkasten.local.policy import SandboxPolicy
+
+_NEEDED = ("httptools", "multipart", "platformdirs", "starlette", "uvicorn")
+_CONTAINERS = {"docker": "/.dockerenv", "podman": "/run/.containerenv"}
+# systemd mounts it when it is first used; it hides nothing.
+_HARMLESS = "/proc/sys/fs/binfmt_misc"
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """The one that would be used.
+
+    Attributes:
+        path: where it is.
+        is_system: whether it is the distribution's, not the wheel's.
+        version: such as "0.11.0"; empty if it does not say.
+        lacks: needed options that it does not know.
+        has_overlay: whether it can mount overlays.
+    """
+
+    path: str
+    is_system: bool
+    version: str
+    lacks: tuple[str, ...] = ()
+    has_overlay: bool = True
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A sandbox that was tried.
+
+    Attributes:
+        obstacle: why not even that could be done.
+        complaint: what bubblewrap said; None, without an obstacle: it was built.
+    """
+
+    obstacle: str | None = None
+    complaint: str | None = None
+
+    @property
+    def works(self) -> bool:
+        """Whether a sandbox was built."""
+        return self.obstacle is None and self.complaint is None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What control groups do here.
+
+    Attributes:
+        bounded: resources that they bound.
+        described: what is used, and why nothing better.
+        offers_v2: whether version 2 has the controllers, for whoever they are delegated to.
+        has_systemd: whether systemd runs the machine.
+    """
+
+    bounded: frozenset[Resource]
+    described: str
+    offers_v2: bool
+    has_systemd: bool
+
+
+@dataclass(frozen=True)
+class Readings:
+    """A machine, and who asks.
+
+    Attributes:
+        kernel: the kernel's release.
+        machine: the processor, as `platform.machine` names it.
+        uid: who asks.
+        sandbox_uid: whom sandboxes run as.
+        is_mapped: whether there is such a user in the user namespace that this is.
+        missing_packages: Python packages that the daemon needs.
+        max_user_namespaces: the limit of their number; None: the kernel has none of them.
+        unprivileged_userns: Debian's switch; None: there is no such switch.
+        apparmor_restricts: Ubuntu's switch.
+        apparmor_allows: whether a profile is about the bubblewrap that is found.
+        container: the kind of container that this is, or None.
+        masked: what is mounted over parts of /proc.
+        bwrap: bubblewrap, or why there is none.
+        trial: what came of a sandbox.
+        openat2: why the kernel cannot resolve paths safely, or None.
+        seccomp: why system calls cannot be filtered, or None.
+        groups: control groups.
+        images: the images that there are.
+        has_bash: whether there is /bin/bash.
+        temporary: where sockets and the like go; None: nowhere.
+        data_dir: where workspaces are kept.
+        free_bytes: room there.
+        open_files: how many this process may have open.
+    """
+
+    kernel: str
+    machine: str
+    uid: int
+    sandbox_uid: int
+    is_mapped: bool
+    missing_packages: tuple[str, ...]
+    max_user_namespaces: int | None
+    unprivileged_userns: bool | None
+    apparmor_restricts: bool
+    apparmor_allows: bool
+    container: str | None
+    masked: tuple[str, ...]
+    bwrap: Bubblewrap | str
+    trial: Trial
+    openat2: str | None
+    seccomp: str | None
+    groups: Groups
+    images: frozenset[str]
+    has_bash: bool
+    temporary: str | None
+    data_dir: str
+    free_bytes: int
+    open_files: int
+
+
+def read_machine() -> Readings:
+    """Look at everything; what is made for that is removed again."""
+    identity = Identity.of_this_process()
+    groups = _groups()
+    run_dir: Path | None = None
+    try:
+        with suppress(IsolationError):
+            run_dir = host.make_run_dir(identity)
+        bwrap = _bwrap(identity, run_dir)
+        path = bwrap.path if isinstance(bwrap, Bubblewrap) else ""
+        data_dir = _data_dir(identity)
+        return Readings(
+            kernel=platform.release(),
+            machine=platform.machine(),
+            uid=os.geteuid(),
+            sandbox_uid=identity.uid,
+            is_mapped=is_mapped(_text("/proc/self/uid_map"), identity.uid),
+            missing_packages=tuple(name for name in _NEEDED if importlib.util.find_spec(name) is None),
+            max_user_namespaces=_switch("user/max_user_namespaces"),
+            unprivileged_userns=_as_bool(_switch("kernel/unprivileged_userns_clone")),
+            apparmor_restricts=_switch("kernel/apparmor_restrict_unprivileged_userns") == 1,
+            apparmor_allows=bool(path) and has_profile(_profiles(), path),
+            container=_container(),
+            masked=masked(_text("/proc/self/mountinfo")),
+            bwrap=bwrap,
+            trial=_try_a_sandbox(run_dir, identity, bwrap, groups),
+            openat2=_refused(lambda: check_openat2(Path("/"))),
+            seccomp=_refused(lambda: _check_seccomp(platform.machine())),
+            groups=groups,
+            images=frozenset(find_images()),
+            has_bash=os.access("/bin/bash", os.X_OK),
+            temporary=None if run_dir is None else str(run_dir.parent),
+            data_dir=str(data_dir),
+            free_bytes=shutil.disk_usage(_nearest(data_dir)).free,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        )
+    finally:
+        if run_dir is not None:
+            shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def is_mapped(uid_map: str, uid: int) -> bool:
+    """Whether a user exists in a user namespace; from /proc/self/uid_map."""
+    rows = (tuple(map(int, line.split())) for line in uid_map.splitlines())
+    return not uid_map or any(first <= uid < first + count for first, _outside, count in rows)
+
+
+def masked(mountinfo: str) -> tuple[str, ...]:
+    """What is mounted over parts of /proc."""
+    points = (line.split()[4] for line in mountinfo.splitlines())
+    return tuple(point for point in points if point.startswith("/proc/") and point != _HARMLESS)
+
+
+def has_profile(profiles: Iterable[str], program: str) -> bool:
+    """Whether one of AppArmor's profiles is about a program, by its path."""
+    lines = (line.split("#")[0].split() for text in profiles for line in text.splitlines())
+    return any(program in words and "{" in words for words in lines)
+
+
+def _bwrap(identity: Identity, run_dir: Path | None) -> Bubblewrap | str:
+    with tempfile.TemporaryDirectory() as spare:
+        try:
+            path = host.find_bwrap(identity, run_dir or Path(spare))
+        except (IsolationError, OSError) as error:
+            return str(error)
+        is_system = path.startswith(("/usr/", "/bin/"))
+        text = host.bwrap_help(path)
+        version = host.bwrap_version(path)
+        return Bubblewrap(path, is_system, version, tuple(host.lacks(text)), "--overlay-src" in text)
+
+
+def _try_a_sandbox(
+    run_dir: Path | None, identity: Identity, bwrap: Bubblewrap | str, groups: Groups
+) -> Trial:
+    """Build one as the daemon does."""
+    if run_dir is None or isinstance(bwrap, str):
+        return Trial("there is no bubblewrap" if isinstance(bwrap, str) else "there is nowhere to build it")
+    try:
+        filter_text = seccomp.program(platform.machine())
+        tree = Tree(run_dir / "probe", identity, durable=False)
+        tree.create()
+        etc = run_dir / "etc"
+        etc.mkdir()
+        policy = SandboxPolicy(find_images()["base"], tree.workspace, make_etc(etc), filter_text)
+        ulimit = ulimit_command(clamped(rlimits(machine_limits(), groups.bounded, kernel_version())))
+        filter_inside = seccomp.descriptor(filter_text)
+        try:
+            command = ["/bin/bash", "-c", f"{ulimit} && :"]
+            descriptors = bubblewrap.Descriptors(filter_inside)
+            argv = bubblewrap.arguments(bwrap.path, policy, command, descriptors)
+            return Trial(complaint=host.try_isolation(argv, identity, [filter_inside]))
+        finally:
+            os.close(filter_inside)
+    except (IsolationError, OSError) as error:
+        return Trial(str(error))
+
+
+def _check_seccomp(machine: str) -> None:
+    seccomp.program(machine)
+    known = _text("/proc/sys/kernel/seccomp/actions_avail").split()
+    if not {"errno", "kill_process"} <= set(known):
+        raise IsolationError("The kernel does not filter system calls.")
+
+
+def _groups() -> Groups:
+    cgroups = find_cgroups()
+    try:
+        return Groups(
+            bounded=cgroups.bounded,
+            described=cgroups.describe(),
+            offers_v2="memory" in _text("/sys/fs/cgroup/cgroup.controllers").split(),
+            has_systemd=os.path.isdir("/run/systemd/system"),
+        )
+    finally:
+        cgroups.close()
+
+
+def _container() -> str | None:
+    found = (name for name, path in _CONTAINERS.items() if os.path.exists(path))
+    return next(found, "kubernetes" if "KUBERNETES_SERVICE_HOST" in os.environ else None)
+
+
+def _data_dir(identity: Identity) -> Path:
+    if named := os.environ.get("SANDKASTEN_DATA_DIR"):
+        return Path(named).absolute()
+    if identity.drops:
+        return Path("/var/lib/sandkasten")
+    base = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
+    return Path(base) / "sandkasten"
+
+
+def _nearest(path: Path) -> Path:
+    """The directory itself, or the one that it would be made in."""
+    return next(above for above in (path, *path.parents) if os.path.isdir(above))
+
+
+def _profiles() -> list[str]:
+    with suppress(OSError):
+        return [_text(str(path)) for path in Path("/etc/apparmor.d").iterdir() if path.is_file()]
+    return []
+
+
+def _refused(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except IsolationError as error:
+        return str(error)
+    return None
+
+
+def _switch(name: str) -> int | None:
+    text = _text(f"/proc/sys/{name}").strip()
+    return int(text) if text else None
+
+
+def _as_bool(value: int | None) -> bool | None:
+    return None if value is None else value != 0
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def is_linux() -> bool:
+    """Whether there is anything to read at all."""
+    return sys.platform == "linux"
