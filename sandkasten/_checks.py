@@ -43,6 +43,13 @@ def image(value: str) -> str:
     return _unicode(value, "image")
 
 
+def network(value: str) -> str:
+    """`none` or `host`."""
+    if value not in {"none", "host"}:
+        raise SandkastenInputError(f"network is {_shown(value)}: it must be 'none' or 'host'.")
+    return value
+
+
 def ttl_seconds(value: int) -> int:
     """A lifetime, 0 for the daemon's default."""
     return _whole_number(value, "ttl_seconds", "seconds", 0, MAX_TTL_SECONDS)

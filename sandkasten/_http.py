@@ -11,8 +11,8 @@ from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import error_from, no_answer, not_a_stream
 from sandkasten._config import Target
-from sandkasten._wire import Call, receive
-from sandkasten.errors import SandkastenError
+from sandkasten._wire import Call, health, receive
+from sandkasten.errors import ExtensionMissingError, SandkastenError
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 from ._seam import (
@@ -40,6 +40,7 @@ class Connection:
         self._lock = Lock()
         self._http: HTTPClient | None = None
         self._daemon: LocalDaemon | None = None
+        self._extensions: tuple[str, ...] | None = None
         self._closed = False
 
     async def call(self, call: Call[T]) -> T:
@@ -49,6 +50,21 @@ class Connection:
             SandkastenError: see `sandkasten.errors`, which draws the tree.
         """
         return receive(call, await self._send(call))
+
+    async def require(self, extension: str) -> None:
+        """Make sure that the daemon has an extension; it is asked once.
+
+        Raises:
+            ExtensionMissingError: it does not list it.
+            SandkastenError: it could not be asked.
+        """
+        if self._extensions is None:
+            self._extensions = (await self.call(health())).extensions
+        if extension not in self._extensions:
+            raise ExtensionMissingError(
+                f"{self._name} does not have the extension {extension!r}. "
+                "Use the embedded daemon, or one that has it."
+            )
 
     async def open_stream(self, call: Call[Any]) -> httpx.Response:
         """Send a call whose answer is a stream of events; the caller closes the response.

@@ -74,13 +74,17 @@ def receive(call: Call[T], response: httpx.Response) -> T:
 # --- sessions
 
 
-def create_session(image: str, ttl_seconds: int | None, workspace_id: str | None) -> Call[SessionInfo]:
-    """`POST /v1/sessions`."""
+def create_session(
+    image: str, ttl_seconds: int | None, workspace_id: str | None, network: str | None
+) -> Call[SessionInfo]:
+    """`POST /v1/sessions`; `network` is the extension of that name."""
     body: dict[str, Any] = {"image": check.image(image)}
     if ttl_seconds is not None:
         body["ttl_seconds"] = check.ttl_seconds(ttl_seconds)
     if workspace_id is not None:
         body["workspace_id"] = check.workspace_id(workspace_id)
+    if network is not None:
+        body["network"] = check.network(network)
     return Call("POST", "/v1/sessions", _one(SessionInfo), json=body)
 
 
@@ -102,6 +106,11 @@ def destroy_session(session_id: str) -> Call[None]:
 def session_stats(session_id: str) -> Call[SessionStats]:
     """`GET /v1/sessions/{id}/stats`."""
     return Call("GET", f"{session_path(session_id)}/stats", _one(SessionStats))
+
+
+def interrupt(session_id: str) -> Call[bool]:
+    """`POST /v1/sessions/{id}/interrupt`, the extension `interrupt`."""
+    return Call("POST", f"{session_path(session_id)}/interrupt", _interrupted)
 
 
 def session_path(session_id: str) -> str:
@@ -228,6 +237,10 @@ def _read_result(answer: Any) -> ReadResult:
     return ReadResult(content=content, path=raw.path, truncated=raw.truncated)
 
 
+def _interrupted(answer: Any) -> bool:
+    return structure(answer, _InterruptAnswer).interrupted
+
+
 def _paths(answer: Any) -> list[str]:
     return list(structure(answer, _UploadAnswer).paths)
 
@@ -237,6 +250,11 @@ class _ReadAnswer:
     path: str
     content_base64: str
     truncated: bool = False
+
+
+@frozen
+class _InterruptAnswer:
+    interrupted: bool
 
 
 @frozen

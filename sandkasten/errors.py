@@ -10,6 +10,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
     │   └── LocalDaemonError                        the embedded daemon could not start
     ├── SandkastenResponseError(DecodingError)      an answer that is not Sandkasten's
     ├── SandkastenStreamError(RemoteProtocolError)  a stream that broke, or reported a failure
+    ├── ExtensionMissingError                       this daemon cannot do that
     ├── CommandFailedError                          raised by `ExecResult.check()`
     └── SandkastenAPIError(httpx.HTTPStatusError)   the daemon said no
         ├── AuthenticationError                     401 UNAUTHORIZED
@@ -74,6 +75,10 @@ class SandkastenResponseError(SandkastenError, httpx.DecodingError):
 
 class SandkastenStreamError(SandkastenError, httpx.RemoteProtocolError):
     """A stream that was cut before its end, or that reported a failure without an error code."""
+
+
+class ExtensionMissingError(SandkastenError):
+    """The daemon does not list the extension that a call needs; nothing was sent."""
 
 
 class CommandFailedError(SandkastenError):

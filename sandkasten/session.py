@@ -93,6 +93,23 @@ class Session(FileVerbs):
         call = _wire.exec_stream(self._id, cmd, timeout_ms, raw_output=raw_output)
         return ExecStream(self._connection, call)
 
+    async def interrupt(self) -> bool:
+        """Stop the command that runs in this session, as a timeout would; the shell goes on.
+
+        Whoever waits for the command gets its result: the exit code of an interrupted command is
+        mostly 130. Needs the extension `interrupt`.
+
+        Returns:
+            Whether a command ran.
+
+        Raises:
+            ExtensionMissingError: a daemon that cannot do it.
+            SandkastenError: any other failure.
+        """
+        call = _wire.interrupt(self._id)
+        await self._connection.require("interrupt")
+        return await self._connection.call(call)
+
     async def stats(self) -> SessionStats:
         """Ask what the session uses.
 

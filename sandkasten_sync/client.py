@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
+from typing import Literal
 
 from sandkasten import _wire
 from sandkasten._config import check_timeout, resolve_target
@@ -64,6 +65,7 @@ class SandboxClient:
         image: str = "python",
         ttl_seconds: int | None = None,
         workspace_id: str | None = None,
+        network: Literal["none", "host"] | None = None,
     ) -> Session:
         """Make a sandbox with its shell.
 
@@ -73,14 +75,21 @@ class SandboxClient:
                 default.
             workspace_id: the workspace to mount at /workspace; None gives a directory that ends with
                 the session.
+            network: `host` shares the daemon's machine's network, with all that can be reached from
+                there; `none` has no network. None is what the daemon does by itself, on the embedded
+                one `none`. Needs the extension `network`.
 
         Raises:
+            ExtensionMissingError: a daemon that leaves no choice of `network`.
             InvalidImageError: no such image; the text lists those there are.
             CapacityExceededError: the daemon has as many sessions as it may.
             SandkastenInputError: an argument no daemon accepts.
             SandkastenError: any other failure.
         """
-        info = self._connection.call(_wire.create_session(image, ttl_seconds, workspace_id))
+        call = _wire.create_session(image, ttl_seconds, workspace_id, network)
+        if network is not None:
+            self._connection.require("network")
+        info = self._connection.call(call)
         return Session(self._connection, info.id)
 
     def get_session(self, session_id: str) -> Session:

@@ -37,7 +37,8 @@ from sandkasten.local.transcript import CappedText, Transcript
 
 log = logging.getLogger("sandkasten.local")
 
-MAX_OUTPUT_BYTES = 1024 * 1024
+# What this daemon does beyond the common protocol, as `GET /healthz` lists it.
+EXTENSIONS = ["interrupt", "network"]
 _KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -52,6 +53,7 @@ def make_app(manager: Manager, api_key: str) -> Starlette:
         Route(session, api.get_session, methods=["GET"]),
         Route(session, api.destroy_session, methods=["DELETE"]),
         Route(f"{session}/stats", api.session_stats, methods=["GET"]),
+        Route(f"{session}/interrupt", api.interrupt, methods=["POST"]),
         Route(f"{session}/exec", api.exec, methods=["POST"]),
         Route(f"{session}/exec/stream", api.exec_stream, methods=["POST"]),
         Route(f"{session}/fs/write", api.write_in_session, methods=["POST"]),
@@ -87,7 +89,7 @@ class Api:
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
         return answer(
-            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": []}
+            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": EXTENSIONS}
         )
 
     # --- sessions
@@ -97,7 +99,7 @@ class Api:
         body = await bodies.create_body(request)
         left = asyncio.Event()
         with when_client_leaves(request.receive, left.set):
-            session = await self._manager.create(body.image, body.ttl_seconds, body.workspace_id)
+            session = await self._manager.create(body)
             if left.is_set():  # nobody would ever know of it
                 await self._manager.destroy(session.id)
         return answer(session.info, 201)
@@ -127,7 +129,7 @@ class Api:
         """Run a command to its end."""
         session = self._session(request)
         body = await bodies.exec_body(request)
-        transcript, output = Transcript(raw=body.raw_output), CappedText(MAX_OUTPUT_BYTES)
+        transcript, output = Transcript(raw=body.raw_output), CappedText(self._manager.output_bytes)
         command = session.shell.submit(body.cmd, body.timeout_seconds)
         try:
             with when_client_leaves(request.receive, command.abandon):
@@ -148,6 +150,10 @@ class Api:
         command = session.shell.submit(body.cmd, body.timeout_seconds)
         events = self._events(session, command, Transcript(raw=body.raw_output))
         return EventStream(events, request, on_leave=command.abandon)
+
+    async def interrupt(self, request: Request) -> Response:
+        """Stop the command that runs."""
+        return answer({"interrupted": self._session(request).shell.interrupt()})
 
     async def _events(
         self, session: Session, command: Command, transcript: Transcript

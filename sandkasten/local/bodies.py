@@ -34,6 +34,7 @@ class CreateBody:
     image: str
     ttl_seconds: int
     workspace_id: str | None
+    host_network: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ async def create_body(request: Request) -> CreateBody:
         image=_text(body, "image", default="python") or "python",
         ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
         workspace_id=_text(body, "workspace_id", default="") or None,
+        host_network=_host_network(body),
     )
 
 
@@ -133,6 +135,13 @@ def max_bytes_query(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_READ_BYTES):
         raise invalid_request(f"'max_bytes' must be a whole number from 1 to {MAX_READ_BYTES}.")
     return int(text)
+
+
+def _host_network(body: dict[str, Any]) -> bool:
+    network = _text(body, "network", default="none")
+    if network not in {"none", "host"}:
+        raise invalid_request("'network' must be 'none' or 'host'.")
+    return network == "host"
 
 
 async def _json_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:

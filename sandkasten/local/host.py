@@ -19,6 +19,8 @@ from sandkasten.local.errors import IsolationError
 # tools leave 60706 to 61183 alone), and small enough to be mapped in containers.
 ROOT_DROPS_TO = 60_777
 
+RUN_DIR_PREFIX = "sandkasten-"
+
 # Those of bubblewrap's options that came late: 0.5, and 0.7 for --size.
 _OPTIONS = ("--clearenv", "--perms", "--size")
 
@@ -73,7 +75,7 @@ def make_run_dir(identity: Identity) -> Path:
     for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (mkdtemp makes it ours)
         # A socket's path may have 107 bytes at most.
         if len(base) < 60 and os.path.isdir(base) and _reachable(identity, Path(base)):
-            run_dir = Path(tempfile.mkdtemp(prefix="sandkasten-", dir=base))
+            run_dir = Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX, dir=base))
             if identity.drops:
                 run_dir.chmod(0o711)
             return run_dir

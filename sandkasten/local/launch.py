@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -26,8 +27,8 @@ from sandkasten.errors import LocalDaemonError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-# What this process can import, the daemon can; but after its own, lest a script's `queue.py` becomes the
-# daemon's.
+# It has the same modules as this process, in the same order, but for the standard library's, which go
+# first, lest a script's `queue.py` becomes the daemon's.
 _BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.serve import main; main()"
 _NEEDED = ("httptools", "multipart", "platformdirs", "starlette", "uvicorn")
 
@@ -41,11 +42,19 @@ class LocalOptions:
             directory (for root /var/lib/sandkasten).
         default_ttl_seconds: the lifetime of sessions that ask for none.
         max_sessions: how many sessions there may be at once.
+        pool_size: how many sessions are kept ready in the background, per image that was asked for.
+        allow_host_network: whether `create_session(network="host")` may have it.
+        limits: what one session may take, where that differs from what suits this machine: any of
+            `memory_bytes`, `processes`, `cpus`, `file_bytes`, `tmp_bytes`, `workspace_bytes` and
+            `output_bytes`; "unlimited" takes one away.
     """
 
     data_dir: str | Path | None = None
     default_ttl_seconds: int = 1800
     max_sessions: int = 1000
+    pool_size: int = 2
+    allow_host_network: bool = True
+    limits: Mapping[str, int | float | str] = field(default_factory=dict[str, int | float | str])
 
 
 class LocalDaemon:
@@ -72,7 +81,7 @@ def start_daemon(options: LocalOptions | None = None) -> LocalDaemon:
     api_key = secrets.token_urlsafe(32)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, *filter(None, map(os.path.abspath, sys.path))],
+            [sys.executable, "-I", "-S", "-c", _BOOT, *_module_paths()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -103,6 +112,11 @@ def _check_platform() -> None:
             f"The embedded daemon is not installed ({', '.join(missing)} missing). "
             "Install it: pip install 'sandkasten[local]'. Or pass base_url= to use another daemon."
         )
+
+
+def _module_paths() -> list[str]:
+    here = str(Path(__file__).resolve().parents[2])
+    return list(dict.fromkeys([*map(os.path.abspath, filter(None, sys.path)), here]))
 
 
 def _exchange(process: subprocess.Popen[bytes], options: LocalOptions, api_key: str) -> dict[str, str]:

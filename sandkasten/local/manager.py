@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -11,13 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sandkasten.local.bodies import CreateBody
 from sandkasten.local.cgroups import Cgroups, Group
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, explain
 from sandkasten.local.images import choose
 from sandkasten.local.limits import Limits
 from sandkasten.local.policy import Image, SandboxPolicy
+from sandkasten.local.pool import WarmPool
 from sandkasten.local.sandbox import Sandbox
 from sandkasten.local.shell import SandboxLostError, Shell
 from sandkasten.local.workspaces import Workspaces, remove_tree
@@ -42,6 +45,8 @@ class Settings:
         cgroups: what enforces the rest.
         default_ttl_seconds: of sessions that ask for none.
         max_sessions: how many there may be at once.
+        pool_size: how many are kept ready, per image that was asked for.
+        allow_host_network: whether a session may have the host's network.
     """
 
     bwrap: str
@@ -55,6 +60,8 @@ class Settings:
     cgroups: Cgroups
     default_ttl_seconds: int
     max_sessions: int
+    pool_size: int
+    allow_host_network: bool
 
 
 @dataclass
@@ -67,7 +74,8 @@ class Session:
     tree: Tree
     shell: Shell
     group: Group
-    ttl_seconds: int
+    ttl_seconds: int = 0
+    acquire_source: str = "cold"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     last_activity: datetime = field(default_factory=lambda: datetime.now(UTC))
     timer: asyncio.TimerHandle | None = None
@@ -83,7 +91,7 @@ class Session:
             "created_at": self.created_at.isoformat(),
             "expires_at": (self.last_activity + timedelta(seconds=self.ttl_seconds)).isoformat(),
             "last_activity": self.last_activity.isoformat(),
-            "acquire_source": "cold",
+            "acquire_source": self.acquire_source,
         }
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
@@ -99,23 +107,45 @@ class Manager:
         self._starting = 0
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._clean_ups: set[asyncio.Task[None]] = set()
+        self._pool = WarmPool(settings.pool_size, self._build_warm)
 
-    async def create(self, image: str, ttl_seconds: int, workspace_id: str | None) -> Session:
+    async def create(self, asked: CreateBody) -> Session:
         """Make a session and wait until its shell is ready.
 
         Raises:
-            ApiError: INVALID_IMAGE, INVALID_WORKSPACE, CAPACITY_EXCEEDED, or INTERNAL_ERROR with what
-                bubblewrap said.
+            ApiError: INVALID_IMAGE, INVALID_WORKSPACE, CAPACITY_EXCEEDED, INVALID_REQUEST for a network
+                that this daemon does not give, or INTERNAL_ERROR with what bubblewrap said.
         """
-        chosen = choose(self._settings.images, image)
+        image = choose(self._settings.images, asked.image)
         limit = self._settings.max_sessions
         if len(self._sessions) + self._starting >= limit:
             raise ApiError(429, "CAPACITY_EXCEEDED", f"All {limit} sessions of this daemon are in use.")
+        if asked.host_network and not self._settings.allow_host_network:
+            raise invalid_request("This daemon gives its sessions no network. Its operator can allow it.")
         self._starting += 1
         try:
-            return await self._create(chosen, ttl_seconds, workspace_id)
+            session = await self._from_pool_or_new(image, asked)
         finally:
             self._starting -= 1
+        session.ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
+        session.created_at = datetime.now(UTC)
+        self._sessions[session.id] = session
+        self.renew(session)
+        return session
+
+    async def _from_pool_or_new(self, image: Image, asked: CreateBody) -> Session:
+        if asked.workspace_id is not None or asked.host_network:
+            return await self._build(image, asked.workspace_id, host_network=asked.host_network)
+        session = self._pool.take(image.name)
+        if session is None:
+            return await self._build(image, None)
+        session.acquire_source = "pool"
+        return session
+
+    @property
+    def output_bytes(self) -> int:
+        """How much of a command's output is kept."""
+        return self._settings.limits.output_bytes
 
     def get(self, session_id: str) -> Session:
         """Find a running session.
@@ -152,16 +182,19 @@ class Manager:
         """End all sessions."""
         for session in self.list():
             self._end(session, "the daemon stopped")
+        for session in await self._pool.close():
+            self._discard(session)
         while self._clean_ups:
             await asyncio.gather(*self._clean_ups)
 
-    async def _create(self, image: Image, ttl_seconds: int, workspace_id: str | None) -> Session:
+    async def _build(self, image: Image, workspace_id: str | None, *, host_network: bool = False) -> Session:
         session_id = self._new_id()
         directory = self._settings.run_dir / "sessions" / session_id
         tree = await asyncio.to_thread(self._make_tree, directory, workspace_id)
         group = self._settings.cgroups.create(session_id, self._settings.limits)
+        policy = self._policy(image, tree, host_network=host_network)
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
-        sandbox = Sandbox.start(self._settings.bwrap, self._policy(image, tree), self._settings.identity)
+        sandbox = Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
         shell = Shell(sandbox, on_lost=lambda: self._on_lost(session_id))
         try:
             await sandbox.release(group.add)
@@ -171,20 +204,20 @@ class Manager:
             if isinstance(error, SandboxLostError):
                 raise ApiError(500, "INTERNAL_ERROR", explain(str(error))) from error
             raise
-        ttl_seconds = ttl_seconds or self._settings.default_ttl_seconds
-        session = Session(session_id, image.name, workspace_id, tree, shell, group, ttl_seconds)
-        self._sessions[session_id] = session
-        self._set_timer(session)
-        return session
+        return Session(session_id, image.name, workspace_id, tree, shell, group)
 
-    def _policy(self, image: Image, tree: Tree) -> SandboxPolicy:
+    def _policy(self, image: Image, tree: Tree, *, host_network: bool) -> SandboxPolicy:
+        etc = dict(self._settings.etc)
+        if host_network and os.path.exists("/etc/resolv.conf"):
+            etc["resolv.conf"] = "/etc/resolv.conf"
         return SandboxPolicy(
             image=image,
             workspace=tree.workspace,
-            etc=self._settings.etc,
+            etc=etc,
             seccomp=self._settings.seccomp,
             ulimit=self._settings.ulimit,
             tmp_bytes=self._settings.limits.tmp_bytes,
+            host_network=host_network,
         )
 
     def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
@@ -215,6 +248,15 @@ class Manager:
         session = self._sessions.get(session_id)
         if session is not None:
             self._end(session, "its sandbox ended")
+        for warm in self._pool.remove(lambda warm: warm.id == session_id):
+            self._discard(warm)
+
+    async def _build_warm(self, image: str) -> Session:
+        return await self._build(self._settings.images[image], None)
+
+    def _discard(self, session: Session) -> asyncio.Task[None]:
+        directory = self._settings.run_dir / "sessions" / session.id
+        return self._clean_up(session.shell.close(), session.group, directory)
 
     def _end(self, session: Session, reason: str) -> asyncio.Task[None]:
         if self._sessions.pop(session.id, None) is None:
@@ -224,8 +266,7 @@ class Manager:
         self._ended[session.id] = reason
         while len(self._ended) > _REMEMBERED_MAX:
             self._ended.popitem(last=False)
-        directory = self._settings.run_dir / "sessions" / session.id
-        return self._clean_up(session.shell.close(), session.group, directory)
+        return self._discard(session)
 
     def _clean_up(self, reap: Callable[[], None], group: Group, directory: Path) -> asyncio.Task[None]:
         def work() -> None:

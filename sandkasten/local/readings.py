@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandkasten.local import bubblewrap, host, seccomp
+from sandkasten.local import bubblewrap, causes, host, seccomp
 from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
@@ -111,6 +112,7 @@ class Readings:
         temporary: where sockets and the like go; None: nowhere.
         data_dir: where workspaces are kept.
         free_bytes: room there.
+        is_data_usable: whether that can be made and written, and sandboxes can reach it.
         open_files: how many this process may have open.
     """
 
@@ -136,6 +138,7 @@ class Readings:
     temporary: str | None
     data_dir: str
     free_bytes: int
+    is_data_usable: bool
     open_files: int
 
 
@@ -173,6 +176,7 @@ def read_machine() -> Readings:
             temporary=None if run_dir is None else str(run_dir.parent),
             data_dir=str(data_dir),
             free_bytes=shutil.disk_usage(_nearest(data_dir)).free,
+            is_data_usable=_is_usable(_nearest(data_dir), identity),
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         )
     finally:
@@ -203,7 +207,7 @@ def _bwrap(identity: Identity, run_dir: Path | None) -> Bubblewrap | str:
         try:
             path = host.find_bwrap(identity, run_dir or Path(spare))
         except (IsolationError, OSError) as error:
-            return str(error)
+            return str(error).removesuffix(f" {causes.MISSING.mend}")
         is_system = path.startswith(("/usr/", "/bin/"))
         text = host.bwrap_help(path)
         version = host.bwrap_version(path)
@@ -240,7 +244,7 @@ def _check_seccomp(machine: str) -> None:
     seccomp.program(machine)
     known = _text("/proc/sys/kernel/seccomp/actions_avail").split()
     if not {"errno", "kill_process"} <= set(known):
-        raise IsolationError("The kernel does not filter system calls.")
+        raise IsolationError(causes.NO_SECCOMP.says)
 
 
 def _groups() -> Groups:
@@ -273,6 +277,11 @@ def _data_dir(identity: Identity) -> Path:
 def _nearest(path: Path) -> Path:
     """The directory itself, or the one that it would be made in."""
     return next(above for above in (path, *path.parents) if os.path.isdir(above))
+
+
+def _is_usable(directory: Path, identity: Identity) -> bool:
+    is_open = all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
+    return os.access(directory, os.W_OK | os.X_OK) and (is_open or not identity.drops)
 
 
 def _profiles() -> list[str]:

@@ -15,7 +15,6 @@ import logging
 import os
 import platform
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -36,6 +35,7 @@ from sandkasten.local.images import find_images
 from sandkasten.local.limits import Limits, clamped, kernel_version, machine_limits, rlimits, ulimit_command
 from sandkasten.local.manager import Manager, Settings
 from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.rundir import run_dir
 from sandkasten.local.workspaces import Workspaces
 
 _THREADS = 32
@@ -50,8 +50,8 @@ def main() -> None:
     _forget_ignored_signals()
     identity = Identity.of_this_process()
     try:
-        with _run_dir(identity) as run_dir:
-            settings = prepare(run_dir, identity, options)
+        with run_dir(identity) as directory:
+            settings = prepare(directory, identity, options)
             try:
                 asyncio.run(_serve(settings, options))
             finally:
@@ -61,30 +61,32 @@ def main() -> None:
         sys.exit(1)
 
 
-def prepare(run_dir: Path, identity: Identity, options: dict[str, Any]) -> Settings:
+def prepare(directory: Path, identity: Identity, options: dict[str, Any]) -> Settings:
     """Find out what this machine can do, and make sure that it isolates.
 
     Raises:
         IsolationError: it does not; the text says what mends it.
     """
-    check_openat2(run_dir)
+    check_openat2(directory)
     limits = Limits.from_mapping(options.get("limits") or {}, machine_limits())
     cgroups = find_cgroups()
     cgroups.cleanup_stale()
     settings = Settings(
-        bwrap=host.find_bwrap(identity, run_dir),
-        etc=make_etc(_made(run_dir / "etc")),
+        bwrap=host.find_bwrap(identity, directory),
+        etc=make_etc(_made(directory / "etc")),
         images=find_images(),
         identity=identity,
-        run_dir=run_dir,
+        run_dir=directory,
         seccomp=seccomp.program(platform.machine()),
         limits=limits,
         ulimit=ulimit_command(clamped(rlimits(limits, cgroups.bounded, kernel_version()))),
         cgroups=cgroups,
         default_ttl_seconds=options["default_ttl_seconds"],
         max_sessions=options["max_sessions"],
+        pool_size=options["pool_size"],
+        allow_host_network=options["allow_host_network"],
     )
-    _made(run_dir / "sessions")
+    _made(directory / "sessions")
     _try_a_sandbox(settings)
     return settings
 
@@ -160,15 +162,6 @@ def _private_socket(run_dir: Path) -> Generator[tuple[socket.socket, Path], None
         path.chmod(0o600)
         listener.listen(1024)
         yield listener, path
-
-
-@contextlib.contextmanager
-def _run_dir(identity: Identity) -> Generator[Path, None, None]:
-    path = host.make_run_dir(identity)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _made(directory: Path) -> Path:

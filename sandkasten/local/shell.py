@@ -5,7 +5,7 @@ cancels its own waiting, never the shell's bookkeeping. A command moves through
 
     queued  ->  running  ->  finished
                    |            ^
-                   +- stopping -+     past its deadline, or nobody waits for it any more
+                   +- stopping -+     past its deadline, interrupted, or nobody waits for it
 
 Stopping climbs a ladder: SIGINT, SIGTERM and SIGKILL to what is in the foreground, and at last SIGKILL
 to the shell itself, which the supervisor in the sandbox replaces. An interrupt may reach the shell
@@ -79,6 +79,7 @@ class Command:
         self.error: SandboxLostError | None = None
         self.started_at = 0.0
         self.timed_out = False
+        self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
         self._shell = shell
@@ -190,6 +191,12 @@ class Shell:
         """Whether a command runs or waits."""
         return self._current is not None or bool(self._queue)
 
+    def interrupt(self) -> bool:
+        """Stop the command that runs; whether one did."""
+        is_running = self._current is not None
+        self._stop_current()
+        return is_running
+
     def close(self) -> Callable[[], None]:
         """End the sandbox and fail what still waits; returns what reaps it, for any thread."""
         self._closed = True
@@ -218,8 +225,7 @@ class Shell:
             command.finish(None, SandboxLostError("nobody waited for the command"))
             return
         self.output_taken()
-        if not command.timed_out and command.ended_status is None:
-            self._stop_current()
+        self._stop_current()
 
     # --- commands
 
@@ -262,8 +268,7 @@ class Shell:
         self._set_timer(None)
         duration_ms = round((time.monotonic() - command.started_at) * 1000)
         command.finish(Outcome(exit_code, self.cwd, duration_ms, command.timed_out, shell_restarted))
-        was_stopped = command.timed_out or command.abandoned
-        if was_stopped and not shell_restarted:
+        if command.stopping and not shell_restarted:
             self._probe(_PROBES_MAX)
         self._start_next()
 
@@ -275,6 +280,9 @@ class Shell:
         self._stop_current()
 
     def _stop_current(self) -> None:
+        if self._current is None or self._current.stopping or not self._is_ready:
+            return
+        self._current.stopping = True
         self._sandbox.interrupt()
         self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGTERM)
 

@@ -30,10 +30,11 @@ DAEMON = [
     {"local.shell", "local.workspaces", "local.bodies", "local.cgroup_base"},
     {"local.unpack", "local.cgroup_groups"},
     {"local.imagesources", "local.cgroups"},
-    {"local.imagestore"},
+    {"local.imagestore", "local.rundir", "local.pool"},
     {"local.manager"},
     {"local.app"},
     {"local.serve", "local.readings"},
+    {"local.findings"},
     {"local.doctor"},
 ]
 

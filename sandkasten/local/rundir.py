@@ -1,0 +1,56 @@
+"""The directory that holds what ends with a daemon, and the ones that killed daemons left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sandkasten.local import host
+from sandkasten.local.host import Identity
+from sandkasten.local.workspaces import remove_tree
+
+# A daemon makes its directory and then locks it; a young one without a lock is about to be locked.
+_YOUNG_SECONDS = 60.0
+
+
+@contextmanager
+def run_dir(identity: Identity) -> Generator[Path, None, None]:
+    """Make the directory, in a place that sandboxes can be built from, and remove it in the end.
+
+    Raises:
+        IsolationError: there is no such place.
+    """
+    path = host.make_run_dir(identity)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        _sweep(path.parent)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep(base: Path) -> None:
+    """Remove what daemons of this user left that had no time to: nobody holds its lock any more."""
+    with os.scandir(base) as entries:
+        candidates = [entry.path for entry in entries if entry.name.startswith(host.RUN_DIR_PREFIX)]
+    for path in candidates:
+        with suppress(OSError):
+            _remove_if_left(path)
+
+
+def _remove_if_left(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _YOUNG_SECONDS:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(Path(path))
+    finally:
+        os.close(descriptor)
