@@ -29,10 +29,10 @@ from sandkasten.local.asgi import (
     when_client_leaves,
 )
 from sandkasten.local.bodies import UploadedFile, uploaded
+from sandkasten.local.command import Command, Outcome, SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.manager import Manager, Session
-from sandkasten.local.shell import Command, Outcome, SandboxLostError
 from sandkasten.local.transcript import CappedText, Transcript
 
 log = logging.getLogger("sandkasten.local")

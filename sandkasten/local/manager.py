@@ -14,6 +14,7 @@ from typing import Any
 
 from sandkasten.local.bodies import CreateBody
 from sandkasten.local.cgroups import Cgroups, Group
+from sandkasten.local.command import SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, explain
@@ -22,7 +23,7 @@ from sandkasten.local.limits import Limits
 from sandkasten.local.policy import Image, SandboxPolicy
 from sandkasten.local.pool import WarmPool
 from sandkasten.local.sandbox import Sandbox
-from sandkasten.local.shell import SandboxLostError, Shell
+from sandkasten.local.shell import Shell
 from sandkasten.local.workspaces import Workspaces, remove_tree
 
 # How many ended sessions are remembered, so that asking for one tells what became of it.

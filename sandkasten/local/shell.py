@@ -23,14 +23,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
+from sandkasten.local.command import Command, Outcome, SandboxLostError
 from sandkasten.local.control import ControlReader, Ended, Message, Ready, Result, frame
 from sandkasten.local.sandbox import Sandbox
 
 _READ_BYTES = 64 * 1024
-# A consumer that is slower than its command: the command waits, as it would on a pipe.
-_HIGH_WATER_BYTES = 256 * 1024
 # What the kernel buffers for a terminal is less; more than this after a command's end is somebody else's.
 _DRAIN_MAX_BYTES = 1024 * 1024
 # What background jobs print between commands and the next command gets.
@@ -42,97 +40,6 @@ _PROBES_MAX = 50
 _START_SECONDS = 30.0
 
 _KILLED = 128 + signal.SIGKILL
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended.
-
-    Attributes:
-        exit_code: its status.
-        cwd: the shell's directory afterwards.
-        duration_ms: how long it ran.
-        timed_out: whether it was stopped at its deadline.
-        shell_restarted: whether another shell goes on, with the old one's directory and environment.
-    """
-
-    exit_code: int
-    cwd: str
-    duration_ms: int
-    timed_out: bool = False
-    shell_restarted: bool = False
-
-
-class SandboxLostError(Exception):
-    """The sandbox ended, or could not be brought back in order."""
-
-
-class Command:
-    """A command that was submitted: its output as it comes, then its outcome."""
-
-    def __init__(self, text: str, timeout_seconds: float, shell: Shell) -> None:
-        """Made by `Shell.submit`."""
-        self.id = secrets.token_hex(8)
-        self.text = text
-        self.timeout_seconds = timeout_seconds
-        self.outcome: Outcome | None = None
-        self.error: SandboxLostError | None = None
-        self.started_at = 0.0
-        self.timed_out = False
-        self.stopping = False
-        self.abandoned = False
-        self.ended_status: int | None = None
-        self._shell = shell
-        self._output = bytearray()
-        self._changed = asyncio.Event()
-
-    async def next_output(self, timeout_seconds: float | None = None) -> bytes | None:
-        """Wait for output: some bytes; none of them if the time passed; None after the last.
-
-        Raises:
-            SandboxLostError: the sandbox ended under the command.
-        """
-        if not self._output and not self.is_finished:
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    await self._changed.wait()
-        if self._output:
-            data = bytes(self._output)
-            self._output.clear()
-            self._shell.output_taken()
-            return data
-        if self.error is not None:
-            raise self.error
-        return None if self.is_finished else b""
-
-    def abandon(self) -> None:
-        """Nobody waits for it any more: stop it if it runs, forget it if it does not yet."""
-        if not self.is_finished and not self.abandoned:
-            self.abandoned = True
-            self._output.clear()
-            self._shell.on_abandoned(self)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the outcome, or what prevents one, is known."""
-        return self.outcome is not None or self.error is not None
-
-    @property
-    def is_slow_to_read(self) -> bool:
-        """Whether enough output waits for its consumer."""
-        return len(self._output) >= _HIGH_WATER_BYTES
-
-    def add_output(self, data: bytes) -> None:
-        """Called by the shell."""
-        if not self.abandoned:
-            self._output += data
-            self._changed.set()
-
-    def finish(self, outcome: Outcome | None, error: SandboxLostError | None = None) -> None:
-        """Called by the shell."""
-        self.outcome, self.error = outcome, error
-        self._changed.set()
 
 
 class Shell:

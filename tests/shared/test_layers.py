@@ -24,7 +24,7 @@ CLIENT = [
     {"__init__"},
 ]
 DAEMON = [
-    {"local.errors", "local.transcript", "local.control", "local.policy", "local.processes", "local.causes"},
+    {"local.errors", "local.command", "local.transcript", "local.control", "local.policy", "local.processes", "local.causes"},
     {"local.bubblewrap", "local.images", "local.host", "local.asgi", "local.etc", "local.seccomp"},
     {"local.files", "local.sandbox", "local.limits", "local.archives"},
     {"local.shell", "local.workspaces", "local.bodies", "local.cgroup_base"},
