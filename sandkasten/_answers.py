@@ -92,11 +92,15 @@ def not_a_stream(response: httpx.Response) -> SandkastenResponseError:
     )
 
 
-def no_answer(error: httpx.RequestError, daemon: str) -> SandkastenError:
+def no_answer(error: httpx.RequestError, daemon: str, *, is_embedded: bool) -> SandkastenError:
     """Make the right error of a request that got no answer from the named daemon."""
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.PoolTimeout):
         return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
+    if isinstance(error, httpx.ConnectError) and is_embedded:
+        return SandkastenConnectionError(
+            f"The embedded daemon ended ({reason}), and its sessions with it. Make a new SandboxClient."
+        )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return SandkastenConnectionError(
             f"Nothing answers at {daemon} ({reason}). Start a daemon there and check the address, "
@@ -124,7 +128,13 @@ def api_error(message: str, body: Mapping[str, Any], response: httpx.Response) -
     if code is None and response.status_code == httpx.codes.UNAUTHORIZED:
         code = "UNAUTHORIZED"
     error_class = BY_ERROR_CODE.get(code or "", SandkastenAPIError)
-    return error_class(message, response=response, error_code=code, details=as_object(body.get("details")))
+    return error_class(
+        message,
+        response=response,
+        status_code=body.get("status"),
+        error_code=code,
+        details=as_object(body.get("details")),
+    )
 
 
 def _code_in_sentence(message: str) -> str | None:

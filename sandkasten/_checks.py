@@ -67,8 +67,8 @@ def max_bytes(value: int) -> int:
 
 def command(value: str) -> str:
     """A command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
-    if not isinstance(value, str) or not value:
-        raise SandkastenInputError(f"cmd is {_shown(value)}: it must be a shell command.")
+    if not isinstance(value, str) or not value.strip():
+        raise SandkastenInputError(f"cmd is {_shown(value)}: it must be a str, a shell command.")
     size_bytes = len(_unicode(value, "cmd").encode())
     if size_bytes > MAX_COMMAND_BYTES:
         raise SandkastenInputError(

@@ -91,7 +91,7 @@ class Connection:
             async for event in events_of(response):
                 yield event
         except httpx.TimeoutException as error:
-            raise no_answer(error, self._name) from error
+            raise self._no_answer(error) from None
         except httpx.TransportError:
             return  # whoever reads the events knows whether that was the end
 
@@ -123,7 +123,7 @@ class Connection:
         try:
             return await http.send(request, stream=stream)
         except httpx.RequestError as error:
-            raise no_answer(error, self._name) from error
+            raise self._no_answer(error) from None  # whose long story is told in its text
 
     async def _open(self) -> HTTPClient:
         if self._http is not None:
@@ -138,6 +138,12 @@ class Connection:
                 self._http = open_client(self._target, self._timeout_seconds)
             return self._http
 
+    def __repr__(self) -> str:
+        return self._name
+
+    def _no_answer(self, error: httpx.RequestError) -> SandkastenError:
+        return no_answer(error, self._name, is_embedded=self._daemon is not None)
+
     @property
     def _headers(self) -> dict[str, str]:
         key = self._target.api_key if self._target else None
@@ -145,4 +151,4 @@ class Connection:
 
     @property
     def _name(self) -> str:
-        return self._target.name if self._target else "the daemon"
+        return self._target.name if self._target else "the embedded daemon"

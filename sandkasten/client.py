@@ -56,6 +56,9 @@ class SandboxClient:
         target = resolve_target(base_url, api_key, os.environ)
         self._connection = Connection(target, local, check_timeout(timeout))
 
+    def __repr__(self) -> str:
+        return f"<SandboxClient of {self._connection!r}>"
+
     async def create_session(
         self,
         *,

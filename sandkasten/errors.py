@@ -25,7 +25,8 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── SandboxPermissionError                  403 PERMISSION_DENIED
         ├── SessionExpiredError                     410 SESSION_EXPIRED
         ├── CapacityExceededError                   429 CAPACITY_EXCEEDED
-        └── ExecTimeoutError                        504 COMMAND_TIMEOUT
+        ├── ExecTimeoutError                        504 COMMAND_TIMEOUT
+        └── InsufficientStorageError                507 INSUFFICIENT_STORAGE
 
 (What stands in parentheses is an additional base, so that code written for httpx or for the
 standard library catches it too.)
@@ -99,7 +100,8 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
     """The daemon answered with an error.
 
     Attributes:
-        status_code: the HTTP status (on a stream that was under way: 200).
+        status_code: the HTTP status; of an error in a stream the one that the daemon would have given,
+            if it says so.
         error_code: the daemon's word for it, such as `SESSION_NOT_FOUND`; None from a proxy.
         message: the daemon's sentence.
         details: what else the daemon said, by error code.
@@ -113,11 +115,12 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
         message: str,
         *,
         response: httpx.Response,
+        status_code: object = None,
         error_code: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Join the daemon's sentence, its codes and what to do into one text."""
-        self.status_code = response.status_code
+        self.status_code = status_code if isinstance(status_code, int) else response.status_code
         self.error_code = error_code
         self.message = message
         self.details: Mapping[str, Any] = dict(details or {})
@@ -192,10 +195,8 @@ class CapacityExceededError(SandkastenAPIError):
             return None
 
 
-class ExecTimeoutError(SandkastenAPIError):
-    """A command outran its `timeout_ms` and was stopped; the session goes on."""
-
-    hint = "The session goes on; give the command a larger timeout_ms if it needs longer."
+class _CommandStoppedError(SandkastenAPIError):
+    """What the errors about a command that was stopped have in common."""
 
     @property
     def output(self) -> str:
@@ -213,6 +214,19 @@ class ExecTimeoutError(SandkastenAPIError):
         return bool(self.details.get("shell_restarted", False))
 
 
+class ExecTimeoutError(_CommandStoppedError):
+    """A command outran its `timeout_ms` and was stopped; the session goes on."""
+
+    hint = "The session goes on; give the command a larger timeout_ms if it needs longer."
+
+
+class InsufficientStorageError(_CommandStoppedError):
+    """The workspace is as large as it may be, or the daemon's disk is full.
+
+    A command that filled it was stopped, a write was refused; commands that delete files work.
+    """
+
+
 BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
     "UNAUTHORIZED": AuthenticationError,
     "INVALID_REQUEST": InvalidRequestError,
@@ -226,6 +240,7 @@ BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
     "SESSION_EXPIRED": SessionExpiredError,
     "CAPACITY_EXCEEDED": CapacityExceededError,
     "COMMAND_TIMEOUT": ExecTimeoutError,
+    "INSUFFICIENT_STORAGE": InsufficientStorageError,
 }
 
 

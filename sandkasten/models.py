@@ -12,6 +12,25 @@ from attrs import field, frozen
 
 from sandkasten.errors import CommandFailedError
 
+# How much of an output `repr` shows.
+_SHOWN_CHARS = 1000
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]!r}... ({len(text)} characters)"
+
+
+def _size(content: bytes) -> str:
+    return f"<{len(content)} bytes>"
+
+
+def _none_if_empty(text: str | None) -> str | None:
+    return text or None
+
+
+def _none_if_zero(number: int | None) -> int | None:
+    return number or None
+
 
 @frozen
 class ExecResult:
@@ -29,7 +48,7 @@ class ExecResult:
 
     exit_code: int
     cwd: str
-    output: str
+    output: str = field(repr=_shortened)
     truncated: bool = False
     duration_ms: int = 0
     shell_restarted: bool = False
@@ -71,18 +90,6 @@ class ExecChunk:
     cwd: str | None = None
     duration_ms: int | None = None
     shell_restarted: bool = False
-
-
-def _size(content: bytes) -> str:
-    return f"<{len(content)} bytes>"
-
-
-def _none_if_empty(text: str | None) -> str | None:
-    return text or None
-
-
-def _none_if_zero(number: int | None) -> int | None:
-    return number or None
 
 
 @frozen

@@ -43,7 +43,9 @@ class Session(FileVerbs):
         r"""Run a command in the session's shell and wait for its end.
 
         A non-zero exit code is a result, not an error; `ExecResult.check()` makes it one. The output is
-        plain text unless `raw_output` asks for the terminal's bytes, colours and all.
+        plain text unless `raw_output` asks for the terminal's bytes, colours and all; beyond a limit (1 MiB
+        on the local daemon) it is cut, and `truncated` says so. While another command of this session
+        runs, this one waits in line; its own time begins after that.
 
         Example::
 
@@ -55,7 +57,7 @@ class Session(FileVerbs):
         Args:
             cmd: any bash, at most 1 MiB.
             timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
-            raw_output: keep ANSI sequences and carriage returns.
+            raw_output: keep ANSI sequences, and CR LF as line ends.
 
         Raises:
             ExecTimeoutError: it ran for longer than `timeout_ms`; it was stopped, and the error holds
@@ -81,11 +83,13 @@ class Session(FileVerbs):
         Args:
             cmd: any bash, at most 1 MiB.
             timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
-            raw_output: keep ANSI sequences and carriage returns.
+            raw_output: keep ANSI sequences, and CR LF as line ends.
 
         Returns:
-            An iterator of `ExecChunk` that is a context manager too; leaving early stops the command.
-            The same errors as in `exec` are raised while iterating.
+            An iterator of `ExecChunk` that is a context manager too. The command stops where its block
+            ends, or its `close()` is called; without either, when the stream is garbage, which for one
+            that has no name is where the loop ends. The same errors as in `exec` are raised while
+            iterating.
 
         Raises:
             SandkastenInputError: an empty command, or a timeout out of range.

@@ -19,8 +19,8 @@ from ._seam import close_generator, close_response
 class ExecStream:
     """Iterates over the `ExecChunk`s of a running command; the last one has `done` set.
 
-    The command starts at the first step. Leaving early closes the connection, at which the daemon
-    stops the command; used as a context manager, that happens exactly where the block ends.
+    The command starts at the first step. Closing the stream early closes the connection, at which the
+    daemon stops the command: where the block of the context manager ends, or at `close()`.
     """
 
     __slots__ = ("_chunks",)

@@ -23,6 +23,7 @@ from sandkasten.local.asgi import (
     KEEP_ALIVE,
     ApiMiddleware,
     EventStream,
+    Guard,
     answer,
     answer_error,
     event,
@@ -33,6 +34,8 @@ from sandkasten.local.command import Command, Outcome, SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.manager import Manager, Session
+from sandkasten.local.metrics import CONTENT_TYPE
+from sandkasten.local.observer import Observer
 from sandkasten.local.transcript import CappedText, Transcript
 
 log = logging.getLogger("sandkasten.local")
@@ -42,12 +45,13 @@ EXTENSIONS = ["interrupt", "network"]
 _KEEP_ALIVE_SECONDS = 15.0
 
 
-def make_app(manager: Manager, api_key: str) -> Starlette:
-    """The application that serves a manager's sessions to those who have the key."""
-    api = Api(manager)
+def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
+    """The application that serves a manager's sessions to those whom the guard lets in."""
+    api = Api(manager, observer)
     session, workspace = "/v1/sessions/{session_id}", "/v1/workspaces/{workspace_id}"
     routes = [
         Route("/healthz", api.health, methods=["GET"]),
+        Route("/metrics", api.metrics, methods=["GET"]),
         Route("/v1/sessions", api.create_session, methods=["POST"]),
         Route("/v1/sessions", api.list_sessions, methods=["GET"]),
         Route(session, api.get_session, methods=["GET"]),
@@ -66,9 +70,10 @@ def make_app(manager: Manager, api_key: str) -> Starlette:
         Route(f"{workspace}/fs/upload", api.upload_to_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/read", api.read_in_workspace, methods=["GET"]),
     ]
+    templates = {route.endpoint: route.path for route in routes}
     return Starlette(
         routes=routes,
-        middleware=[Middleware(ApiMiddleware, api_key=api_key)],
+        middleware=[Middleware(ApiMiddleware, guard=guard, observer=observer, routes=templates)],
         exception_handlers={
             ApiError: _on_api_error,
             SandboxLostError: _on_sandbox_lost,
@@ -82,15 +87,23 @@ def make_app(manager: Manager, api_key: str) -> Starlette:
 class Api:
     """The handlers."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, observer: Observer) -> None:
         """Serve a manager's sessions."""
         self._manager = manager
+        self._observer = observer
 
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
         return answer(
             {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": EXTENSIONS}
         )
+
+    async def metrics(self, _request: Request) -> Response:
+        """Tell the numbers."""
+        numbers = self._observer.metrics.render(
+            sessions_running=len(self._manager.list()), pool_ready=self._manager.pool_ready
+        )
+        return Response(numbers, media_type=CONTENT_TYPE)
 
     # --- sessions
 
@@ -130,7 +143,7 @@ class Api:
         session = self._session(request)
         body = await bodies.exec_body(request)
         transcript, output = Transcript(raw=body.raw_output), CappedText(self._manager.output_bytes)
-        command = session.shell.submit(body.cmd, body.timeout_seconds)
+        command = session.submit(body.cmd, body.timeout_seconds)
         try:
             with when_client_leaves(request.receive, command.abandon):
                 while (data := await command.next_output()) is not None:
@@ -138,16 +151,16 @@ class Api:
             output.add(transcript.finish())
             outcome = _outcome(command)
         finally:
-            self._manager.renew(session)
-        if outcome.timed_out:
-            raise _timeout_error(command, outcome, output.text())
+            self._on_ended(session, command)
+        if outcome.timed_out or outcome.over_quota:
+            raise _stopped_error(command, outcome, output.text())
         return answer(_ending(outcome) | {"output": output.text(), "truncated": output.truncated})
 
     async def exec_stream(self, request: Request) -> Response:
         """Run a command and send its output while it runs."""
         session = self._session(request)
         body = await bodies.exec_body(request)
-        command = session.shell.submit(body.cmd, body.timeout_seconds)
+        command = session.submit(body.cmd, body.timeout_seconds)
         events = self._events(session, command, Transcript(raw=body.raw_output))
         return EventStream(events, request, on_leave=command.abandon)
 
@@ -171,9 +184,9 @@ class Api:
             yield _error_event(_lost_error(error))
             return
         finally:
-            self._manager.renew(session)
-        if outcome.timed_out:
-            yield _error_event(_timeout_error(command, outcome))
+            self._on_ended(session, command)
+        if outcome.timed_out or outcome.over_quota:
+            yield _error_event(_stopped_error(command, outcome))
         else:
             yield event("done", _ending(outcome) | {"timestamp": _now_ms()})
 
@@ -183,7 +196,8 @@ class Api:
         """Write a file."""
         session = self._session(request)
         body = await bodies.write_body(request)
-        response = await _write(session.tree, body)
+        await session.check_space()
+        response = await self._write(session.tree, body)
         self._manager.renew(session)
         return response
 
@@ -191,14 +205,15 @@ class Api:
         """Store uploaded files."""
         session = self._session(request)
         async with uploaded(request) as files:
-            response = await _upload(session.tree, files)
+            await session.check_space()
+            response = await self._upload(session.tree, files)
         self._manager.renew(session)
         return response
 
     async def read_in_session(self, request: Request) -> Response:
         """Read a file."""
         session = self._session(request)
-        response = await _read(session.tree, request)
+        response = await self._read(session.tree, request)
         self._manager.renew(session)
         return response
 
@@ -230,16 +245,39 @@ class Api:
     async def write_in_workspace(self, request: Request) -> Response:
         """Write a file; makes the workspace."""
         body = await bodies.write_body(request)
-        return await _write(await self._workspace(request, create=True), body)
+        return await self._write(await self._workspace(request, create=True), body)
 
     async def upload_to_workspace(self, request: Request) -> Response:
         """Store uploaded files; makes the workspace."""
         async with uploaded(request) as files:
-            return await _upload(await self._workspace(request, create=True), files)
+            return await self._upload(await self._workspace(request, create=True), files)
 
     async def read_in_workspace(self, request: Request) -> Response:
         """Read a file."""
-        return await _read(await self._workspace(request), request)
+        return await self._read(await self._workspace(request), request)
+
+    # --- files of whatever owner
+
+    async def _write(self, tree: Tree, body: bodies.WriteBody) -> Response:
+        await asyncio.to_thread(tree.write, body.path, io.BytesIO(body.content))
+        self._observer.metrics.file_bytes("in", len(body.content))
+        return answer({"ok": True})
+
+    async def _upload(self, tree: Tree, files: list[UploadedFile]) -> Response:
+        paths = [await asyncio.to_thread(tree.write, file.path, file.source) for file in files]
+        self._observer.metrics.file_bytes("in", sum(file.source.tell() for file in files))
+        return answer({"ok": True, "paths": paths})
+
+    async def _read(self, tree: Tree, request: Request) -> Response:
+        path, max_bytes = bodies.path_query(request), bodies.max_bytes_query(request)
+        content, truncated = await asyncio.to_thread(tree.read, path, max_bytes)
+        self._observer.metrics.file_bytes("out", len(content))
+        encoded = base64.b64encode(content).decode()
+        return answer({"path": path, "content_base64": encoded, "truncated": truncated})
+
+    def _on_ended(self, session: Session, command: Command) -> None:
+        self._observer.exec_ended(command.outcome)
+        self._manager.renew(session)
 
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
@@ -248,26 +286,6 @@ class Api:
         workspaces = self._manager.workspaces
         find = workspaces.get_or_create if create else workspaces.get
         return await asyncio.to_thread(find, request.path_params["workspace_id"])
-
-
-# --- files of whatever owner
-
-
-async def _write(tree: Tree, body: bodies.WriteBody) -> Response:
-    await asyncio.to_thread(tree.write, body.path, io.BytesIO(body.content))
-    return answer({"ok": True})
-
-
-async def _read(tree: Tree, request: Request) -> Response:
-    path, max_bytes = bodies.path_query(request), bodies.max_bytes_query(request)
-    content, truncated = await asyncio.to_thread(tree.read, path, max_bytes)
-    encoded = base64.b64encode(content).decode()
-    return answer({"path": path, "content_base64": encoded, "truncated": truncated})
-
-
-async def _upload(tree: Tree, files: list[UploadedFile]) -> Response:
-    paths = [await asyncio.to_thread(tree.write, file.path, file.source) for file in files]
-    return answer({"ok": True, "paths": paths})
 
 
 # --- outcomes and errors, as the wire has them
@@ -287,7 +305,7 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _timeout_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
+def _stopped_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
     details = {
         "cwd": outcome.cwd,
         "shell_restarted": outcome.shell_restarted,
@@ -295,6 +313,9 @@ def _timeout_error(command: Command, outcome: Outcome, output: str | None = None
     }
     if output is not None:
         details["output"] = output
+    if outcome.over_quota:
+        sentence = "The command was stopped: it filled the workspace. Delete files in it."
+        return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)
     limit_ms = round(command.timeout_seconds * 1000)
     return ApiError(504, "COMMAND_TIMEOUT", f"The command was stopped after {limit_ms} ms.", details=details)
 
@@ -308,7 +329,15 @@ def _chunk(text: str) -> bytes:
 
 
 def _error_event(error: ApiError) -> bytes:
-    return event("error", {"error": error.message, "error_code": error.code, "details": error.details or {}})
+    return event(
+        "error",
+        {
+            "error": error.message,
+            "error_code": error.code,
+            "status": error.status,
+            "details": error.details or {},
+        },
+    )
 
 
 def _now_ms() -> int:

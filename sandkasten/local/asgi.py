@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import json
 import re
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,18 +19,52 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkasten.local.errors import ApiError
+from sandkasten.local.observer import Observer
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPEN_PATHS = {"/healthz"}
+_HOST_OF_THIS_MACHINE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
+
+Guard = Callable[[Headers], bool]
+"""Whether a request with these headers may be answered."""
+
+
+def key_guard(api_key: str) -> Guard:
+    """Those who have the key."""
+    expected = _digest(f"Bearer {api_key}")
+    # Digests are of one length, and nobody can choose them bit by bit: the time tells nothing of the key.
+    return lambda headers: hmac.compare_digest(_digest(headers.get("authorization", "")), expected)
+
+
+def open_guard(_headers: Headers) -> bool:
+    """Everybody who gets that far."""
+    return True
+
+
+def browser_guard(headers: Headers) -> bool:
+    """Everybody but web pages, which a browser of this machine would let ask in the user's name.
+
+    Their requests name the page's origin; and where a page's own host name was made to lead here, so that
+    it is its own origin, they name that host.
+    """
+    return "origin" not in headers and bool(_HOST_OF_THIS_MACHINE.fullmatch(headers.get("host", "")))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
 
 class ApiMiddleware:
-    """Checks the key, and gives every answer its request id."""
+    """Checks who asks, gives every answer its request id, and tells the observer."""
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
-        """Wrap an application."""
+    def __init__(
+        self, app: ASGIApp, guard: Guard, observer: Observer, routes: Mapping[Callable[..., Any], str]
+    ) -> None:
+        """Wrap an application; `routes` gives a handler's path, as a template."""
         self._app = app
-        self._expected = f"Bearer {api_key}".encode()
+        self._guard = guard
+        self._observer = observer
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,20 +73,28 @@ class ApiMiddleware:
         headers = Headers(scope=scope)
         asked = headers.get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        started = time.monotonic()
+        status = 500  # unless it is answered
 
         async def send_with_id(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                status = message["status"]
             await send(message)
 
-        app = self._app if self._is_allowed(scope, headers) else _refuse
-        await app(scope, receive, send_with_id)
+        app = self._app if scope["path"] in _OPEN_PATHS or self._guard(headers) else _refuse
+        try:
+            await app(scope, receive, send_with_id)
+        finally:
+            self._tell(scope, status, time.monotonic() - started, request_id)
 
-    def _is_allowed(self, scope: Scope, headers: Headers) -> bool:
-        if scope["path"] in _OPEN_PATHS:
-            return True
-        given = headers.get("authorization", "").encode("utf-8", "replace")
-        return hmac.compare_digest(given, self._expected)
+    def _tell(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = self._routes.get(scope.get("endpoint", _refuse), "none")
+        session_id = scope.get("path_params", {}).get("session_id", "")[:64]
+        self._observer.request_ended(
+            scope["method"], route, status, seconds, request_id=request_id, session_id=session_id
+        )
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,6 +21,7 @@ class Outcome:
         cwd: the shell's directory afterwards.
         duration_ms: how long it ran.
         timed_out: whether it was stopped at its deadline.
+        over_quota: whether it was stopped because the workspace became too large.
         shell_restarted: whether another shell goes on, with the old one's directory and environment.
     """
 
@@ -28,6 +29,7 @@ class Outcome:
     cwd: str
     duration_ms: int
     timed_out: bool = False
+    over_quota: bool = False
     shell_restarted: bool = False
 
 
@@ -59,6 +61,7 @@ class Command:
         self.error: SandboxLostError | None = None
         self.started_at = 0.0
         self.timed_out = False
+        self.over_quota = False
         self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
@@ -107,7 +110,16 @@ class Command:
         """Called by the shell."""
         if not self.abandoned:
             self._output += data
-            self._changed.set()
+            if not self.stopping:  # else it is held back for `drop_echo_of_interrupt`, for a second at most
+                self._changed.set()
+
+    def drop_echo_of_interrupt(self) -> None:
+        """Called by the shell, which answers an interrupt with a line end that the command did not print.
+
+        Only where that makes an empty line: a last line of the command's without an end gets one so.
+        """
+        if self._output == b"\n" or self._output.endswith(b"\n\n"):
+            del self._output[-1:]
 
     def finish(self, outcome: Outcome | None, error: SandboxLostError | None = None) -> None:
         """Called by the shell."""

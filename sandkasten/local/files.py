@@ -58,7 +58,9 @@ def inside_path(path: str) -> str:
         raise invalid_request("The path is empty, or contains a NUL, or is not valid Unicode.")
     whole = posixpath.normpath(posixpath.join("/workspace", path))
     if whole != "/workspace" and not whole.startswith("/workspace/"):
-        raise invalid_request(f"The path {path[:256]!r} is outside /workspace.")
+        raise invalid_request(
+            f"The path {path[:256]!r} is outside /workspace. Reach other files by a command."
+        )
     return whole.lstrip("/")
 
 

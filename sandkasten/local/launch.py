@@ -30,7 +30,7 @@ _STOP_SECONDS = 10.0
 # It has the same modules as this process, in the same order, but for the standard library's, which go
 # first, lest a script's `queue.py` becomes the daemon's.
 _BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.serve import main; main()"
-_NEEDED = ("httptools", "multipart", "platformdirs", "starlette", "uvicorn")
+_NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
 
 
 @dataclass(frozen=True)

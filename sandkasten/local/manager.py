@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from sandkasten.local.bodies import CreateBody
+from sandkasten.local.catalogue import Catalogue
 from sandkasten.local.cgroups import Cgroups, Group
-from sandkasten.local.command import SandboxLostError
+from sandkasten.local.command import Command, SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, explain
-from sandkasten.local.images import choose
 from sandkasten.local.limits import Limits
+from sandkasten.local.observer import Observer
 from sandkasten.local.policy import Image, SandboxPolicy
 from sandkasten.local.pool import WarmPool
+from sandkasten.local.quota import DiskQuota
 from sandkasten.local.sandbox import Sandbox
 from sandkasten.local.shell import Shell
 from sandkasten.local.workspaces import Workspaces, remove_tree
@@ -37,7 +39,7 @@ class Settings:
     Attributes:
         bwrap: bubblewrap's path.
         etc: what is mounted below /etc, see `SandboxPolicy`.
-        images: by name.
+        images: this machine's own, by name.
         identity: whom sandboxes run as.
         run_dir: for what ends with the daemon.
         seccomp: the filter of system calls, see `SandboxPolicy`.
@@ -75,6 +77,7 @@ class Session:
     tree: Tree
     shell: Shell
     group: Group
+    quota: DiskQuota
     ttl_seconds: int = 0
     acquire_source: str = "cold"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -96,14 +99,37 @@ class Session:
         }
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
+    def submit(self, command: str, timeout_seconds: float) -> Command:
+        """Run a command in the shell, and watch what it does to the disk.
+
+        Raises:
+            SandboxLostError: the sandbox is gone.
+        """
+        self.quota.watch()
+        return self.shell.submit(command, timeout_seconds)
+
+    async def check_space(self) -> None:
+        """Make sure that more may be written to the workspace.
+
+        Raises:
+            ApiError: INSUFFICIENT_STORAGE.
+        """
+        if await self.quota.look_again():
+            raise ApiError(507, "INSUFFICIENT_STORAGE", "The workspace is full. Delete files in it.")
+
 
 class Manager:
     """All sessions of a daemon. Lives in the event loop's thread."""
 
-    def __init__(self, settings: Settings, workspaces: Workspaces) -> None:
+    def __init__(
+        self, settings: Settings, workspaces: Workspaces, images: Catalogue, observer: Observer
+    ) -> None:
         """Start with no sessions."""
         self.workspaces = workspaces
         self._settings = settings
+        self._images = images
+        self._observer = observer
+        self._closing = False
         self._sessions: dict[str, Session] = {}
         self._starting = 0
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -117,7 +143,9 @@ class Manager:
             ApiError: INVALID_IMAGE, INVALID_WORKSPACE, CAPACITY_EXCEEDED, INVALID_REQUEST for a network
                 that this daemon does not give, or INTERNAL_ERROR with what bubblewrap said.
         """
-        image = choose(self._settings.images, asked.image)
+        image = await self._images.find(asked.image)
+        if self._closing:
+            raise ApiError(503, "SHUTTING_DOWN", "The daemon is about to end.")
         limit = self._settings.max_sessions
         if len(self._sessions) + self._starting >= limit:
             raise ApiError(429, "CAPACITY_EXCEEDED", f"All {limit} sessions of this daemon are in use.")
@@ -131,11 +159,13 @@ class Manager:
         session.ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
         session.created_at = datetime.now(UTC)
         self._sessions[session.id] = session
+        self._observer.session_created(session.id, session.image, session.acquire_source)
         self.renew(session)
         return session
 
     async def _from_pool_or_new(self, image: Image, asked: CreateBody) -> Session:
-        if asked.workspace_id is not None or asked.host_network:
+        # An image that can be replaced or removed is not used before somebody asks for it.
+        if asked.workspace_id is not None or asked.host_network or not self._images.is_built_in(image):
             return await self._build(image, asked.workspace_id, host_network=asked.host_network)
         session = self._pool.take(image.name)
         if session is None:
@@ -147,6 +177,11 @@ class Manager:
     def output_bytes(self) -> int:
         """How much of a command's output is kept."""
         return self._settings.limits.output_bytes
+
+    @property
+    def pool_ready(self) -> int:
+        """How many sessions are ready before anybody asked."""
+        return len(self._pool)
 
     def get(self, session_id: str) -> Session:
         """Find a running session.
@@ -180,7 +215,8 @@ class Manager:
         await self._end(self.get(session_id), "it was destroyed")
 
     async def close(self) -> None:
-        """End all sessions."""
+        """End all sessions, and make no more."""
+        self._closing = True
         for session in self.list():
             self._end(session, "the daemon stopped")
         for session in await self._pool.close():
@@ -190,6 +226,16 @@ class Manager:
 
     async def _build(self, image: Image, workspace_id: str | None, *, host_network: bool = False) -> Session:
         session_id = self._new_id()
+        held = await self._images.hold(image, session_id)
+        try:
+            return await self._build_from(held, session_id, workspace_id, host_network=host_network)
+        except BaseException:
+            self._images.release(session_id)
+            raise
+
+    async def _build_from(
+        self, image: Image, session_id: str, workspace_id: str | None, *, host_network: bool
+    ) -> Session:
         directory = self._settings.run_dir / "sessions" / session_id
         tree = await asyncio.to_thread(self._make_tree, directory, workspace_id)
         group = self._settings.cgroups.create(session_id, self._settings.limits)
@@ -205,10 +251,16 @@ class Manager:
             if isinstance(error, SandboxLostError):
                 raise ApiError(500, "INTERNAL_ERROR", explain(str(error))) from error
             raise
-        return Session(session_id, image.name, workspace_id, tree, shell, group)
+        quota = DiskQuota(
+            tree.workspace,
+            self._settings.limits.workspace_bytes,
+            is_running=lambda: shell.has_work,
+            on_exceeded=shell.stop_all,
+        )
+        return Session(session_id, image.name, workspace_id, tree, shell, group, quota)
 
     def _policy(self, image: Image, tree: Tree, *, host_network: bool) -> SandboxPolicy:
-        etc = dict(self._settings.etc)
+        etc = self._images.etc(image, self._settings.etc)
         if host_network and os.path.exists("/etc/resolv.conf"):
             etc["resolv.conf"] = "/etc/resolv.conf"
         return SandboxPolicy(
@@ -256,6 +308,7 @@ class Manager:
         return await self._build(self._settings.images[image], None)
 
     def _discard(self, session: Session) -> asyncio.Task[None]:
+        session.quota.close()
         directory = self._settings.run_dir / "sessions" / session.id
         return self._clean_up(session.shell.close(), session.group, directory)
 
@@ -265,6 +318,7 @@ class Manager:
         if session.timer is not None:
             session.timer.cancel()
         self._ended[session.id] = reason
+        self._observer.session_ended(session.id, reason)
         while len(self._ended) > _REMEMBERED_MAX:
             self._ended.popitem(last=False)
         return self._discard(session)
@@ -274,6 +328,7 @@ class Manager:
             group.kill()
             reap()
             group.remove()
+            self._images.release(directory.name)
             remove_tree(directory)
 
         task = asyncio.create_task(asyncio.to_thread(work))

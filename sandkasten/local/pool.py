@@ -34,6 +34,10 @@ class WarmPool(Generic[T]):
             task.add_done_callback(lambda _: self._filling.pop(image, None))
         return session
 
+    def __len__(self) -> int:
+        """How many are ready."""
+        return sum(map(len, self._ready.values()))
+
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Forget some of those that are ready, and give them."""
         removed = [session for sessions in self._ready.values() for session in sessions if unwanted(session)]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_DEAD = {"Z", "X"}
 _USEC_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -48,22 +49,30 @@ def usage(pid: int) -> Usage:
     return Usage(memory_pages * _PAGE_BYTES, cpu_ticks * _USEC_PER_TICK)
 
 
-def kill_group(pid: int, pid_namespace: str, group: int, signal_number: signal.Signals) -> None:
-    """Send a signal to the members of a process group that are below `pid` and in the namespace."""
-    for member in descendants(pid):
-        with suppress(OSError, ValueError, IndexError):
-            pidfd = os.pidfd_open(member)
-            try:
-                if int(_stat(member)[2]) == group and namespace(member) == pid_namespace:
-                    signal.pidfd_send_signal(pidfd, signal_number)
-            finally:
-                os.close(pidfd)
+def signal_groups(
+    pid: int, pid_namespace: str, chosen: Callable[[int], bool], signal_number: signal.Signals
+) -> int:
+    """Send a signal to the members of chosen process groups that are below `pid` and in the namespace.
+
+    Returns how many there were. One that forks while it is looked for may have a child that was not
+    seen: who means to kill them all does so until there is none.
+    """
+    return sum(_signal(member, pid_namespace, chosen, signal_number) for member in descendants(pid))
 
 
-def only_child(pid: int) -> int:
-    """The one child of a process that has one thread."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-        return int(children.read().split()[0])
+def _signal(
+    pid: int, pid_namespace: str, chosen: Callable[[int], bool], signal_number: signal.Signals
+) -> bool:
+    with suppress(OSError, ValueError, IndexError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            fields = _stat(pid)
+            if fields[0] not in _DEAD and chosen(int(fields[2])) and namespace(pid) == pid_namespace:
+                signal.pidfd_send_signal(pidfd, signal_number)
+                return True
+        finally:
+            os.close(pidfd)
+    return False
 
 
 def namespace(pid: int) -> str:

@@ -23,9 +23,10 @@ from sandkasten.local.files import Tree, check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
 from sandkasten.local.limits import Resource, clamped, kernel_version, machine_limits, rlimits, ulimit_command
+from sandkasten.local.options import find_data_dir
 from sandkasten.local.policy import SandboxPolicy
 
-_NEEDED = ("httptools", "multipart", "platformdirs", "starlette", "uvicorn")
+_NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
 _CONTAINERS = {"docker": "/.dockerenv", "podman": "/run/.containerenv"}
 # systemd mounts it when it is first used; it hides nothing.
 _HARMLESS = "/proc/sys/fs/binfmt_misc"
@@ -152,7 +153,7 @@ def read_machine() -> Readings:
             run_dir = host.make_run_dir(identity)
         bwrap = _bwrap(identity, run_dir)
         path = bwrap.path if isinstance(bwrap, Bubblewrap) else ""
-        data_dir = _data_dir(identity)
+        data_dir = find_data_dir(None, identity)
         return Readings(
             kernel=platform.release(),
             machine=platform.machine(),
@@ -263,15 +264,6 @@ def _groups() -> Groups:
 def _container() -> str | None:
     found = (name for name, path in _CONTAINERS.items() if os.path.exists(path))
     return next(found, "kubernetes" if "KUBERNETES_SERVICE_HOST" in os.environ else None)
-
-
-def _data_dir(identity: Identity) -> Path:
-    if named := os.environ.get("SANDKASTEN_DATA_DIR"):
-        return Path(named).absolute()
-    if identity.drops:
-        return Path("/var/lib/sandkasten")
-    base = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
-    return Path(base) / "sandkasten"
 
 
 def _nearest(path: Path) -> Path:

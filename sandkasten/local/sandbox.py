@@ -28,6 +28,8 @@ from sandkasten.local.policy import SandboxPolicy
 
 _SUPERVISOR = (resources.files("sandkasten.local") / "inside" / "supervisor").read_text("utf-8")
 _FIRST_FREE_DESCRIPTOR = 64
+_IDLE_PROCESSES = 3
+_KILL_ROUNDS = 20
 _REAP_TIMEOUT_MS = 10_000
 # _IOW('T', 0x36, int), which Python's termios does not name.
 _TIOCSIG = 0x40045436
@@ -51,6 +53,7 @@ class Sandbox:
         self.control = control
         self.tokens = tokens
         self._gate = gate
+        self._init_pid: int | None = None
         self._init_pidfd: int | None = None
         self._namespace = ""
 
@@ -101,6 +104,7 @@ class Sandbox:
         """
         pid = await self._gate.child_pid()
         if pid is not None:
+            self._init_pid = pid
             self._init_pidfd = os.pidfd_open(pid)
             self._namespace = processes.namespace(pid)
             confine(pid)
@@ -125,7 +129,23 @@ class Sandbox:
     def signal_group(self, group: int | None, signal_number: signal.Signals) -> None:
         """Send a signal to a process group of the sandbox."""
         if group is not None:
-            processes.kill_group(self._process.pid, self._namespace, group, signal_number)
+            self._signal_groups(lambda member: member == group, signal_number)
+
+    def kill_all_but(self, shell_group: int | None) -> None:
+        """Kill what commands started, in the foreground and in the background."""
+        spared = {self._init_pid, shell_group}
+        self._signal_groups(lambda member: member not in spared, signal.SIGKILL)
+
+    def _signal_groups(self, chosen: Callable[[int], bool], signal_number: signal.Signals) -> None:
+        rounds = _KILL_ROUNDS if signal_number is signal.SIGKILL else 1
+        for _ in range(rounds):
+            if not processes.signal_groups(self._process.pid, self._namespace, chosen, signal_number):
+                return
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there is more than bubblewrap, the supervisor and a shell."""
+        return len(list(processes.descendants(self._process.pid))) > _IDLE_PROCESSES
 
     def kill(self) -> Callable[[], None]:
         """End every process of it and close the descriptors; call the result, in any thread, to reap."""

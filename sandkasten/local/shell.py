@@ -40,6 +40,7 @@ _PROBES_MAX = 50
 _START_SECONDS = 30.0
 
 _KILLED = 128 + signal.SIGKILL
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class Shell:
@@ -88,7 +89,7 @@ class Shell:
         """
         if self._closed:
             raise SandboxLostError("the sandbox ended")
-        command = Command(text, timeout_seconds, self)
+        command = Command(":" if _does_nothing(text) else text, timeout_seconds, self)
         self._queue.append(command)
         self._start_next()
         return command
@@ -103,6 +104,18 @@ class Shell:
         is_running = self._current is not None
         self._stop_current()
         return is_running
+
+    def stop_all(self) -> None:
+        """Stop the command that runs, and all that runs in the background: the disk's share is used up."""
+        self._sandbox.kill_all_but(self._shell_group)
+        if self._current is not None:
+            self._current.over_quota = True
+        self._stop_current()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything runs that could write a file."""
+        return self.is_busy or (not self._closed and self._sandbox.has_jobs)
 
     def close(self) -> Callable[[], None]:
         """End the sandbox and fail what still waits; returns what reaps it, for any thread."""
@@ -174,7 +187,12 @@ class Shell:
         assert command is not None
         self._set_timer(None)
         duration_ms = round((time.monotonic() - command.started_at) * 1000)
-        command.finish(Outcome(exit_code, self.cwd, duration_ms, command.timed_out, shell_restarted))
+        if command.stopping and exit_code == _INTERRUPTED:
+            command.drop_echo_of_interrupt()
+        outcome = Outcome(
+            exit_code, self.cwd, duration_ms, command.timed_out, command.over_quota, shell_restarted
+        )
+        command.finish(outcome)
         if command.stopping and not shell_restarted:
             self._probe(_PROBES_MAX)
         self._start_next()
@@ -344,3 +362,8 @@ class Shell:
         if not self._started.done():
             self._started.set_exception(error)
             self._started.exception()  # marks it as seen, in case nobody waits
+
+
+def _does_nothing(text: str) -> bool:
+    """Whether it is only comments: bash would leave the last status, which is none of this command's."""
+    return all(not line or line.startswith("#") for line in map(str.strip, text.splitlines()))

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sandkasten.errors import ExecTimeoutError
+from sandkasten.errors import ExecTimeoutError, InsufficientStorageError
 from sandkasten.local.launch import LocalOptions
 
-from .seam import SandboxClient, Session, together
+from .seam import SandboxClient, Session, sleep, together
 
 MIB = 1024 * 1024
 LIMITS = {
@@ -18,6 +18,7 @@ LIMITS = {
     "processes": 64,
     "file_bytes": 32 * MIB,
     "tmp_bytes": 16 * MIB,
+    "workspace_bytes": 48 * MIB,
     "output_bytes": 100_000,
 }
 
@@ -44,8 +45,8 @@ async def beside(greedy: Session, command: str, modest: Session) -> tuple[int, s
     async def take() -> tuple[int, str]:
         try:
             result = await greedy.exec(command, timeout_ms=10_000)
-        except ExecTimeoutError as error:
-            return -1, error.output
+        except (ExecTimeoutError, InsufficientStorageError) as error:
+            return error.status_code, error.output
         return result.exit_code, result.output
 
     async def work() -> tuple[int, str]:
@@ -65,11 +66,24 @@ async def test_a_memory_hog_is_ended_or_told(greedy: Session, modest: Session) -
     assert "600000000" not in output
 
 
+BOMB = """
+import os, time
+made = 0
+try:
+    while made < 300:
+        if os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        made += 1
+    print("no limit")
+except BlockingIOError:
+    print("limited")
+"""
+
+
 async def test_a_fork_bomb_reaches_its_limit(greedy: Session, modest: Session) -> None:
-    bomb = "for i in $(seq 200); do sleep 3 & done 2>&1; wait"
-    status, output = await beside(greedy, bomb, modest)
-    assert "Resource temporarily unavailable" in output or "retry" in output
-    assert status != -1
+    await greedy.write("bomb.py", BOMB)
+    assert await beside(greedy, "python3 bomb.py", modest) == (0, "limited\n")
 
 
 async def test_a_disk_filler_reaches_the_limit_of_a_file(greedy: Session, modest: Session) -> None:
@@ -80,6 +94,29 @@ async def test_a_disk_filler_reaches_the_limit_of_a_file(greedy: Session, modest
     code, size = output.split()[-2:]
     assert code != "0"
     assert int(size) == LIMITS["file_bytes"]
+
+
+FILL = "while :; do n=$((n + 1)); head -c 4000000 /dev/zero > f$n; sleep 0.02; done"
+
+
+async def test_a_filler_of_the_workspace_is_stopped(greedy: Session, modest: Session) -> None:
+    status, output = await beside(greedy, f"echo begun; {FILL}", modest)
+    assert (status, output.splitlines()[0]) == (507, "begun")
+    with pytest.raises(InsufficientStorageError, match="Delete files"):
+        await greedy.write("more", "text")
+    assert (await greedy.exec("rm f*; echo removed")).output == "removed\n"
+    await greedy.write("more", "text")
+    assert (await modest.exec("echo alive")).output == "alive\n"
+
+
+async def test_a_filler_in_the_background_is_stopped_too(greedy: Session) -> None:
+    await greedy.exec(f"({FILL}) &")
+    for _ in range(100):
+        if (await greedy.exec("jobs -r")).output == "":
+            break
+        await sleep(0.1)
+    assert (await greedy.exec("jobs -r; echo alive")).output == "alive\n"
+    assert int((await greedy.exec("du -sm . | cut -f1")).output) < 500
 
 
 @pytest.mark.parametrize("directory", ["/tmp", "/home/sandbox", "/dev/shm"])

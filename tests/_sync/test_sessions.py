@@ -45,7 +45,7 @@ def test_stats_are_real_numbers(session: Session) -> None:
     after = session.stats()
     assert after.memory_bytes > before.memory_bytes + 70_000_000
     assert after.cpu_usage_usec >= before.cpu_usage_usec + 300_000
-    assert after.memory_limit is None
+    assert after.memory_limit is None or after.memory_limit > 80_000_000
 
 
 def test_a_session_is_found_again_by_its_id(session: Session, client: SandboxClient) -> None:

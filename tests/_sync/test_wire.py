@@ -313,7 +313,7 @@ def test_no_daemon_at_the_url_says_which_url_and_what_to_do() -> None:
         ) as caught:
             client.health()
     assert isinstance(caught.value, httpx.TransportError)
-    assert isinstance(caught.value.__cause__, httpx.ConnectError)
+    assert isinstance(caught.value.__context__, httpx.ConnectError)
 
 
 # The HTTP library leaves a socket that could not connect to the garbage collector.

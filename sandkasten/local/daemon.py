@@ -1,0 +1,217 @@
+"""What the embedded daemon and the server have in common: isolation that was tried, and a good end."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import platform
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from sandkasten.local import bubblewrap, host, seccomp
+from sandkasten.local.app import make_app
+from sandkasten.local.asgi import Guard
+from sandkasten.local.catalogue import Catalogue, images_dir
+from sandkasten.local.cgroups import find_cgroups
+from sandkasten.local.etc import make_etc
+from sandkasten.local.files import Tree, check_openat2
+from sandkasten.local.host import Identity
+from sandkasten.local.images import find_images
+from sandkasten.local.limits import clamped, kernel_version, rlimits, ulimit_command
+from sandkasten.local.manager import Manager, Settings
+from sandkasten.local.observer import Observer
+from sandkasten.local.options import Options, find_data_dir
+from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.rundir import run_dir
+from sandkasten.local.workspaces import Workspaces
+
+_THREADS = 32
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def prepared(options: Options) -> Generator[Settings, None, None]:
+    """Make ready what ends with this process.
+
+    Raises:
+        IsolationError: this machine does not isolate; the text says what mends it.
+    """
+    os.umask(0o022)  # the directories made for sandboxes are theirs; what is private says so itself
+    _use_all_descriptors()
+    _set_signals()
+    identity = Identity.of_this_process()
+    with run_dir(identity) as directory:
+        settings = prepare(directory, identity, options)
+        try:
+            yield settings
+        finally:
+            settings.cgroups.close()
+
+
+def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
+    """Find out what this machine can do, and make sure that it isolates.
+
+    Raises:
+        IsolationError: it does not; the text says what mends it.
+    """
+    check_openat2(directory)
+    limits = options.limits
+    cgroups = find_cgroups()
+    cgroups.cleanup_stale()
+    settings = Settings(
+        bwrap=host.find_bwrap(identity, directory),
+        etc=make_etc(_made(directory / "etc")),
+        images=find_images(),
+        identity=identity,
+        run_dir=directory,
+        seccomp=seccomp.program(platform.machine()),
+        limits=limits,
+        ulimit=ulimit_command(clamped(rlimits(limits, cgroups.bounded, kernel_version()))),
+        cgroups=cgroups,
+        default_ttl_seconds=options.default_ttl_seconds,
+        max_sessions=options.max_sessions,
+        pool_size=options.pool_size,
+        allow_host_network=options.allow_host_network,
+    )
+    _made(directory / "sessions")
+    _try_a_sandbox(settings)
+    return settings
+
+
+async def serve(
+    settings: Settings,
+    data_dir: Path | None,
+    guard: Guard,
+    listener: socket.socket,
+    on_ready: Callable[[Server], None],
+) -> None:
+    """Serve until somebody stops it, and leave nothing.
+
+    Args:
+        settings: see `prepared`.
+        data_dir: see `Options`.
+        guard: who may ask.
+        listener: where they ask.
+        on_ready: called as soon as they can.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS))
+    directory = find_data_dir(data_dir, settings.identity)
+    observer = Observer()
+    manager = Manager(
+        settings,
+        Workspaces(directory / "workspaces", settings.identity),
+        Catalogue(settings.images, images_dir(directory), settings.identity),
+        observer,
+    )
+    server = Server(make_app(manager, guard, observer), manager, on_ready)
+    for number in _ENDING_SIGNALS:
+        if signal.getsignal(number) is not _ignore:
+            loop.add_signal_handler(number, server.stop)
+    await server.serve(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which ends the sandboxes first: running streams would keep it from ending."""
+
+    def __init__(self, app: Starlette, manager: Manager, on_ready: Callable[[Server], None]) -> None:
+        """Serve an application, whose sessions are a manager's."""
+        super().__init__(_config(app))
+        self._manager = manager
+        self._on_ready = on_ready
+
+    def stop(self) -> None:
+        """End soon."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave them to `serve`: uvicorn would raise them again, before anything is cleaned up."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin, and say so."""
+        await super().startup(sockets)
+        self._on_ready(self)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in, end all sessions, then the connections."""
+        for server in self.servers:
+            server.close()
+        await self._manager.close()
+        await super().shutdown(sockets)
+        await self._manager.close()  # what was about to start when the first one came
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nothing here depends on who asks, but on what they have
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _try_a_sandbox(settings: Settings) -> None:
+    probe = Tree(settings.run_dir / "sessions" / "probe", settings.identity, durable=False)
+    probe.create()
+    policy = SandboxPolicy(settings.images["base"], probe.workspace, settings.etc, settings.seccomp)
+    filter_inside = seccomp.descriptor(settings.seccomp)
+    try:
+        command = ["/bin/bash", "-c", f"{settings.ulimit} && :"]
+        descriptors = bubblewrap.Descriptors(filter_inside)
+        argv = bubblewrap.arguments(settings.bwrap, policy, command, descriptors)
+        host.check_isolation(argv, settings.identity, pass_fds=[filter_inside])
+    finally:
+        os.close(filter_inside)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o711)
+    return directory
+
+
+def _use_all_descriptors() -> None:
+    """A session takes four; the usual soft limit of 1024 is there for programs that use select()."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _set_signals() -> None:
+    """End properly, even before there is a server; and ignore what was ignored, but for this process alone.
+
+    Sandboxes inherit what is ignored, and under nohup, say, an interrupt would stop nothing. What a
+    handler ignores has its usual meaning again in the programs that are started.
+    """
+    for number in (*_ENDING_SIGNALS, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _ignore)
+        elif number in _ENDING_SIGNALS:
+            signal.signal(number, _leave)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    return
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,0 +1,126 @@
+"""Where a daemon listens: a TCP address or a Unix socket, read from a text and bound."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandkasten.local.options import OptionsError
+
+_BACKLOG = 1024
+_UNIX = "unix:"
+_LONGEST_PATH = 107
+
+
+@dataclass(frozen=True)
+class Address:
+    """One of the two.
+
+    Attributes:
+        host: an IP address, or "" for a Unix socket.
+        port: 0 is any that is free.
+        path: the Unix socket's, or None.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.path is not None or ipaddress.ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        """As it was written."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{_UNIX}{self.path}" if self.path is not None else f"{host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """Read `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `unix:/run/sandkasten.sock`.
+
+    Raises:
+        OptionsError: it is none of them.
+    """
+    if text.startswith(_UNIX):
+        path = Path(text.removeprefix(_UNIX).removeprefix("//"))
+        if not path.is_absolute() or len(os.fsencode(path)) > _LONGEST_PATH:
+            raise OptionsError(
+                f"{text!r} is no socket: give unix: and an absolute path of at most 107 bytes."
+            )
+        return Address(path=path)
+    host, _, port = text.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        raise OptionsError(
+            f"{text!r} is no address to listen at. Give an IP address and a port, such as 127.0.0.1:8080 "
+            "or [::1]:8080, or a socket's path, as unix:/run/sandkasten.sock."
+        )
+    return Address(str(address), int(port))
+
+
+@contextlib.contextmanager
+def bound(address: Address) -> Generator[tuple[socket.socket, str], None, None]:
+    """Listen there; the socket, and the URL that clients use.
+
+    Raises:
+        OptionsError: it is in use, or not this user's to take.
+    """
+    try:
+        listener = _unix_listener(address.path) if address.path is not None else _tcp_listener(address)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        sentence = f"The daemon cannot listen at {address}: {reason}. Choose another, or end what is there."
+        raise OptionsError(sentence) from error
+    with listener:
+        if address.path is None:
+            yield listener, f"http://{Address(address.host, listener.getsockname()[1])}"
+            return
+        try:
+            yield listener, f"unix://{address.path}"
+        finally:
+            address.path.unlink(missing_ok=True)
+
+
+def _tcp_listener(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    # Its connections inherit it. An answer is written in two parts, and the kernel would keep the second
+    # one until the client acknowledged the first, which takes it 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    """Bind here rather than in uvicorn, which lets everybody connect."""
+    _remove_left_over(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)  # before it listens, so nobody came in
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the socket of a daemon that was killed; one that answers stays, and binding fails."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()

@@ -1,0 +1,127 @@
+"""How a daemon is set up: names, defaults and checks, for the embedded one and the server alike.
+
+Standard library only: the command line reads options before it is known whether the rest is installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from sandkasten.local.host import Identity
+from sandkasten.local.limits import Limits, LimitsError, machine_limits
+
+
+class OptionsError(ValueError):
+    """An option that makes no sense; the text names it, and says what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """A daemon's options.
+
+    Attributes:
+        data_dir: where workspaces and images are kept; None: see `find_data_dir`.
+        default_ttl_seconds: the lifetime of sessions that ask for none.
+        max_sessions: how many sessions there may be at once.
+        pool_size: how many sessions are kept ready in the background, per image that was asked for.
+        allow_host_network: whether sessions may have the host's network. Not unless somebody says so: who
+            has the key of a server is not always who owns the machine. (The client's `LocalOptions` say so.)
+        limits: what one session may take.
+    """
+
+    data_dir: Path | None = None
+    default_ttl_seconds: int = 1800
+    max_sessions: int = 1000
+    pool_size: int = 2
+    allow_host_network: bool = False
+    limits: Limits = field(default_factory=machine_limits)
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Options:
+        """Read options as JSON or TOML has them; what is absent or None has its default.
+
+        Raises:
+            OptionsError: which one, and what is wrong.
+        """
+        given = {key: value for key, value in settings.items() if value is not None}
+        check_names(given, {option.name for option in dataclasses.fields(cls)})
+        return cls(**{name: _READERS[name](name, value) for name, value in given.items()})
+
+
+def check_names(settings: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse options that do not exist.
+
+    Raises:
+        OptionsError: which, and what there is.
+    """
+    for name in settings:
+        if name not in known:
+            raise OptionsError(f"There is no option {name!r}. There are: {', '.join(sorted(known))}.")
+
+
+def read_text(name: str, value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise OptionsError(f"{name} must be a text that is not empty, not {value!r}.")
+    return value
+
+
+def read_path(name: str, value: Any) -> Path:
+    """A path, seen from here on from wherever."""
+    return Path(read_text(name, value)).absolute()
+
+
+def read_flag(name: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise OptionsError(f"{name} must be true or false, not {value!r}.")
+    return value
+
+
+def find_data_dir(named: Path | None, identity: Identity) -> Path:
+    """Where workspaces and images are kept.
+
+    What is named, else `SANDKASTEN_DATA_DIR`, else the user's directory for such data; root's home is
+    closed to the user that its sandboxes run as.
+    """
+    if named is not None:
+        return named
+    if variable := os.environ.get("SANDKASTEN_DATA_DIR"):
+        return Path(variable).absolute()
+    if identity.drops:
+        return Path("/var/lib/sandkasten")
+    base = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")
+    return Path(base) / "sandkasten"
+
+
+def _count(lowest: int) -> Any:
+    def read(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**31:
+            raise OptionsError(f"{name} must be a whole number of at least {lowest}, not {value!r}.")
+        return value
+
+    return read
+
+
+def _limits(_name: str, value: Any) -> Limits:
+    if not isinstance(value, Mapping):
+        raise OptionsError(f"limits must be a table of limits, not {value!r}.")
+    try:
+        return Limits.from_mapping(cast("Mapping[str, Any]", value), machine_limits())
+    except LimitsError as error:
+        raise OptionsError(str(error)) from error
+
+
+_READERS: Mapping[str, Any] = {
+    "data_dir": read_path,
+    "default_ttl_seconds": _count(1),
+    "max_sessions": _count(1),
+    "pool_size": _count(0),
+    "allow_host_network": read_flag,
+    "limits": _limits,
+}

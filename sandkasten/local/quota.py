@@ -1,0 +1,82 @@
+"""What a workspace may take on the disk: measured while anything runs in its session.
+
+There is no kernel quota for a directory that an ordinary user could set, so this is accounting: what a
+command writes between two looks can exceed the limit, and is then all it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sandkasten.local.limits import tree_bytes
+
+_INTERVAL_SECONDS = 0.5
+# Looking must not cost more than a tenth of the time, however many files there are.
+_INTERVAL_PER_LOOK = 10
+
+
+class DiskQuota:
+    """Watches one workspace. Lives in the event loop's thread."""
+
+    def __init__(
+        self,
+        workspace: Path,
+        limit_bytes: int | None,
+        is_running: Callable[[], bool],
+        on_exceeded: Callable[[], None],
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            workspace: the directory.
+            limit_bytes: how much may be in it; None is no limit.
+            is_running: whether anything could write.
+            on_exceeded: called each time it is found to have grown beyond the limit.
+        """
+        self._workspace = workspace
+        self._limit_bytes = limit_bytes
+        self._is_running = is_running
+        self._on_exceeded = on_exceeded
+        self._used_bytes = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether there was too much when it was last looked at."""
+        return self._limit_bytes is not None and self._used_bytes > self._limit_bytes
+
+    def watch(self) -> None:
+        """Look from time to time, until nothing runs any more."""
+        if self._limit_bytes is not None and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._watch(self._limit_bytes))
+
+    async def look_again(self) -> bool:
+        """Whether there is still too much."""
+        if self.is_exceeded:
+            self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace)
+        return self.is_exceeded
+
+    def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self, limit_bytes: int) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            started = time.monotonic()
+            await self._look(limit_bytes)
+            if not self._is_running():
+                return
+            await asyncio.sleep((time.monotonic() - started) * _INTERVAL_PER_LOOK)
+
+    async def _look(self, limit_bytes: int) -> None:
+        # Beyond the limit only growth counts: what deletes files must be let to.
+        allowed_bytes = max(limit_bytes, self._used_bytes)
+        self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace, allowed_bytes + 1)
+        if self._used_bytes > allowed_bytes:
+            self._on_exceeded()
+            self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace)

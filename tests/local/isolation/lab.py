@@ -1,0 +1,248 @@
+"""A sandbox built by hand, so that single protections can be taken away.
+
+`Attempt` is a small program, run inside; it prints "succeeded", or "stopped: " and why. An attempt counts
+only if it is shown to be real: with `layers` gone, or on the bare host, the same program succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sandkasten.local import bubblewrap, host, seccomp
+from sandkasten.local.etc import make_etc
+from sandkasten.local.files import Tree
+from sandkasten.local.images import find_images
+from sandkasten.local.policy import SandboxPolicy
+from tests.local.isolation.targets import Targets, targets
+
+PYTHON = "/usr/bin/python3"  # of the host and of the sandbox
+TMP_BYTES = 1024 * 1024
+AS_ROOT = os.geteuid() == 0
+
+
+@dataclass
+class Build:
+    """A command line that is about to be run, for layers to change."""
+
+    argv: list[str]
+    targets: Targets
+    environment: dict[str, str]
+    pass_fds: list[int]
+    ours: list[socket.socket] = field(default_factory=list)
+    root: bool = False  # whether bubblewrap itself is run by root
+
+    def drop(self, *words: str) -> None:
+        """Take words away that follow one another."""
+        at = next(i for i in range(len(self.argv)) if tuple(self.argv[i : i + len(words)]) == words)
+        del self.argv[at : at + len(words)]
+
+    def drop_with_value(self, option: str) -> None:
+        """Take an option and its one value away, wherever it stands."""
+        while option in self.argv:
+            at = self.argv.index(option)
+            del self.argv[at : at + 2]
+
+    def add(self, *words: str) -> None:
+        """Add options behind all mounts, before the root becomes read-only."""
+        at = len(self.argv) - self.argv[::-1].index("--remount-ro") - 1
+        self.argv[at:at] = words
+
+    def close(self) -> None:
+        """Close what was opened for the one run."""
+        for descriptor in self.pass_fds:
+            os.close(descriptor)
+        for end in self.ours:
+            end.close()
+
+    def swap(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """Put words in the place of others."""
+        at = next(i for i in range(len(self.argv)) if self.argv[i : i + len(old)] == list(old))
+        self.argv[at : at + len(old)] = new
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A protection, and how to build a sandbox without it."""
+
+    name: str
+    remove: Callable[[Build], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to get out, or at what is not one's own.
+
+    Attributes:
+        name: `promise/what`; the promise is one of docs/security.md.
+        program: Python that raises OSError (or Stopped) where it is stopped.
+        stopped_by: a pattern of the reasons that may stop it; an error of any other kind is a bug here.
+        layers: what stops it; each alone is enough, and without all of them it succeeds.
+        on_host: shown to be real as a plain process of the sandboxes' user.
+        as_root: shown to be real as a plain process of root, where the tests are root's.
+        unproven: why it is not shown to be real.
+        unproven_as_user: why not, where the tests are not root's.
+        proof_says: the pattern of what it prints once nothing stops it.
+        kernel_may_refuse: a pattern of what it prints on machines where nobody could do this anyway.
+    """
+
+    name: str
+    program: str
+    stopped_by: str
+    layers: tuple[Layer, ...] = ()
+    on_host: bool = False
+    as_root: bool = False
+    unproven: str = ""
+    unproven_as_user: str = ""
+    proof_says: str = "^succeeded"
+    kernel_may_refuse: str = "$^"
+
+
+PRELUDE = """
+import ctypes, errno, fcntl, json, mmap, os, re, signal, socket, stat, struct, subprocess, sys, termios, time
+libc = ctypes.CDLL(None, use_errno=True)
+class Stopped(Exception): pass
+class Facts:
+    def __init__(self, values): self.__dict__.update(values)
+facts = Facts(json.loads(sys.argv[2]))
+def word(argument):
+    return ctypes.c_long(argument) if isinstance(argument, int) else argument
+def checked(result):
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+def syscall(name, *arguments):
+    return checked(libc.syscall(ctypes.c_long(facts.numbers[name]), *map(word, arguments)))
+def call(name, *arguments):
+    return checked(getattr(libc, name)(*map(word, arguments)))
+def read(path):
+    with open(path, "rb") as file:
+        if facts.secret.encode() not in file.read():
+            raise Stopped("it is another file")
+def put(path, text):
+    descriptor = os.open(path, os.O_WRONLY)
+    try: os.write(descriptor, text.encode())
+    finally: os.close(descriptor)
+def child_that_waits():
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    return child
+CHILD = None
+try:
+    exec(sys.argv[1], globals())
+except OSError as error:
+    print("stopped:", errno.errorcode.get(error.errno, repr(error)))
+except Stopped as stopped:
+    print("stopped:", stopped)
+else:
+    print("succeeded")
+finally:
+    if CHILD: os.kill(CHILD, 9)
+"""
+
+
+class Lab:
+    """Runs programs in sandboxes with and without their protections, and on the bare host."""
+
+    def __init__(self, bwrap: str, base: Path, identity: host.Identity, found: Targets) -> None:
+        self._bwrap, self._base, self._identity, self.targets = bwrap, base, identity, found
+        self._policy = SandboxPolicy(
+            image=find_images()["base"],
+            workspace=base,
+            etc=make_etc(_made(base / "etc")),
+            seccomp=seccomp.program(platform.machine()),
+            tmp_bytes=TMP_BYTES,
+        )
+        image = self._policy.image
+        # Stands for the image: something that is mounted read-only and that we may put at risk.
+        shared = {str(found.shared): "/opt/shared", str(found.roots_directory): "/opt/roots"}
+        self._policy = replace(self._policy, image=replace(image, read_only=image.read_only | shared))
+
+    def inside(self, attempt: Attempt, without: Sequence[Layer] = ()) -> str:
+        """Run it in a sandbox that has all layers but some."""
+        tree = Tree(self._base / secrets.token_hex(4), self._identity, durable=False)
+        tree.create()
+        with ExitStack() as stack:
+            filter_inside = seccomp.descriptor(self._policy.seccomp)
+            # Process 1 is a shell, as in the real one; the program is its child.
+            command = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *self._command(attempt)]
+            policy = replace(self._policy, workspace=tree.workspace)
+            argv = bubblewrap.arguments(self._bwrap, policy, command, bubblewrap.Descriptors(filter_inside))
+            words = argv.index("--")
+            environment = dict(os.environ) | {"SK_TEST_SECRET": self.targets.secret}
+            build = Build(argv[:words], self.targets, environment, [filter_inside])
+            stack.callback(build.close)
+            for layer in without:
+                layer.remove(build)
+            if build.root:
+                os.chown(tree.workspace, 0, 0)
+            said = self._run([*build.argv, *argv[words:]], build.environment, build.pass_fds, root=build.root)
+        shutil.rmtree(tree.workspace.parent, ignore_errors=True)
+        return said
+
+    def on_host(self, attempt: Attempt, *, root: bool) -> str:
+        """Run it as a plain process."""
+        environment = dict(os.environ) | {"SK_TEST_SECRET": self.targets.secret}
+        return self._run(self._command(attempt), environment, [], root=root)
+
+    def _command(self, attempt: Attempt) -> list[str]:
+        return [PYTHON, "-I", "-c", PRELUDE, attempt.program, json.dumps(self.targets.facts())]
+
+    def _run(self, argv: list[str], environment: dict[str, str], fds: list[int], *, root: bool) -> str:
+        identity: Any = {} if root else host.popen_identity(self._identity)
+        done = subprocess.run(
+            argv,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=20,
+            cwd="/",
+            env=environment,
+            pass_fds=fds,
+            **identity,
+        )
+        return done.stdout
+
+
+def others_rule() -> str:
+    """What else may stop an attempt here, so that it cannot be shown what ours does alone."""
+    if "Seccomp:\t0" not in Path("/proc/self/status").read_text():
+        return "a filter of system calls"
+    for name in ("apparmor_restrict_unprivileged_userns", "yama/ptrace_scope"):
+        setting = Path("/proc/sys/kernel") / name
+        if setting.exists() and int(setting.read_text()) > 0:
+            return f"kernel.{name.replace('/', '.')}"
+    return ""
+
+
+@contextmanager
+def lab() -> Iterator[Lab]:
+    """A lab, with its targets, in a directory that the sandboxes' user can reach."""
+    identity = host.Identity.of_this_process()
+    base = Path(tempfile.mkdtemp(prefix="sk-isolation-", dir="/tmp"))
+    base.chmod(0o711)
+    try:
+        with targets(base, identity) as found:
+            yield Lab(host.find_bwrap(identity, base), base, identity, found)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path

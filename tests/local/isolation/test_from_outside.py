@@ -1,0 +1,276 @@
+"""Attempts on whoever handles the sandbox's files from outside: the file calls, and images' archives.
+
+What is taken away to show that they are real is openat2: the same path, joined and opened.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sandkasten.local.archives import Budget, Limits
+from sandkasten.local.errors import ApiError
+from sandkasten.local.host import Identity
+from sandkasten.local.launch import LocalDaemon
+from sandkasten.local.unpack import Unpacker, unpack_tar
+from tests.local.box import Box
+from tests.local.isolation.registry import attempt
+
+REFUSED = {400, 403, 404, 409}
+
+SWAP = """
+import ctypes, os, sys, time
+os.mkdir("d"); os.mkdir("real"); open("real/f", "w").write("inside"); open("d/f", "w").write("inside")
+os.symlink(sys.argv[1], "link")
+exchange, end = ctypes.CDLL(None).renameat2, time.time() + 20
+open("ready", "w").close()
+while time.time() < end and not os.path.exists("stop"):
+    exchange(-100, b"d", -100, b"link", 2)
+"""
+
+
+@pytest.fixture
+def hosts() -> Iterator[Path]:
+    """A directory of the host's that every process on it may change, with a secret."""
+    with tempfile.TemporaryDirectory(prefix="sk-isolation-", dir="/tmp") as name:
+        path = Path(name)
+        path.chmod(0o777)
+        (path / "f").write_text("the host's secret")
+        (path / "f").chmod(0o666)
+        yield path
+
+
+def workspace_of(box: Box, daemon: LocalDaemon) -> Path:
+    """Where the daemon has it, for those who would join paths."""
+    return Path(daemon.target.socket_path or "").parent.parent / "sessions" / box.id / "workspace"
+
+
+def is_refused(box: Box, path: str) -> bool:
+    answer = box.read(path)
+    return answer.status_code in REFUSED and "content_base64" not in answer.json()
+
+
+@attempt("file-calls/read-through-a-link")
+def test_reading_through_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run(f"ln -s {hosts}/f link; ln -s {hosts} d; ln -s ../../../../../../..{hosts} up")
+    naive = workspace_of(box, daemon)
+    for path in ("link", "d/f", "up/f"):
+        assert is_refused(box, path), path
+    for path in ("link", "d/f"):
+        assert (naive / path).read_text() == "the host's secret"
+
+
+@attempt("file-calls/read-through-the-kernels-links")
+def test_reading_through_links_of_the_kernels(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run("ln -s /proc/self/root root; ln -s /proc/1/root one; ln -s /proc/self/fd fd")
+    naive = workspace_of(box, daemon)
+    for path in (f"root{hosts}/f", f"one{hosts}/f", "fd/0", "fd/3"):
+        assert is_refused(box, path), path
+    assert Path(f"{naive}/root{hosts}/f").read_text() == "the host's secret"
+
+
+@attempt("file-calls/read-by-dot-dot")
+def test_reading_by_dot_dot(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run("mkdir -p a/b; ln -s .. up")
+    naive = str(workspace_of(box, daemon))
+    paths = ("../" * 12 + f"{hosts}/f".lstrip("/"), "a/../../../../../../../../../.." + f"{hosts}/f")
+    for path in (*paths, f"{hosts}/f", "/etc/hosts", "up/up/up/up/up/up/up/up" + f"{hosts}/f"):
+        assert is_refused(box, path), path
+    for path in paths:
+        assert Path(os.path.join(naive, path)).read_text() == "the host's secret"
+
+
+@attempt("file-calls/write-through-a-link")
+def test_writing_through_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run(f"ln -s {hosts}/f link; ln -s {hosts} d; ln -s {hosts}/new new")
+    for path in ("d/f", "d/g/h", "d/e"):
+        assert box.write(path, "evil").status_code in REFUSED, path
+    for path in ("link", "new"):  # they replace the link
+        assert box.write(path, "good").status_code == 200
+    assert os.listdir(hosts) == ["f"]
+    assert (hosts / "f").read_text() == "the host's secret"
+    with open(workspace_of(box, daemon) / "d" / "f", "w") as naive:
+        naive.write("evil")
+    assert (hosts / "f").read_text() == "evil"
+
+
+@attempt("file-calls/upload-a-name-with-a-path")
+def test_uploading_a_name_with_a_path(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    names = (f"../../../../../../../../..{hosts}/new", "../new", "..", f"{hosts}/new", "a/../../new")
+    for name in names:
+        answer = box.client.post(f"{box.url}/fs/upload", files={"file": (name, b"evil")})
+        assert answer.status_code in REFUSED or all(
+            path.startswith("/workspace/") and ".." not in path for path in answer.json()["paths"]
+        ), answer.text
+    for place in ("..", "/", str(hosts), "/workspace/../.."):
+        answer = box.client.post(f"{box.url}/fs/upload", data={"path": place}, files={"file": ("new", b"x")})
+        assert answer.status_code in REFUSED, place
+    assert os.listdir(hosts) == ["f"]
+    with open(os.path.join(workspace_of(box, daemon), names[0]), "w") as naive:
+        naive.write("evil")
+    assert (hosts / "new").exists()
+
+
+@attempt("file-calls/list-through-a-link")
+def test_listing_through_a_link(make_box: Callable[..., Box], data_dir: Path, hosts: Path) -> None:
+    box = make_box(workspace_id="isolation-listing")
+    box.run(f"ln -sfn {hosts} d; ln -sfn / root")
+    url = "/v1/workspaces/isolation-listing/fs"
+    for path in ("d", f"root{hosts}", "root/etc"):
+        assert box.client.get(url, params={"path": path}).status_code in REFUSED, path
+    assert [row["name"] for row in box.client.get(url, params={"path": "root"}).json()["entries"]] in (
+        [],
+        ["workspace"],
+    )
+    naive = data_dir / "workspaces" / "isolation-listing" / "workspace" / "d"
+    assert os.listdir(naive) == ["f"]
+
+
+@attempt("file-calls/race-a-read")
+def test_reading_what_is_swapped_meanwhile(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    swap(box, hosts)
+    for _ in range(300):
+        answer = box.read("d/f")
+        if answer.status_code == 200:
+            assert box.content("real/f") == b"inside"
+            assert answer.json()["content_base64"] == "aW5zaWRl"
+    naive = workspace_of(box, daemon) / "d" / "f"
+    assert any(reads(naive) == "the host's secret" for _ in range(20_000))
+    box.write("stop", "")
+
+
+@attempt("file-calls/race-a-write")
+def test_writing_to_what_is_swapped_meanwhile(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    swap(box, hosts)
+    codes = {box.write(f"d/{number % 7}/new", "evil").status_code for number in range(200)}
+    codes |= {box.write("d/f", "evil").status_code for _ in range(200)}
+    assert codes <= {200, *REFUSED}
+    assert 200 in codes
+    assert os.listdir(hosts) == ["f"]
+    assert (hosts / "f").read_text() == "the host's secret"
+    naive = workspace_of(box, daemon) / "d" / "f"
+
+    def lands() -> bool:
+        try:
+            with open(naive, "r+") as file:
+                file.write("evil")
+        except OSError:
+            pass
+        return (hosts / "f").read_text() != "the host's secret"
+
+    assert any(lands() for _ in range(20_000))
+    box.write("stop", "")
+
+
+def swap(box: Box, hosts: Path) -> None:
+    """Let the sandbox exchange a directory and a link to the host's, over and over."""
+    box.write("swap.py", SWAP)
+    box.run(f"python3 swap.py {hosts} & until [[ -e ready ]]; do sleep 0.01; done")
+
+
+def reads(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+# --- archives of images
+
+
+def archive(*members: tuple[str, bytes, str]) -> io.BytesIO:
+    """Names, kinds and link targets; files hold "evil"."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, kind, target in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mode = kind, target, 0o755
+            content = b"evil" if kind == tarfile.REGTYPE else b""
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    file.seek(0)
+    return file
+
+
+def unpacked(source: io.BytesIO, place: Path) -> bool:
+    """Whether our own unpacking takes it."""
+    for name in ("root", "trash"):
+        (place / name).mkdir()
+    unpacker = Unpacker(place / "root", place / "trash", Identity.of_this_process())
+    try:
+        unpack_tar(unpacker, source, Budget(Limits()), layer=False)
+    except ApiError:
+        return False
+    finally:
+        unpacker.close()
+        source.seek(0)
+    return True
+
+
+@attempt("archives/dot-dot")
+def test_unpacking_dot_dot(tmp_path: Path) -> None:
+    source = archive(("../outside", tarfile.REGTYPE, ""))
+    unpacked(source, tmp_path)
+    assert not (tmp_path / "outside").exists()
+    naive(source, tmp_path)
+    assert (tmp_path / "outside").read_text() == "evil"
+
+
+@attempt("archives/absolute-name")
+def test_unpacking_an_absolute_name(tmp_path: Path) -> None:
+    source = archive((f"{tmp_path}/outside", tarfile.REGTYPE, ""))
+    unpacked(source, tmp_path)
+    assert not (tmp_path / "outside").exists()
+    naive(source, tmp_path)
+    assert (tmp_path / "outside").read_text() == "evil"
+
+
+@attempt("archives/through-a-link")
+def test_unpacking_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    source = archive(
+        ("d", tarfile.SYMTYPE, str(tmp_path / "host")),
+        ("d/outside", tarfile.REGTYPE, ""),
+    )
+    unpacked(source, tmp_path)
+    assert os.listdir(tmp_path / "host") == []
+    naive(source, tmp_path)
+    assert (tmp_path / "host" / "outside").read_text() == "evil"
+
+
+@attempt("archives/hard-link-to-outside")
+def test_unpacking_a_hard_link_to_outside(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the host's secret")
+    source = archive(("copy", tarfile.LNKTYPE, "../secret"))
+    unpacked(source, tmp_path)
+    assert not (tmp_path / "root" / "copy").exists()
+    naive(source, tmp_path)
+    assert (tmp_path / "root" / "copy").read_text() == "the host's secret"
+
+
+@attempt("archives/setuid")
+def test_unpacking_a_setuid_file(tmp_path: Path) -> None:
+    source = archive(("program", tarfile.REGTYPE, ""))
+    data = bytearray(source.getvalue())
+    data[100:108] = b"0006755\0"
+    data[148:156] = b" " * 8
+    data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
+    source = io.BytesIO(bytes(data))
+    assert unpacked(source, tmp_path)
+    assert (tmp_path / "root" / "program").stat().st_mode & 0o7000 == 0
+    naive(source, tmp_path)
+    assert (tmp_path / "root" / "program").stat().st_mode & 0o7000 == 0o6000
+
+
+def naive(source: io.BytesIO, place: Path) -> None:
+    """What unpacks who trusts."""
+    with tarfile.open(fileobj=source) as tar:
+        if hasattr(tarfile, "fully_trusted_filter"):
+            tar.extraction_filter = tarfile.fully_trusted_filter
+        tar.extractall(place / "root")

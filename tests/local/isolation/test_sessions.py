@@ -1,0 +1,240 @@
+"""Attempts through the real daemon: on itself, on other sessions, on its clients."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from sandkasten.local.launch import LocalDaemon
+from tests.local.box import Box, host_processes_with, until
+from tests.local.isolation.registry import attempt
+
+# Prints "found" if a word is in any file that it may read in these places.
+SEARCH = r"""
+import hashlib, os, re, sys
+wanted, places = sys.argv[1], sys.argv[2:]
+def files():
+    for place in places:
+        if os.path.isdir(place):
+            for directory, _, names in os.walk(place):
+                yield from (os.path.join(directory, name) for name in names)
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        yield from (f"/proc/{name}/{kind}" for kind in ("environ", "cmdline", "maps", "mountinfo"))
+    yield from ("/proc/net/unix", "/proc/keys", "/proc/self/mountinfo")
+def words():
+    for path in files():
+        yield from re.findall(rb"[A-Za-z0-9_-]+", os.fsencode(path))
+        try: yield from re.findall(rb"[A-Za-z0-9_-]{8,}", open(path, "rb").read(1 << 20))
+        except OSError: pass
+print("found" if any(hashlib.sha256(w).hexdigest() == wanted for w in words()) else "nothing")
+"""
+PLACES = "/workspace /tmp /home /run /dev/shm /etc/sandkasten /dev/mqueue /var /root"
+
+
+def searched(box: Box, word: str, places: str = PLACES) -> bool:
+    """Whether a session finds a word, of which it is told the hash alone."""
+    box.write("search.py", SEARCH)
+    said = box.run(f"python3 search.py {hashlib.sha256(word.encode()).hexdigest()} {places}")
+    assert said in {"found\n", "nothing\n"}, said
+    return said == "found\n"
+
+
+@attempt("daemon/find-the-key")
+def test_the_key_is_not_found(box: Box, daemon: LocalDaemon) -> None:
+    key = str(daemon.target.api_key)
+    assert not searched(box, key)
+    box.run(f"export KEY={key}")
+    assert searched(box, key)
+
+
+@attempt("daemon/find-the-socket")
+def test_the_socket_is_not_found(box: Box, daemon: LocalDaemon) -> None:
+    name = Path(daemon.target.socket_path or "").name
+    look = f"find / -name '{name}' 2>/dev/null; cat /proc/net/unix /proc/self/mountinfo /proc/[0-9]*/maps"
+    assert name not in box.run(look.replace(name, name[:-1] + "[k]"))
+    assert name in Path("/proc/net/unix").read_text()
+
+
+@attempt("daemon/connect-to-the-socket")
+def test_the_socket_cannot_be_connected_to(box: Box, daemon: LocalDaemon) -> None:
+    path = daemon.target.socket_path or ""
+    code = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+    result = box.exec(f'python3 -c "{code}"')
+    assert "FileNotFoundError" in result["output"]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+@attempt("daemon/connect-from-the-hosts-network")
+def test_the_socket_is_out_of_reach_from_the_hosts_network(
+    make_box: Callable[..., Box], daemon: LocalDaemon
+) -> None:
+    """Which has the host's abstract sockets, but no other files."""
+    path = daemon.target.socket_path or ""
+    box = make_box(network="host")
+    result = box.exec(f"python3 -c \"import socket; socket.socket(socket.AF_UNIX).connect('{path}')\"")
+    assert "FileNotFoundError" in result["output"]
+    assert "daemon.sock" in box.run("cat /proc/net/unix"), "it is the host's network"
+
+
+@attempt("daemon/other-users-of-the-host")
+def test_the_socket_and_the_key_are_closed_to_other_users(daemon: LocalDaemon) -> None:
+    path = Path(daemon.target.socket_path or "")
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+    for file in ("environ", "cmdline"):
+        assert str(daemon.target.api_key).encode() not in Path(f"/proc/{daemon.pid}/{file}").read_bytes()
+
+
+@attempt("daemon/without-the-key")
+def test_nothing_is_done_without_the_key(box: Box, daemon: LocalDaemon) -> None:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=daemon.target.socket_path), base_url=daemon.target.base_url
+    ) as stranger:
+        key = str(daemon.target.api_key)
+        for words in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Bearer {key[:-1]}"}):
+            headers: dict[str, str] = words
+            assert stranger.post(f"{box.url}/exec", json={"cmd": "id"}, headers=headers).status_code == 401
+    assert box.run("id -un") == "sandbox\n"
+
+
+@attempt("network/by-a-session")
+def test_a_session_has_no_network(make_box: Callable[..., Box]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected"
+        assert "connected" not in make_box().exec(f"( {code} ) 2>&1")["output"]
+        assert "connected" in make_box(network="host").exec(f"( {code} ) 2>&1")["output"]
+
+
+@attempt("sessions/files")
+def test_a_session_does_not_find_anothers_files(make_box: Callable[..., Box]) -> None:
+    one, other, word = make_box(), make_box(), f"sk-{secrets.token_hex(8)}"
+    one.run(f"echo {word} > /workspace/file; echo {word} > ~/{word}")
+    assert not searched(other, word)
+    assert searched(one, word)
+
+
+@attempt("sessions/tmp-and-shared-memory")
+def test_a_session_does_not_find_anothers_memory_files(make_box: Callable[..., Box]) -> None:
+    one, other, word = make_box(), make_box(), f"sk-{secrets.token_hex(8)}"
+    one.run(f"echo {word} > /tmp/file; echo {word} > /dev/shm/file; echo {word} > /run/sandkasten/file")
+    assert not searched(other, word)
+    for place in ("/tmp", "/dev/shm", "/run/sandkasten"):
+        assert searched(one, word, place)
+
+
+@attempt("sessions/processes")
+def test_a_session_does_not_find_anothers_processes(make_box: Callable[..., Box]) -> None:
+    one, other, word = make_box(), make_box(), f"sk-{secrets.token_hex(8)}"
+    one.run(f"bash -c 'exec -a {word} sleep 100' & disown")
+    until(lambda: searched(one, word))
+    assert not searched(other, word)
+
+
+@attempt("sessions/kill")
+def test_a_session_does_not_kill_anothers_processes(make_box: Callable[..., Box]) -> None:
+    one, other = make_box(), make_box()
+    mark = f"18{secrets.randbelow(10**9):09d}"
+    one.run(f"sleep {mark} & disown")
+    (pid,) = until(lambda: host_processes_with(f"sleep\0{mark}"))
+    inside = one.run("pgrep -x sleep").split()[0]
+    other.exec(f"for pid in {inside} {{3..300}} {pid}; do kill -9 $pid; done 2>/dev/null; kill -9 -1")
+    assert host_processes_with(f"sleep\0{mark}") == [pid]
+    one.exec(f"kill -9 {inside}")
+    until(lambda: not host_processes_with(f"sleep\0{mark}"))
+
+
+@attempt("sessions/abstract-socket")
+def test_a_session_does_not_reach_anothers_abstract_socket(make_box: Callable[..., Box]) -> None:
+    one, other, name = make_box(), make_box(), f"sk-{secrets.token_hex(8)}"
+    listen = f"s=__import__('socket').socket(1); s.bind('\\0{name}'); s.listen(); input()"
+    one.run(f'sleep 100 | python3 -c "{listen}" & disown; until grep -q {name} /proc/net/unix; do :; done')
+    connect = f"python3 -c \"__import__('socket').socket(1).connect('\\0{name}')\""
+    assert "ConnectionRefusedError" in other.exec(connect)["output"]
+    assert one.exec(connect)["exit_code"] == 0
+
+
+@attempt("sessions/system-v-ipc")
+def test_a_session_does_not_find_anothers_system_v_memory(make_box: Callable[..., Box]) -> None:
+    one, other, key = make_box(), make_box(), secrets.randbits(30)
+    get = "python3 -c \"print(__import__('ctypes').CDLL(None).shmget({}, 4096, {}))\""
+    assert int(one.run(get.format(key, 0o1666))) >= 0
+    assert int(other.run(get.format(key, 0))) == -1
+    assert int(one.run(get.format(key, 0))) >= 0
+
+
+@attempt("sessions/message-queues")
+def test_a_session_does_not_find_anothers_message_queue(make_box: Callable[..., Box]) -> None:
+    one, other, name = make_box(), make_box(), f"/sk-{secrets.token_hex(8)}"
+    call = "python3 -c \"print(__import__('ctypes').CDLL(None).mq_open(b'{}', {}, 0o666, None))\""
+    create = call.format(name, os.O_RDWR | os.O_CREAT)
+    assert int(one.run(create)) >= 0
+    assert int(other.run(call.format(name, os.O_RDWR))) == -1
+    assert int(one.run(call.format(name, os.O_RDWR))) >= 0
+
+
+@attempt("end/outlive-the-session")
+def test_nothing_outlives_its_session(make_box: Callable[..., Box]) -> None:
+    box, mark = make_box(), f"17{secrets.randbelow(10**9):09d}"
+    box.run(
+        f"(trap '' HUP TERM INT; setsid nohup bash -c 'trap \"\" HUP TERM INT; (sleep {mark}; :) & wait')"
+        f" >/dev/null 2>&1 & setsid sleep {mark} & disown -a"
+    )
+    until(lambda: len(host_processes_with(f"sleep\0{mark}")) == 2)
+    box.destroy()
+    assert host_processes_with(mark) == []
+
+
+@attempt("end/leave-files")
+def test_no_files_outlive_their_session(make_box: Callable[..., Box], daemon: LocalDaemon) -> None:
+    box = make_box()
+    directory = Path(daemon.target.socket_path or "").parent.parent / "sessions" / box.id
+    box.run("mkdir -p a/b; touch a/b/c; chmod 0 a/b a; echo x > closed; chmod 0 closed")
+    assert (directory / "workspace" / "closed").exists()
+    box.destroy()
+    assert not directory.exists()
+
+
+@attempt("results/forge-by-a-program")
+def test_a_result_is_not_forged_by_a_program(box: Box) -> None:
+    program = box.put_program("forge.py")
+    result = box.exec(f'IDS="$__sk_id" python3 {program}; (exit 7)')
+    assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
+    # Meanwhile bash keeps the channel, for itself and closed to programs; the shell may break its own.
+    result = box.exec(
+        "for i in 10 11; do printf 'result\\0%s\\0%s\\0%s\\0' \"$__sk_id\" 0 /forged >&$i; done 2>/dev/null;"
+        " (exit 7)"
+    )
+    assert (result["exit_code"], result["cwd"]) == (0, "/forged")
+
+
+@attempt("results/forge-by-printing")
+def test_a_result_is_not_forged_by_printing(box: Box) -> None:
+    result = box.exec(
+        "for i in 1 2; do printf '\\0result\\0%s\\0%s\\0%s\\0' \"$__sk_id\" 0 /forged >&$i; done; (exit 7)"
+    )
+    assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
+
+
+@attempt("host-name/of-the-host")
+def test_the_hosts_name_stays(box: Box) -> None:
+    before = socket.gethostname()
+    assert box.exec("hostname evil")["exit_code"] != 0
+    with suppress(OSError):
+        box.exec("echo evil > /proc/sys/kernel/hostname")
+    assert socket.gethostname() == before != box.run("uname -n").strip() == "sandbox"
+
+
+@attempt("root-drops/owner-of-files")
+def test_its_files_are_not_roots(box: Box, daemon: LocalDaemon) -> None:
+    box.run("touch file; chmod 6755 file")
+    path = Path(daemon.target.socket_path or "").parent.parent / "sessions" / box.id / "workspace" / "file"
+    assert path.stat().st_uid == (60_777 if os.geteuid() == 0 else os.geteuid()) != 0
