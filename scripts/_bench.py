@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import socket
 import statistics
 import subprocess
@@ -25,12 +24,15 @@ from functools import partial
 from pathlib import Path
 
 from sandkasten._config import Target
-from sandkasten.local import bubblewrap
+from sandkasten.local import bubblewrap, seccomp
+from sandkasten.local.daemon import prepare
 from sandkasten.local.files import Tree
-from sandkasten.local.host import Identity, make_run_dir, popen_identity
+from sandkasten.local.host import Identity, popen_identity
 from sandkasten.local.launch import LocalOptions, start_daemon
+from sandkasten.local.options import Options
 from sandkasten.local.policy import SandboxPolicy
-from sandkasten.local.serve import prepare
+from sandkasten.local.processes import descendants
+from sandkasten.local.rundir import run_dir
 from sandkasten_sync import SandboxClient
 
 Seconds = float
@@ -42,27 +44,29 @@ class Figure:
 
     Attributes:
         name: what was measured, and beside what.
-        floor_ms: the least it could cost; None if there is nothing to compare with.
-        value_ms: what it costs.
+        floor: the least it could cost; None if there is nothing to compare with.
+        value: what it costs.
+        unit: of both.
         goal: what the ratio of the two, or without a floor the value, should stay below; None is no goal yet.
     """
 
     name: str
-    floor_ms: float | None
-    value_ms: float
+    floor: float | None
+    value: float
     goal: float | None = None
+    unit: str = "ms"
 
     @property
     def ratio(self) -> float | None:
         """How many times the floor it costs."""
-        return None if self.floor_ms is None else self.value_ms / self.floor_ms
+        return None if self.floor is None else self.value / self.floor
 
     @property
     def verdict(self) -> str:
         """Whether the goal is met."""
         if self.goal is None:
             return ""
-        return "met" if (self.ratio or self.value_ms) <= self.goal else "missed"
+        return "met" if (self.ratio or self.value) <= self.goal else "missed"
 
 
 # ---- Measuring
@@ -87,10 +91,13 @@ def duration(action: Callable[[], object]) -> Seconds:
 def figures() -> Iterator[Figure]:
     """All there are."""
     yield import_time()
-    with daemon() as target, client_of(target) as client:
-        yield exec_true(client, target)
+    with daemon(pool_size=0) as target, client_of(target) as client:
+        yield from exec_true(client, target)
         yield first_command(client)
         yield echo_to_chunk(client)
+    with daemon(pool_size=4) as target, client_of(target) as client:
+        yield first_command_pooled(client)
+    yield idle_session_memory()
 
 
 def import_time() -> Figure:
@@ -100,8 +107,8 @@ def import_time() -> Figure:
         environ = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environ["PYTHONPYCACHEPREFIX"] = cache
         importing = [partial(import_once, name, environ) for name in ("httpx", "sandkasten_sync")]
-        floor_ms, value_ms = in_turns(25, *importing)
-    return Figure("import sandkasten_sync / import httpx", floor_ms, value_ms, goal=1.6)
+        floor, value = in_turns(25, *importing)
+    return Figure("import sandkasten_sync / import httpx", floor, value, goal=1.6)
 
 
 def import_once(module: str, environ: Mapping[str, str]) -> Seconds:
@@ -110,12 +117,13 @@ def import_once(module: str, environ: Mapping[str, str]) -> Seconds:
     return float(subprocess.check_output([sys.executable, "-P", "-c", code], env=environ))
 
 
-def exec_true(client: SandboxClient, target: Target) -> Figure:
-    """A command that does nothing, beside a request that does nothing, over the same Unix socket."""
+def exec_true(client: SandboxClient, target: Target) -> Iterator[Figure]:
+    """A command that does nothing, beside a request that does nothing: the client's, and a bare one."""
     with client.create_session(image="base") as session, raw_health(target) as get_health:
-        actions = get_health, partial(session.exec, "true")
-        floor_ms, value_ms = in_turns(300, *(partial(duration, action) for action in actions))
-    return Figure('session.exec("true") / GET /healthz on a bare socket', floor_ms, value_ms)
+        actions = get_health, client.health, partial(session.exec, "true")
+        bare, health, value = in_turns(300, *(partial(duration, action) for action in actions))
+    yield Figure('session.exec("true") / client.health()', health, value, goal=2)
+    yield Figure('session.exec("true") / GET /healthz on a bare socket', bare, value)
 
 
 @contextlib.contextmanager
@@ -137,8 +145,50 @@ def raw_health(target: Target) -> Iterator[Callable[[], None]]:
 def first_command(client: SandboxClient) -> Figure:
     """A session up to the end of its first command, beside bubblewrap with the same arguments."""
     with bare_sandbox() as run_true:
-        floor_ms, value_ms = in_turns(25, partial(duration, run_true), partial(session_once, client))
-    return Figure("create_session + first exec / bwrap ... bash -c true", floor_ms, value_ms)
+        floor, value = in_turns(25, partial(duration, run_true), partial(session_once, client))
+    return Figure("create_session + first exec, cold / bwrap ... bash -c true", floor, value, goal=2)
+
+
+def first_command_pooled(client: SandboxClient) -> Figure:
+    """The same with a session that was ready."""
+    with bare_sandbox() as run_true:
+        floor, value = in_turns(25, partial(duration, run_true), partial(pooled_session_once, client))
+    return Figure("create_session + first exec, pooled / bwrap ... bash -c true", floor, value, goal=0.5)
+
+
+def pooled_session_once(client: SandboxClient) -> Seconds:
+    """Make sessions until one comes from the pool, and run a command in it."""
+    while True:
+        time.sleep(0.05)  # the pool fills in the background, and would do so at the cost of what is measured
+        start = time.perf_counter()
+        with client.create_session(image="base") as session:
+            session.exec("true")
+            taken = time.perf_counter() - start
+            if session.info().acquire_source == "pool":
+                return taken
+
+
+def idle_session_memory(sessions: int = 50) -> Figure:
+    """What a session that does nothing takes: its processes' share, and what the daemon grew by."""
+    running = start_daemon(LocalOptions(pool_size=0))
+    with client_of(running.target) as client:
+        client.health()
+        before = memory_bytes(running.pid)
+        for _ in range(sessions):
+            client.create_session(image="base").exec("true")
+        grown = memory_bytes(running.pid) - before
+    running.stop()
+    return Figure("memory of an idle session", None, grown / sessions / 1e6, goal=8, unit="MB")
+
+
+def memory_bytes(pid: int) -> int:
+    """The proportional share of a process and all below it."""
+    shares = []
+    for member in descendants(pid):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text("ascii").splitlines()
+            shares.append(next(int(line.split()[1]) for line in lines if line.startswith("Pss:")))
+    return sum(shares) * 1024
 
 
 def session_once(client: SandboxClient) -> Seconds:
@@ -152,17 +202,29 @@ def session_once(client: SandboxClient) -> Seconds:
 @contextlib.contextmanager
 def bare_sandbox() -> Iterator[Callable[[], object]]:
     """Give a function that runs `true` in a sandbox like the daemon's, without daemon or supervisor."""
-    identity = Identity.of_this_process()
-    run_dir = make_run_dir(identity)
-    try:
-        settings = prepare(run_dir, identity, asdict(LocalOptions()))
-        tree = Tree(run_dir / "sessions" / "bench", identity, durable=False)
+    with run_dir(Identity.of_this_process()) as directory:
+        settings = prepare(directory, Identity.of_this_process(), Options())
+        tree = Tree(directory / "sessions" / "bench", settings.identity, durable=False)
         tree.create()
-        policy = SandboxPolicy(settings.images["base"], tree.workspace, settings.etc)
-        argv = bubblewrap.arguments(settings.bwrap, policy, ["/bin/bash", "-c", "true"])
-        yield partial(subprocess.run, argv, check=True, **popen_identity(identity))
-    finally:
-        shutil.rmtree(run_dir, ignore_errors=True)
+        policy = SandboxPolicy(
+            settings.images["base"],
+            tree.workspace,
+            settings.etc,
+            settings.seccomp,
+            ulimit=settings.ulimit,
+            tmp_bytes=settings.limits.tmp_bytes,
+        )
+        yield partial(run_bare, settings.bwrap, policy, settings.identity)
+        settings.cgroups.close()
+
+
+def run_bare(bwrap: str, policy: SandboxPolicy, identity: Identity) -> None:
+    """Run `true` in a sandbox."""
+    filter_inside = seccomp.descriptor(policy.seccomp)
+    descriptors = bubblewrap.Descriptors(filter_inside)
+    argv = bubblewrap.arguments(bwrap, policy, ["/bin/bash", "-c", "true"], descriptors)
+    subprocess.run(argv, check=True, pass_fds=[filter_inside], **popen_identity(identity))
+    os.close(filter_inside)
 
 
 def echo_to_chunk(client: SandboxClient) -> Figure:
@@ -174,10 +236,10 @@ def echo_to_chunk(client: SandboxClient) -> Figure:
 
 
 @contextlib.contextmanager
-def daemon() -> Iterator[Target]:
+def daemon(pool_size: int) -> Iterator[Target]:
     """Run an embedded daemon, with workspaces of its own."""
     with tempfile.TemporaryDirectory() as data_dir:
-        running = start_daemon(LocalOptions(data_dir=data_dir))
+        running = start_daemon(LocalOptions(data_dir=data_dir, pool_size=pool_size))
         try:
             yield running.target
         finally:
@@ -194,10 +256,18 @@ def client_of(target: Target) -> SandboxClient:
 
 def as_table(rows: list[Figure]) -> str:
     """Show the figures to people."""
-    line = "{:<54} {:>9} {:>9} {:>6} {:>5}  {}".format
-    head = line("figure", "floor ms", "value ms", "ratio", "goal", "").rstrip()
+    line = "{:<62} {:>9} {:>9} {:<3} {:>6} {:>5}  {}".format
+    head = line("figure", "floor", "value", "", "ratio", "goal", "").rstrip()
     lines = [
-        line(row.name, *map(number, (row.floor_ms, row.value_ms, row.ratio, row.goal)), row.verdict).rstrip()
+        line(
+            row.name,
+            number(row.floor),
+            number(row.value),
+            row.unit,
+            number(row.ratio),
+            number(row.goal),
+            row.verdict,
+        ).rstrip()
         for row in rows
     ]
     return "\n".join([head, "-" * len(head), *lines])

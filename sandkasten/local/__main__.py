@@ -31,12 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(given: dict[str, Any]) -> int:
     from sandkasten.local.options import OptionsError  # noqa: PLC0415
+    from sandkasten.local.serveroptions import ServerOptions  # noqa: PLC0415
 
-    try:
-        from sandkasten.local.server import ServerOptions, run  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        print(f"{error.name} is not installed. Run: pip install 'sandkasten[local]'", file=sys.stderr)
-        return 1
     config = given.pop("config", None)
     try:
         settings = {} if config is None else read_config(Path(config))
@@ -44,6 +40,11 @@ def _serve(given: dict[str, Any]) -> int:
     except OptionsError as error:
         print(error, file=sys.stderr)
         return 2
+    try:
+        from sandkasten.local.server import run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is not installed. Run: pip install 'sandkasten[local]'", file=sys.stderr)
+        return 1
     return run(options)
 
 

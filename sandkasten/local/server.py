@@ -4,57 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from sandkasten._version import __version__
 from sandkasten.local import daemon, listen, logs
 from sandkasten.local.asgi import Guard, browser_guard, key_guard, open_guard
 from sandkasten.local.errors import IsolationError
-from sandkasten.local.options import Options, OptionsError, check_names, read_flag, read_path, read_text
-
-# What a server has beyond `Options`.
-NAMES = frozenset({"api_key_file", "listen", "log_format", "no_api_key"})
-OPTION_NAMES = NAMES | set(Options.__dataclass_fields__)
-
-DEFAULT_ADDRESS = "127.0.0.1:8080"
-_MAKE_KEY = "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(32))' > key)"
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """A server's options.
-
-    Attributes:
-        daemon: those that the embedded daemon has, too.
-        address: where it listens.
-        api_key: what its clients must have; None: nothing.
-        log_format: one of `logs.FORMATS`.
-    """
-
-    daemon: Options
-    address: listen.Address
-    api_key: str | None
-    log_format: str = "json"
-
-    @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any]) -> ServerOptions:
-        """Read options as TOML has them, and the key file.
-
-        Raises:
-            OptionsError: which one, and what is wrong.
-        """
-        check_names(settings, set(OPTION_NAMES))
-        common = {name: value for name, value in settings.items() if name not in NAMES}
-        address = listen.parse(read_text("listen", settings.get("listen", DEFAULT_ADDRESS)))
-        log_format = settings.get("log_format", "json")
-        if log_format not in logs.FORMATS:
-            raise OptionsError(f"log_format must be json or text, not {log_format!r}.")
-        return cls(Options.from_mapping(common), address, _find_key(settings, address), log_format)
+from sandkasten.local.options import OptionsError
+from sandkasten.local.serveroptions import ServerOptions
 
 
 def run(options: ServerOptions) -> int:
@@ -81,44 +38,3 @@ def _guard(options: ServerOptions) -> Guard:
     if options.api_key is not None:
         return key_guard(options.api_key)
     return browser_guard if options.address.path is None else open_guard
-
-
-def _find_key(settings: Mapping[str, Any], address: listen.Address) -> str | None:
-    if read_flag("no_api_key", settings.get("no_api_key", False)):
-        if "api_key_file" in settings:
-            raise OptionsError("api_key_file and no_api_key exclude each other. Drop one of them.")
-        if not address.is_local:
-            raise OptionsError(
-                f"Without a key, everybody who reaches {address} could run code here. Use --api-key-file, "
-                "or listen at 127.0.0.1 or a unix: socket."
-            )
-        return None
-    if "api_key_file" not in settings:
-        raise OptionsError(
-            f"There is no key, so whoever reaches {address} could run code here. Make one, {_MAKE_KEY}, and "
-            "give it with --api-key-file key" + (", or say --no-api-key." if address.is_local else ".")
-        )
-    return read_key(read_path("api_key_file", settings["api_key_file"]))
-
-
-def read_key(path: Path) -> str:
-    """The key in a file that nobody else can read.
-
-    Raises:
-        OptionsError: others can, or it holds no key.
-    """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
-                raise OptionsError(f"Others than its owner can read the key in {path}. Run: chmod 600 {path}")
-            content = file.read(4096)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise OptionsError(f"The key file {path} cannot be read: {reason}. Make one: {_MAKE_KEY}") from error
-    key = content.decode("ascii", "replace").rstrip("\r\n")
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise OptionsError(
-            f"The key file {path} must hold one line of printable ASCII. Make one: {_MAKE_KEY}"
-        )
-    return key

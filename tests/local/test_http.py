@@ -831,7 +831,7 @@ def test_a_client_that_leaves_while_it_waits_in_line_never_runs(
 
 
 def test_a_client_that_leaves_while_its_session_is_made_leaves_no_session(data_dir: Any) -> None:
-    daemon = start_daemon(LocalOptions(data_dir=data_dir, max_sessions=5))
+    daemon = start_daemon(LocalOptions(data_dir=data_dir, max_sessions=5, pool_size=0))
     try:
         for _ in range(10):
             with socket.socket(socket.AF_UNIX) as connection:

@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sandkasten.local.catalogue import unused
 from sandkasten.local.launch import LocalOptions
 from sandkasten.local.metrics import Metrics
 from sandkasten.local.options import Options, OptionsError
@@ -517,6 +518,9 @@ def test_an_image_is_added_used_replaced_and_removed(
         with server.http() as http:  # what goes wrong does not keep it
             answer = http.post("/v1/sessions", json={"image": "mine", "workspace_id": "-"})
             assert answer.json()["error_code"] == "INVALID_WORKSPACE"
+            with unused(place / "data/images", "mine"):
+                busy = http.post("/v1/sessions", json={"image": "mine"})
+            assert (busy.status_code, busy.json()["error_code"]) == (503, "IMAGE_BUSY")
         run("image", "rm", "mine", *data)
         with pytest.raises(SandkastenAPIError, match="There is no image 'mine'"):
             client.create_session(image="mine")

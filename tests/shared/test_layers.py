@@ -39,7 +39,7 @@ DAEMON = [
     {"local.files", "local.sandbox", "local.limits", "local.archives", "local.asgi"},
     {"local.shell", "local.workspaces", "local.bodies", "local.cgroup_base", "local.options"},
     {"local.unpack", "local.cgroup_groups", "local.listen"},
-    {"local.imagesources", "local.cgroups"},
+    {"local.imagesources", "local.cgroups", "local.serveroptions"},
     {"local.imagestore", "local.rundir", "local.pool", "local.quota"},
     {"local.catalogue"},
     {"local.manager", "local.imagecommands"},

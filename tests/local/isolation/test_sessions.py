@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import secrets
 import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
+from sandkasten.local import host, seccomp
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box, host_processes_with, until
 from tests.local.isolation.registry import attempt
@@ -57,7 +61,7 @@ def test_the_key_is_not_found(box: Box, daemon: LocalDaemon) -> None:
 @attempt("daemon/find-the-socket")
 def test_the_socket_is_not_found(box: Box, daemon: LocalDaemon) -> None:
     name = Path(daemon.target.socket_path or "").name
-    look = f"find / -name '{name}' 2>/dev/null; cat /proc/net/unix /proc/self/mountinfo /proc/[0-9]*/maps"
+    look = f"find / -name '{name}' 2>/dev/null; cat /proc/net/unix /proc/self/mountinfo /proc/self/maps; true"
     assert name not in box.run(look.replace(name, name[:-1] + "[k]"))
     assert name in Path("/proc/net/unix").read_text()
 
@@ -222,6 +226,57 @@ def test_a_result_is_not_forged_by_printing(box: Box) -> None:
         "for i in 1 2; do printf '\\0result\\0%s\\0%s\\0%s\\0' \"$__sk_id\" 0 /forged >&$i; done; (exit 7)"
     )
     assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
+
+
+# --- known holes: attempts that succeed. Who closes one takes its mark away and corrects docs/security.md.
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the filter does not see /proc/PID/mem")
+@attempt("results/forge-through-the-shells-memory")
+def test_the_shells_memory_is_closed_to_its_children(box: Box) -> None:
+    code = "import os; os.close(os.open(f'/proc/{pid}/mem', os.O_RDWR)); print('opened')"
+    for pid in ("1", "{os.getppid()}"):
+        result = box.exec(f'python3 -c "{code.replace("{pid}", pid)}"')
+        assert "opened" not in result["output"], f"process {pid}"
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="subshells inherit what bash closes at exec only"
+)
+@attempt("results/forge-from-the-background")
+def test_a_result_is_not_forged_by_a_subshell_that_an_earlier_command_left_behind(box: Box) -> None:
+    steal = "IFS= read -t 5 -r -d '' frame <&$fd"
+    forge = "printf 'result\\0%s\\0%s\\0%s\\0' \"${frame:0:16}\" 0 /forged >&$fd"
+    box.exec(f"( for fd in 10 11; do {{ {steal}; {forge}; }} & done; wait ) 2>/dev/null & disown")
+    for _ in range(4):
+        result = box.exec("(exit 7)")
+        assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="/proc/keys shows those of the host's user")
+@attempt("host-files/names-of-keys")
+def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
+    name = f"sk-{secrets.token_hex(8)}"
+    number, control = (
+        seccomp.NOT_PERMITTED[call][platform.machine() == "aarch64"] for call in ("add_key", "keyctl")
+    )
+    code = (
+        "import ctypes; libc = ctypes.CDLL(None)\n"
+        f"key = libc.syscall({number}, b'user', b'{name}', b'x', 1, -4)\n"  # in the user's keyring
+        f"libc.syscall({control}, 15, key, 60)\n"  # for a minute
+        "print(open('/proc/keys').read())"
+    )
+    on_host = subprocess.run(
+        ["/usr/bin/python3", "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        **host.popen_identity(host.Identity.of_this_process()),
+    ).stdout
+    if name not in on_host:
+        pytest.xfail("there are no keys on this machine")
+    assert name not in box.run("cat /proc/keys || true")
 
 
 @attempt("host-name/of-the-host")
