@@ -527,7 +527,7 @@ def become_root():
 PRIVILEGES = [
     Attempt(
         "privileges/setuid-program",
-        "print(said := subprocess.run([facts.setuid, '-u'], capture_output=True, text=True).stdout)\n"
+        "import subprocess\nprint(said := subprocess.run([facts.setuid, '-u'], capture_output=True, text=True).stdout)\n"
         "if said.strip() != '0': raise Stopped('an ordinary user')",
         "an ordinary user|ENOENT",
         on_host=True,
@@ -554,7 +554,7 @@ if "nosuid" in mounts.get(place, mounts["/"]): raise Stopped("nosuid")
     ),
     Attempt(
         "privileges/su",
-        "if subprocess.run(['su', '-c', 'id -u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
+        "import subprocess\nif subprocess.run(['su', '-c', 'id -u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
         "raise Stopped('no')",
         "no|ENOENT",
         as_root=True,
@@ -562,7 +562,7 @@ if "nosuid" in mounts.get(place, mounts["/"]): raise Stopped("nosuid")
     ),
     Attempt(
         "privileges/sudo",
-        "if subprocess.run(['sudo', '-n', 'id', '-u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
+        "import subprocess\nif subprocess.run(['sudo', '-n', 'id', '-u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
         "raise Stopped('no')",
         "no|ENOENT",
         as_root=True,
@@ -571,7 +571,7 @@ if "nosuid" in mounts.get(place, mounts["/"]): raise Stopped("nosuid")
     ),
     Attempt(
         "privileges/newuidmap",
-        "if subprocess.run(['newuidmap', str(os.getpid()), '0', '0', '1'], capture_output=True).returncode: "
+        "import subprocess\nif subprocess.run(['newuidmap', str(os.getpid()), '0', '0', '1'], capture_output=True).returncode: "
         "raise Stopped('no')",
         "no|ENOENT",
         unproven="it needs a user that /etc/subuid names",

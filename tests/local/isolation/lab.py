@@ -110,7 +110,7 @@ class Attempt:
 
 
 PRELUDE = """
-import ctypes, errno, fcntl, json, mmap, os, re, signal, socket, stat, struct, subprocess, sys, termios, time
+import ctypes, errno, fcntl, json, mmap, os, re, signal, socket, stat, struct, sys, termios, time
 libc = ctypes.CDLL(None, use_errno=True)
 class Stopped(Exception): pass
 class Facts:
@@ -198,7 +198,7 @@ class Lab:
         return self._run(self._command(attempt), environment, [], root=root)
 
     def _command(self, attempt: Attempt) -> list[str]:
-        return [PYTHON, "-I", "-c", PRELUDE, attempt.program, json.dumps(self.targets.facts())]
+        return [PYTHON, "-I", "-S", "-c", PRELUDE, attempt.program, json.dumps(self.targets.facts())]
 
     def _run(self, argv: list[str], environment: dict[str, str], fds: list[int], *, root: bool) -> str:
         identity: Any = {} if root else host.popen_identity(self._identity)

@@ -1,0 +1,122 @@
+"""Requests that a generator made up, against every endpoint: never a 500, never a hang, always JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import httpx
+import pytest
+
+from sandkasten.local.launch import LocalDaemon
+
+ROUNDS = 150
+
+PATHS = [
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("POST", "/v1/sessions"),
+    ("GET", "/v1/sessions"),
+    ("GET", "/v1/sessions/{session}"),
+    ("DELETE", "/v1/sessions/{unknown}"),
+    ("GET", "/v1/sessions/{session}/stats"),
+    ("POST", "/v1/sessions/{session}/interrupt"),
+    ("POST", "/v1/sessions/{session}/exec"),
+    ("POST", "/v1/sessions/{session}/exec/stream"),
+    ("POST", "/v1/sessions/{session}/fs/write"),
+    ("POST", "/v1/sessions/{session}/fs/upload"),
+    ("GET", "/v1/sessions/{session}/fs/read"),
+    ("GET", "/v1/workspaces"),
+    ("DELETE", "/v1/workspaces/{unknown}"),
+    ("GET", "/v1/workspaces/{workspace}/fs"),
+    ("POST", "/v1/workspaces/{workspace}/fs/write"),
+    ("POST", "/v1/workspaces/{workspace}/fs/upload"),
+    ("GET", "/v1/workspaces/{workspace}/fs/read"),
+]
+FIELDS = [
+    "cmd",
+    "timeout_ms",
+    "raw_output",
+    "path",
+    "text",
+    "content_base64",
+    "image",
+    "ttl_seconds",
+    "network",
+]
+TEXTS = ["", "true", "x", "/workspace/a", "../..", "a\0b", "\ud800", "ü", "%00", "a" * 5000]
+TEXTS += ["exit 1", "none", "base"]
+NUMBERS = [0, 1, -1, 50, 2**31, 2**63, 2**200, 0.5, 1e308, float("nan")]
+
+
+class Maker:
+    """Makes up requests."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def value(self, depth: int = 0) -> Any:
+        kinds = [None, True, False, self._random.choice(TEXTS), self._random.choice(NUMBERS)]
+        if depth < 3:
+            kinds += [
+                [self.value(depth + 1) for _ in range(self._random.randrange(3))],
+                {self._random.choice(FIELDS): self.value(depth + 1)},
+            ]
+        return self._random.choice(kinds)
+
+    def body(self) -> bytes:
+        if self._random.random() < 0.15:
+            return self._random.randbytes(self._random.randrange(200))
+        fields = self._random.sample(FIELDS, self._random.randrange(len(FIELDS)))
+        values: Any = {name: self.value() for name in fields}
+        if self._random.random() < 0.7:  # often a command that is not endless
+            values["timeout_ms"] = self._random.choice([1, 20, 100])
+        return json.dumps(values if self._random.random() < 0.9 else self.value()).encode()
+
+    def multipart(self) -> dict[str, Any]:
+        parts = self._random.randrange(4)
+        name = self._random.choice(["file", "files", "other", ""])
+        return {
+            "data": {"path": self._random.choice(TEXTS[:9]).encode("utf-8", "replace").decode()},
+            "files": [
+                (name, (self._random.choice(["a", "../a", "", "."]), self._random.randbytes(50)))
+                for _ in range(parts)
+            ],
+        }
+
+    def request(self, session: str) -> tuple[str, str, dict[str, Any]]:
+        method, template = self._random.choice(PATHS)
+        unknown = self._random.choice(["deadbeef-123", "..", "%2e%2e", "a b", "x" * 300, "\u00fc"])
+        path = template.format(session=session, unknown=unknown, workspace=self._random.choice(["fuzz", "A"]))
+        query = {self._random.choice(["path", "max_bytes"]): str(self.value())[:100] for _ in range(2)}
+        query = {name: text.encode("utf-8", "replace").decode() for name, text in query.items()}
+        if method != "POST":
+            return method, path, {"params": query}
+        if self._random.random() < 0.3:
+            return method, path, self.multipart()
+        content_type = self._random.choice(["application/json", "text/plain", "multipart/form-data", ""])
+        return method, path, {"content": self.body(), "headers": {"Content-Type": content_type}}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_asked_the_daemon_answers_and_does_not_fail(seed: int, daemon: LocalDaemon) -> None:
+    maker = Maker(seed)
+    target = daemon.target
+    transport = httpx.HTTPTransport(uds=target.socket_path)
+    headers = {"Authorization": f"Bearer {target.api_key}"}
+    with httpx.Client(transport=transport, headers=headers, base_url="http://x", timeout=20) as client:
+        session = client.post("/v1/sessions", json={}).json()["id"]
+        made = [session]
+        for _ in range(ROUNDS):
+            method, path, options = maker.request(session)
+            answer = client.request(method, path, **options)
+            assert answer.status_code < 500 or answer.status_code in {504, 507}, (method, path, options)
+            if answer.status_code == 201:
+                made.append(answer.json()["id"])
+            if answer.status_code >= 400:
+                assert {"error_code", "message"} <= answer.json().keys(), (method, path, options)
+        output = client.post(f"/v1/sessions/{session}/exec", json={"cmd": "echo ok"}).json()["output"]
+        assert output.endswith("ok\n")
+        for session in made:
+            assert client.delete(f"/v1/sessions/{session}").status_code == 200
