@@ -86,6 +86,7 @@ class Sandbox:
                 stderr=slave,
                 pass_fds=(tokens_inside, control_inside, filter_inside, info_inside, block_inside),
                 cwd="/",
+                process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes
                 **popen_identity(identity),
             )
             ours.pop_all()

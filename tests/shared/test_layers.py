@@ -101,5 +101,5 @@ def test_importing_the_client_loads_nothing_of_the_daemon(package: str) -> None:
     )
     modules = set(loaded.stdout.split())
     assert package in modules
-    unwanted = {"starlette", "uvicorn", "cattrs", "platformdirs", "multipart", "sandkasten.local.serve"}
+    unwanted = {"starlette", "uvicorn", "cattrs", "multipart", "sandkasten.local.serve"}
     assert not modules & unwanted

@@ -277,7 +277,6 @@ put("/proc/self/oom_score_adj", "-1000")
         "EACCES",
         as_root=True,
         unproven_as_user="only the host's root may",
-        kernel_may_refuse="EACCES",  # to a root without CAP_SYS_RESOURCE, as in containers
     ),
 ]
 
@@ -527,12 +526,14 @@ def become_root():
 PRIVILEGES = [
     Attempt(
         "privileges/setuid-program",
-        "import subprocess\nprint(said := subprocess.run([facts.setuid, '-u'], capture_output=True, text=True).stdout)\n"
+        "import subprocess\n"
+        "print(said := subprocess.run([facts.setuid, '-u'], capture_output=True, text=True).stdout)\n"
         "if said.strip() != '0': raise Stopped('an ordinary user')",
         "an ordinary user|ENOENT",
         on_host=True,
         unproven_as_user="only root can make a setuid program",
         proof_says="^0",
+        kernel_may_refuse="an ordinary user",  # where /tmp is mounted nosuid
     ),
     Attempt(
         "privileges/setuid-file-of-its-own",
@@ -554,7 +555,8 @@ if "nosuid" in mounts.get(place, mounts["/"]): raise Stopped("nosuid")
     ),
     Attempt(
         "privileges/su",
-        "import subprocess\nif subprocess.run(['su', '-c', 'id -u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
+        "import subprocess\n"
+        "if subprocess.run(['su', '-c', 'id -u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
         "raise Stopped('no')",
         "no|ENOENT",
         as_root=True,
@@ -562,7 +564,8 @@ if "nosuid" in mounts.get(place, mounts["/"]): raise Stopped("nosuid")
     ),
     Attempt(
         "privileges/sudo",
-        "import subprocess\nif subprocess.run(['sudo', '-n', 'id', '-u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
+        "import subprocess\n"
+        "if subprocess.run(['sudo', '-n', 'id', '-u'], stdin=0, capture_output=True).stdout.strip() != b'0': "
         "raise Stopped('no')",
         "no|ENOENT",
         as_root=True,
@@ -571,7 +574,8 @@ if "nosuid" in mounts.get(place, mounts["/"]): raise Stopped("nosuid")
     ),
     Attempt(
         "privileges/newuidmap",
-        "import subprocess\nif subprocess.run(['newuidmap', str(os.getpid()), '0', '0', '1'], capture_output=True).returncode: "
+        "import subprocess\n"
+        "if subprocess.run(['newuidmap', str(os.getpid()), '0', '0', '1'], capture_output=True).returncode: "
         "raise Stopped('no')",
         "no|ENOENT",
         unproven="it needs a user that /etc/subuid names",

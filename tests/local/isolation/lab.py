@@ -221,8 +221,13 @@ class Lab:
 
 def others_rule() -> str:
     """What else may stop an attempt here, so that it cannot be shown what ours does alone."""
-    if "Seccomp:\t0" not in Path("/proc/self/status").read_text():
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    if status["Seccomp"] != "0":
         return "a filter of system calls"
+    if AS_ROOT and int(status["CapEff"], 16).bit_count() <= int(
+        Path("/proc/sys/kernel/cap_last_cap").read_text()
+    ):
+        return "a root who has not all capabilities"
     for name in ("apparmor_restrict_unprivileged_userns", "yama/ptrace_scope"):
         setting = Path("/proc/sys/kernel") / name
         if setting.exists() and int(setting.read_text()) > 0:
