@@ -3,7 +3,7 @@
 `launch` is what the client imports: it starts the daemon as a child process and needs the standard
 library only. Everything else is loaded in the daemon's own process. Read it in this order:
 
-    serve, server   the two ways to start: owned by a client, or as a server (`python -m sandkasten.local serve`)
+    serve, server   the two ways to start: owned by a client, or as `python -m sandkasten.local serve`
     daemon          what they share: looking at the machine, signals, the end
     app             HTTP in, HTTP out, nothing else (asgi: keys, streams; bodies: what clients send)
     manager         the sessions' lifetimes (pool: ready before they are asked for; quota: the disk)
