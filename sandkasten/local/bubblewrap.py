@@ -79,6 +79,10 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
     for name, host_path in policy.etc.items():
         yield from ("--ro-bind", host_path, f"/etc/{name}")
     yield from ("--proc", "/proc")
+    # The settings of its own namespaces would be writable there, which nobody needs.
+    yield from ("--ro-bind", "/proc/sys", "/proc/sys")
+    for path in policy.hidden:
+        yield from ("--ro-bind", "/dev/null", path)
     yield from ("--dev", "/dev")
     yield from _memory("/dev/shm", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
     yield from ("--remount-ro", "/dev")  # bubblewrap leaves it writable, and as large as half the memory

@@ -48,6 +48,7 @@ def prepared(options: Options) -> Generator[Settings, None, None]:
     """
     os.umask(0o022)  # the directories made for sandboxes are theirs; what is private says so itself
     _use_all_descriptors()
+    _dump_no_core()
     _set_signals()
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
@@ -187,6 +188,15 @@ def _made(directory: Path) -> Path:
     directory.mkdir(exist_ok=True)
     directory.chmod(0o711)
     return directory
+
+
+def _dump_no_core() -> None:
+    """Neither of this process, which holds the key, nor of sandboxes, which inherit it.
+
+    Not 0: where dumps go to a program (apport, systemd-coredump), that is a root's on the host, fed by
+    sandboxed code, and only 1 keeps the kernel from starting it (core(5)).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
 def _use_all_descriptors() -> None:

@@ -3,8 +3,8 @@
 Memory, processes and CPU of a sandbox as a whole are bounded by control groups (`cgroups.py`). What
 those cannot do, and what they do not do on this machine, is left to rlimits:
 
-* One file's size (RLIMIT_FSIZE), descriptors (RLIMIT_NOFILE) and core dumps (RLIMIT_CORE), always. A
-  core dump may be piped to a program of the host's, outside of every sandbox: there are none.
+* One file's size (RLIMIT_FSIZE), descriptors (RLIMIT_NOFILE) and priorities, always. (Core dumps are
+  off in the daemon itself, from which sandboxes inherit it.)
 * Processes: RLIMIT_NPROC counts what one user has in one *user namespace*, since Linux 5.14. Each
   sandbox is a user namespace, and those made inside it count towards it; so this is a limit per
   sandbox, but only if it is set *after* bubblewrap made the namespace. Before 5.14 it counts all
@@ -156,8 +156,10 @@ def rlimits(limits: Limits, bounded: Collection[Resource], kernel: tuple[int, in
         kernel: its version.
     """
     chosen = {
-        resource.RLIMIT_CORE: Rlimit(0, 0),
         resource.RLIMIT_NOFILE: Rlimit(_DESCRIPTORS_SOFT, _DESCRIPTORS_HARD),
+        # A user may have the right to real-time priority, for music; its sandboxes have it not.
+        resource.RLIMIT_RTPRIO: Rlimit(0, 0),
+        resource.RLIMIT_NICE: Rlimit(0, 0),
     }
     if limits.file_bytes is not None:
         chosen[resource.RLIMIT_FSIZE] = Rlimit(limits.file_bytes, limits.file_bytes)
@@ -182,7 +184,8 @@ def clamped(wanted: Mapping[int, Rlimit]) -> dict[int, Rlimit]:
 
 # Bash's letter, and the bytes in one of its units (outside of its POSIX mode).
 _ULIMIT: Mapping[int, tuple[str, int]] = {
-    resource.RLIMIT_CORE: ("c", 1024),
+    resource.RLIMIT_RTPRIO: ("r", 1),
+    resource.RLIMIT_NICE: ("e", 1),
     resource.RLIMIT_NOFILE: ("n", 1),
     resource.RLIMIT_FSIZE: ("f", 1024),
     resource.RLIMIT_NPROC: ("u", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,11 @@ class Image:
     links: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+def files_to_hide() -> tuple[str, ...]:
+    """Those of the kernel's files that name the keys of the host's user, as far as this kernel has them."""
+    return tuple(path for path in ("/proc/keys", "/proc/key-users") if os.path.exists(path))
+
+
 @dataclass(frozen=True)
 class SandboxPolicy:
     """One sandbox.
@@ -59,6 +65,7 @@ class SandboxPolicy:
         ulimit: the bash words that set resource limits; the first thing that runs.
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
         host_network: whether it shares the host's network; otherwise it has none.
+        hidden: files of /proc that tell of the host.
         environment: all the variables it starts with.
     """
 
@@ -69,4 +76,5 @@ class SandboxPolicy:
     ulimit: str = ":"
     tmp_bytes: int | None = None
     host_network: bool = False
+    hidden: tuple[str, ...] = field(default_factory=files_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))

@@ -100,8 +100,13 @@ def test_rlimits_do_what_control_groups_do_not() -> None:
     assert bare[resource.RLIMIT_DATA] == Rlimit(GIB, GIB)
     assert bare[resource.RLIMIT_NPROC] == Rlimit(100, 100)
     grouped = rlimits(limits, ("memory", "pids"), (6, 1))
-    assert set(grouped) == {resource.RLIMIT_CORE, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE}
-    assert grouped[resource.RLIMIT_CORE] == Rlimit(0, 0)
+    assert set(grouped) == {
+        resource.RLIMIT_NOFILE,
+        resource.RLIMIT_FSIZE,
+        resource.RLIMIT_RTPRIO,
+        resource.RLIMIT_NICE,
+    }
+    assert grouped[resource.RLIMIT_RTPRIO] == grouped[resource.RLIMIT_NICE] == Rlimit(0, 0)
 
 
 def test_processes_are_not_counted_where_sandboxes_would_share_the_count() -> None:
@@ -147,15 +152,16 @@ def test_every_rlimit_arrives() -> None:
         limits,
         """
         import resource
-        for name in ("CORE", "NOFILE", "FSIZE", "DATA"):
+        for name in ("NOFILE", "FSIZE", "DATA", "RTPRIO", "NICE"):
             print(name, *resource.getrlimit(getattr(resource, f"RLIMIT_{name}")))
         """,
     )
     assert said.stdout.splitlines() == [
-        "CORE 0 0",
         "NOFILE 1024 4096",
         f"FSIZE {4 * GIB} {4 * GIB}",
         f"DATA {GIB} {GIB}",
+        "RTPRIO 0 0",
+        "NICE 0 0",
     ]
 
 

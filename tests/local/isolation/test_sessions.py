@@ -253,7 +253,6 @@ def test_a_result_is_not_forged_by_a_subshell_that_an_earlier_command_left_behin
         assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="/proc/keys shows those of the host's user")
 @attempt("host-files/names-of-keys")
 def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
     name = f"sk-{secrets.token_hex(8)}"
@@ -275,7 +274,7 @@ def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
         **host.popen_identity(host.Identity.of_this_process()),
     ).stdout
     if name not in on_host:
-        pytest.xfail("there are no keys on this machine")
+        pytest.skip("there are no keys on this machine")
     assert name not in box.run("cat /proc/keys || true")
 
 
