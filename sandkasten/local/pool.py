@@ -11,6 +11,8 @@ from sandkasten.local.errors import ApiError
 
 # Below this part of the machine's memory, what is free is left to those who work.
 _SPARE_MEMORY = 0.15
+# Whoever just got a session is about to use it, and filling would be in the way.
+_FILL_AFTER_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -23,15 +25,16 @@ class WarmPool(Generic[T]):
         self._size = size
         self._build = build
         self._ready: dict[str, list[T]] = defaultdict(list)
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._filling: dict[str, asyncio.Task[None]] = {}
 
     def take(self, image: str) -> T | None:
         """Give a ready session, if there is one, and see to the next."""
         ready = self._ready[image]
         session = ready.pop() if ready else None
-        if image not in self._filling and len(ready) < self._size:
-            task = self._filling[image] = asyncio.create_task(self._fill(image))
-            task.add_done_callback(lambda _: self._filling.pop(image, None))
+        if image not in self._waiting and image not in self._filling and len(ready) < self._size:
+            loop = asyncio.get_running_loop()
+            self._waiting[image] = loop.call_later(_FILL_AFTER_SECONDS, self._start_filling, image)
         return session
 
     def __len__(self) -> int:
@@ -48,8 +51,15 @@ class WarmPool(Generic[T]):
     async def close(self) -> list[T]:
         """Stop filling, and give all that are ready."""
         self._size = 0
+        for timer in self._waiting.values():
+            timer.cancel()
         await asyncio.gather(*self._filling.values(), return_exceptions=True)
         return self.remove(lambda _: True)
+
+    def _start_filling(self, image: str) -> None:
+        del self._waiting[image]
+        task = self._filling[image] = asyncio.create_task(self._fill(image))
+        task.add_done_callback(lambda _: self._filling.pop(image, None))
 
     async def _fill(self, image: str) -> None:
         while len(self._ready[image]) < self._size and available_memory() > _SPARE_MEMORY:
