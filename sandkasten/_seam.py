@@ -7,10 +7,8 @@ here does the client touch httpx's transports, threads and locks.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import anyio
-import anyio.to_thread
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
@@ -19,8 +17,18 @@ from sandkasten._limits import POOL_LIMITS
 
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    import anyio
+
 HTTPClient = httpx.AsyncClient
-Lock = anyio.Lock
+
+
+def make_lock() -> anyio.Lock:
+    """Make a lock that waits without holding up anybody else."""
+    # Imported late, here and below: the blocking twin loads this package too, and never needs it.
+    import anyio  # noqa: PLC0415
+
+    return anyio.Lock()
 
 
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
@@ -45,6 +53,8 @@ async def read_body(response: httpx.Response) -> None:
 
 async def close_response(response: httpx.Response) -> None:
     """Give the connection back, or break it off if the body was not read to its end."""
+    import anyio  # noqa: PLC0415
+
     # A cancelled task must close it all the same: the daemon stops a command when its client goes.
     with anyio.CancelScope(shield=True):
         await response.aclose()
@@ -62,4 +72,6 @@ async def close_generator(generator: AsyncGenerator[T, None]) -> None:
 
 async def run_in_thread(function: Callable[[], T]) -> T:
     """Call something that blocks without holding up anybody else."""
-    return await anyio.to_thread.run_sync(function)
+    from anyio import to_thread  # noqa: PLC0415
+
+    return await to_thread.run_sync(function)

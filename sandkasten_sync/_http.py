@@ -20,10 +20,10 @@ from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 from ._seam import (
     HTTPClient,
-    Lock,
     close_client,
     close_response,
     events_of,
+    make_lock,
     open_client,
     read_body,
     run_in_thread,
@@ -40,7 +40,7 @@ class Connection:
         self._target = target
         self._local = local
         self._timeout_seconds = timeout_seconds
-        self._lock = Lock()
+        self._lock = make_lock()
         self._http: HTTPClient | None = None
         self._daemon: LocalDaemon | None = None
         self._extensions: tuple[str, ...] | None = None

@@ -18,7 +18,11 @@ from sandkasten._limits import POOL_LIMITS
 T = TypeVar("T")
 
 HTTPClient = httpx.Client
-Lock = threading.Lock
+
+
+def make_lock() -> threading.Lock:
+    """Make a lock."""
+    return threading.Lock()
 
 
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:

@@ -11,19 +11,19 @@ import contextlib
 import importlib.util
 import json
 import os
-import secrets
-import select
-import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from sandkasten._config import LOCAL_URL, Target
 from sandkasten.errors import LocalDaemonError
+
+# What starting takes is imported when it is needed: every program that imports the client loads this.
+if TYPE_CHECKING:
+    import subprocess
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -77,6 +77,10 @@ def start_daemon(options: LocalOptions | None = None) -> LocalDaemon:
     Raises:
         LocalDaemonError: it cannot run here; the text says what is missing and what mends it.
     """
+    import secrets  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
+
     _check_platform()
     api_key = secrets.token_urlsafe(32)
     with tempfile.TemporaryFile() as log:
@@ -128,6 +132,8 @@ def _exchange(process: subprocess.Popen[bytes], options: LocalOptions, api_key: 
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(f"{line}\n".encode())
         process.stdin.flush()
+    import select  # noqa: PLC0415
+
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
     if not readable:
@@ -148,6 +154,8 @@ def _last_words(log: IO[bytes]) -> str:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Close its standard input, which is its sign to end; insist if it does not."""
+    import subprocess  # noqa: PLC0415
+
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with contextlib.suppress(OSError):

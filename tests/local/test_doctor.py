@@ -449,7 +449,10 @@ def test_sandboxes_can_be_built_here(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_sandboxes_can_be_built_here_by_nobody() -> None:
-    done = doctor("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    if subprocess.run([*nobody, sys.executable, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip("this Python is in a directory that is closed to nobody")
+    done = doctor(*nobody)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Sandboxes run as you (uid 65534)" in done.stdout
 
