@@ -219,12 +219,6 @@ async def soak(seconds: float, actors: int, seed: int, data_dir: Path) -> Counte
     return counts
 
 
-def leftovers(since: float) -> list[str]:
-    """Run directories that were made since then and are still there."""
-    found = Path(tempfile.gettempdir()).glob("sandkasten-*/api")
-    return [str(path.parent) for path in found if path.stat().st_mtime > since]
-
-
 def main() -> None:
     """Read the arguments, soak, and tell."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=(__doc__ or "").partition("\n")[0])

@@ -111,11 +111,6 @@ class Sandbox:
             confine(pid)
             self._gate.open()
 
-    @property
-    def pid(self) -> int:
-        """Bubblewrap's own process, of which all others descend."""
-        return self._process.pid
-
     def foreground_group(self) -> int | None:
         """The process group that holds the terminal, in the host's numbers."""
         with contextlib.suppress(OSError):
