@@ -12,6 +12,7 @@ import httpx
 
 from sandkasten.errors import (
     BY_ERROR_CODE,
+    LocalDaemonError,
     SandkastenAPIError,
     SandkastenConnectionError,
     SandkastenError,
@@ -73,6 +74,12 @@ def field_of(answer: Mapping[str, Any], name: str) -> Any:
     return answer[name]
 
 
+def request_id_of(response: httpx.Response) -> str | None:
+    """The call's `X-Request-ID`, which the daemon's log has too."""
+    headers: Mapping[str, str] = response.headers
+    return headers.get("x-request-id") or response.request.headers.get("x-request-id")
+
+
 def error_from(response: httpx.Response) -> SandkastenAPIError:
     """Make the right error of an answer that is not a success, whoever gave it."""
     body = _error_body(response)
@@ -84,27 +91,52 @@ def error_from(response: httpx.Response) -> SandkastenAPIError:
     return api_error(message, body, response)
 
 
-def not_a_stream(response: httpx.Response) -> SandkastenResponseError:
-    """Make the error of a success that should have been a stream of events."""
-    return SandkastenResponseError(
-        f"{response.request.url} answered {response.status_code} with {_kind(response)} where a stream of "
-        "events was expected. Check that base_url points at a Sandkasten daemon."
-    )
+def check_success(response: httpx.Response) -> None:
+    """Let an answer pass that is a success; the body of any other was read.
+
+    Raises:
+        SandkastenAPIError: it is not, by its class.
+    """
+    if not response.is_success:
+        raise error_from(response)
+
+
+def check_stream(response: httpx.Response) -> None:
+    """Let a stream of events pass; the body of what is not a success was read.
+
+    Raises:
+        SandkastenAPIError: the daemon answered with an error, by its class.
+        SandkastenResponseError: a success of another kind.
+    """
+    check_success(response)
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        raise SandkastenResponseError(
+            f"{response.request.url} answered {response.status_code} with {_kind(response)} where a stream "
+            "of events was expected. Check that base_url points at a Sandkasten daemon.",
+            request_id=request_id_of(response),
+        )
 
 
 def no_answer(error: httpx.RequestError, daemon: str, *, is_embedded: bool) -> SandkastenError:
     """Make the right error of a request that got no answer from the named daemon."""
-    reason = str(error) or type(error).__name__
+    found = _no_answer(error, str(error) or type(error).__name__, daemon, is_embedded=is_embedded)
+    found.request_id = error.request.headers.get("x-request-id")
+    return found
+
+
+def _no_answer(error: httpx.RequestError, reason: str, daemon: str, *, is_embedded: bool) -> SandkastenError:
     if isinstance(error, httpx.PoolTimeout):
         return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
     if isinstance(error, httpx.ConnectError) and is_embedded:
-        return SandkastenConnectionError(
+        return LocalDaemonError(
             f"The embedded daemon ended ({reason}), and its sessions with it. Make a new SandboxClient."
         )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return SandkastenConnectionError(
+        kind = SandkastenConnectionError if isinstance(error, httpx.ConnectError) else SandkastenTimeoutError
+        return kind(
             f"Nothing answers at {daemon} ({reason}). Start a daemon there and check the address, "
-            "or leave base_url out to use the embedded one."
+            "or leave base_url out to use the embedded one.",
+            never_sent=True,
         )
     if isinstance(error, httpx.TimeoutException):
         return SandkastenTimeoutError(
@@ -154,7 +186,7 @@ def _error_body(response: httpx.Response) -> Mapping[str, Any]:
 
 
 def _kind(response: httpx.Response) -> str:
-    if not response.content:
+    if response.is_stream_consumed and not response.content:
         return "an empty body"
     content_type = response.headers.get("content-type", "").partition(";")[0].strip()
     return {"text/html": "an HTML page", "application/json": "unexpected JSON"}.get(

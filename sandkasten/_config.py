@@ -33,16 +33,21 @@ class Target:
         return f"the local daemon ({self.socket_path})" if self.socket_path else self.base_url
 
 
-def resolve_target(base_url: str | None, api_key: str | None, environ: Mapping[str, str]) -> Target | None:
+def resolve_target(
+    base_url: str | None, api_key: str | None, environ: Mapping[str, str], *, needs_url: bool = False
+) -> Target | None:
     """Find the daemon: the arguments first, then the environment; None means the embedded one.
 
     Raises:
-        SandkastenInputError: the URL is not an http(s) URL, or the key cannot stand in a header.
+        SandkastenInputError: the URL is not an http(s) URL, or is none where one is needed, or the key
+            cannot stand in a header.
     """
     url = base_url if base_url is not None else environ.get("SANDKASTEN_BASE_URL") or None
     key = api_key if api_key is not None else environ.get("SANDKASTEN_API_KEY") or None
     if key is not None:
         _check_api_key(key)
+    if needs_url and (url is None or url.startswith("unix:/")):
+        raise SandkastenInputError("An http_client needs a base_url that is an http(s) URL. Pass both.")
     if url is None:
         return None
     if url.startswith("unix:/"):
@@ -61,6 +66,19 @@ def check_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise SandkastenInputError(f"timeout is {timeout!r}: it must be a positive number of seconds.")
     return float(timeout)
+
+
+def check_max_retries(max_retries: int) -> int:
+    """Return how often a call is tried again.
+
+    Raises:
+        SandkastenInputError: it is not a whole number from 0 to 100.
+    """
+    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or not 0 <= max_retries <= 100:
+        raise SandkastenInputError(
+            f"max_retries is {max_retries!r}: it must be a whole number from 0 to 100."
+        )
+    return max_retries
 
 
 def _check_url(url: str) -> str:

@@ -1,36 +1,52 @@
 """The events of an exec stream become chunks; pure, so that both worlds read them alike.
 
 A stream is any number of `chunk` events and then exactly one `done` or `error`. One that ends with
-neither was cut, and a cut stream is never taken for success.
+neither was cut, and a cut stream is never taken for success. A daemon with the extension `resume` gives
+each event an id and goes on after it over another connection; what it no longer holds is a `gap`.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from attrs import define, frozen
+from attrs import define, field, frozen
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import api_error, as_object, structure
-from sandkasten.errors import SandkastenError, SandkastenResponseError, SandkastenStreamError
+from sandkasten._answers import api_error, as_object, request_id_of, structure
+from sandkasten.errors import (
+    SandkastenError,
+    SandkastenResponseError,
+    SandkastenStreamError,
+    SandkastenTimeoutError,
+)
 from sandkasten.models import ExecChunk
+
+# How much of a stream an error about it carries: about as much as an exec would have kept.
+_KEPT_CHARS = 1024 * 1024
 
 
 @define
 class StreamReader:
-    """Reads one stream's events, in order.
+    """Reads the events of one command, in order, over one connection or several.
 
     Attributes:
-        response: the stream's answer, which errors carry along.
+        response: the answer that is being read, which errors carry along.
+        position: the id of the last event, from which a daemon with the extension `resume` goes on.
         finished: whether the last event was seen.
+        cuts: how many connections in a row ended without bringing an event.
     """
 
-    response: httpx.Response
+    response: httpx.Response | None = None
+    position: str | None = None
     finished: bool = False
+    cuts: int = 0
+    _kept: deque[str] = field(factory=deque[str])
+    _kept_chars: int = 0
 
     def read(self, event: ServerSentEvent) -> ExecChunk | None:
         """Make a chunk of an event; None for keep-alives and for events of a later protocol.
@@ -40,49 +56,84 @@ class StreamReader:
             SandkastenStreamError: it reports one without an error code.
             SandkastenResponseError: the event's data cannot be read.
         """
-        if event.event == "chunk":
-            chunk = structure(_data(event), _ChunkData)
-            return ExecChunk(output=chunk.chunk, timestamp=_moment(chunk.timestamp))
-        if event.event == "done":
-            self.finished = True
-            end = structure(_data(event), _DoneData)
-            return ExecChunk(
-                output="",
-                timestamp=_moment(end.timestamp),
-                done=True,
-                exit_code=end.exit_code,
-                cwd=end.cwd,
-                duration_ms=end.duration_ms,
-                shell_restarted=end.shell_restarted,
-            )
+        make = {"chunk": _chunk, "gap": _gap, "done": _done}.get(event.event)
         if event.event == "error":
             self.finished = True
             raise self._failure(as_object(_data(event)))
-        return None
+        if make is None:
+            return None
+        chunk = make(_data(event))
+        self.finished = chunk.done
+        self.position = event.id or self.position
+        self.cuts = 0
+        self._keep(chunk.output)
+        return chunk
 
-    def end(self) -> None:
-        """Say that the connection gave no more.
+    def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
+        """Say that the connection ended, for a reason if one is known; do nothing if it may be resumed.
 
         Raises:
-            SandkastenStreamError: the command's end was not among it.
+            SandkastenError: it may not, and the command's end was not seen.
         """
-        if not self.finished:
-            raise SandkastenStreamError(
-                "The stream was cut before the command's end, so its outcome is not known. "
-                "Run a command that looks at what it did before running it again."
-            )
+        self.cuts += 1
+        if self.finished or (may_resume and self.cuts <= max_cuts):
+            return
+        if isinstance(reason, SandkastenTimeoutError):
+            raise reason
+        because = f" ({reason})" if reason else ""
+        error = SandkastenStreamError(
+            f"The stream was cut before the command's end{because}, so its outcome is not known. "
+            "Run a command that looks at what it did before running it again.",
+            output="".join(self._kept),
+        )
+        if self.response is not None:
+            error.request_id = request_id_of(self.response)
+        raise error
 
     def _failure(self, body: Mapping[str, Any]) -> SandkastenError:
         message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
-        if not body.get("error_code"):
-            return SandkastenStreamError(message)
+        if not body.get("error_code") or self.response is None:
+            return SandkastenStreamError(message, output="".join(self._kept))
         return api_error(message, body, self.response)
+
+    def _keep(self, output: str) -> None:
+        self._kept.append(output)
+        self._kept_chars += len(output)
+        while self._kept_chars - len(self._kept[0]) >= _KEPT_CHARS:
+            self._kept_chars -= len(self._kept.popleft())
+
+
+def _chunk(data: Any) -> ExecChunk:
+    chunk = structure(data, _ChunkData)
+    return ExecChunk(output=chunk.chunk, timestamp=_moment(chunk.timestamp))
+
+
+def _gap(data: Any) -> ExecChunk:
+    return ExecChunk(output="", timestamp=_moment(None), missed_bytes=structure(data, _GapData).missed_bytes)
+
+
+def _done(data: Any) -> ExecChunk:
+    end = structure(data, _DoneData)
+    return ExecChunk(
+        output="",
+        timestamp=_moment(end.timestamp),
+        done=True,
+        exit_code=end.exit_code,
+        cwd=end.cwd,
+        duration_ms=end.duration_ms,
+        shell_restarted=end.shell_restarted,
+    )
 
 
 @frozen
 class _ChunkData:
     chunk: str
     timestamp: int | None = None
+
+
+@frozen
+class _GapData:
+    missed_bytes: int
 
 
 @frozen

@@ -6,14 +6,18 @@ here does the client touch httpx's transports, threads and locks.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import importlib.util
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
+from urllib.request import getproxies
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
+from sandkasten._transfers import Progress
 
 T = TypeVar("T")
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     import anyio
 
 HTTPClient = httpx.AsyncClient
+Action = Callable[[bool], Awaitable[T]]
 
 
 def make_lock() -> anyio.Lock:
@@ -33,12 +38,28 @@ def make_lock() -> anyio.Lock:
 
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
     """Make the HTTP client for a daemon; connects nothing yet."""
-    transport = None
+    return HTTPClient(timeout=timeout_seconds, transport=_transport(target), limits=POOL_LIMITS)
+
+
+def _transport(target: Target) -> httpx.AsyncBaseTransport | None:
+    """Choose what carries the requests; None is what httpx itself does, with the environment's proxies."""
+    if _has_aiohttp() and (target.socket_path or not getproxies()):
+        from sandkasten._aiohttp import AiohttpTransport  # noqa: PLC0415
+
+        return AiohttpTransport(target.socket_path)
     if target.socket_path:
-        transport = httpx.AsyncHTTPTransport(uds=target.socket_path, limits=POOL_LIMITS)
-    return HTTPClient(
-        base_url=target.base_url, timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS
-    )
+        return httpx.AsyncHTTPTransport(uds=target.socket_path, limits=POOL_LIMITS)
+    return None
+
+
+def _has_aiohttp() -> bool:
+    import asyncio  # noqa: PLC0415
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False  # another kind of loop, which aiohttp does not know
+    return importlib.util.find_spec("httpx_aiohttp") is not None
 
 
 async def close_client(client: HTTPClient) -> None:
@@ -65,6 +86,47 @@ def events_of(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
     return EventSource(response).aiter_sse()
 
 
+def parts_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Iterate over the bytes of a body."""
+    return response.aiter_bytes()
+
+
+def body_of(content: Callable[[], Iterator[bytes]] | None) -> AsyncIterator[bytes] | None:
+    """Make a request's body; what it reads from is read in a thread."""
+    return None if content is None else _body(content)
+
+
+async def _body(content: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
+    parts = content()
+    while part := await run_in_thread(lambda: next(parts, b"")):
+        yield part
+
+
+@contextmanager
+def deadline(request: httpx.Request, seconds: float | None) -> Generator[None, None, None]:
+    """Limit the time that a request takes as a whole, however often something moves.
+
+    Raises:
+        httpx.ReadTimeout: it took longer.
+    """
+    import anyio  # noqa: PLC0415
+
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        raise httpx.ReadTimeout(f"no whole answer within {seconds:g} s", request=request) from None
+
+
+@contextmanager
+def uninterrupted(seconds: float) -> Generator[None, None, None]:
+    """Let a few last words be sent by a task that was cancelled, for so many seconds at most."""
+    import anyio  # noqa: PLC0415
+
+    with anyio.move_on_after(seconds, shield=True):
+        yield
+
+
 async def close_generator(generator: AsyncGenerator[T, None]) -> None:
     """Run a generator's clean-up now."""
     await generator.aclose()
@@ -75,3 +137,16 @@ async def run_in_thread(function: Callable[[], T]) -> T:
     from anyio import to_thread  # noqa: PLC0415
 
     return await to_thread.run_sync(function)
+
+
+def told_here(on_progress: Progress | None) -> Progress | None:
+    """Let something be called from `run_in_thread`, and run here all the same."""
+    if on_progress is None:
+        return None
+
+    def tell(done_bytes: int, total_bytes: int | None) -> None:
+        from anyio import from_thread  # noqa: PLC0415
+
+        from_thread.run_sync(on_progress, done_bytes, total_bytes)
+
+    return tell

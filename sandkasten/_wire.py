@@ -6,23 +6,25 @@ knows nothing else; so everything that can be decided without waiting is decided
 
 from __future__ import annotations
 
-import base64
-import posixpath
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Generic, TypeVar
 
 import httpx
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sandkasten import _checks as check
-from sandkasten._answers import as_object, error_from, field_of, json_of, structure
-from sandkasten.errors import SandkastenResponseError
+from sandkasten._answers import as_object, error_from, field_of, json_of, request_id_of, structure
+from sandkasten.errors import (
+    SandkastenError,
+    SandkastenResponseError,
+    SessionNotFoundError,
+    WorkspaceNotFoundError,
+)
 from sandkasten.models import (
-    DirEntry,
     ExecResult,
     Health,
-    ReadResult,
     SessionInfo,
     SessionStats,
     WorkspaceInfo,
@@ -32,6 +34,11 @@ T = TypeVar("T")
 
 # What a daemon may take for a command when `timeout_ms` is 0.
 MAX_TIMEOUT_MS = 600_000
+
+# How often a daemon with the extension `resume` sends something on a stream at the least.
+KEEP_ALIVE_MS = 15_000
+
+_ID = re.compile(r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/))[^/]+")
 
 
 @frozen
@@ -43,20 +50,41 @@ class Call(Generic[T]):
         path: the path, already quoted.
         parse: makes the result from the answer's JSON.
         json: the body, if it is JSON.
+        content: the body as bytes, made anew for each attempt.
+        headers: beyond those of every call.
         params: the query.
         data: the plain fields of a multipart body.
         file: the file part of a multipart body: its name and its open file or bytes.
         wait_ms: how long the daemon may rightly be busy with it, beyond the client's own timeout.
+        timeout_seconds: how long it may stay silent, where that is not the client's own timeout.
+        is_transfer: whether it may take as long as it will, as long as something moves.
+        idempotent: whether doing it twice does what once does.
+        already_done: what a repetition is told if the attempt whose answer was lost took effect.
+        key: by which a daemon with the extension `idempotency` knows a repetition.
+        cancel_path: where such a daemon is told that nobody waits for it any more.
     """
 
     method: str
     path: str
     parse: Callable[[Any], T]
     json: Mapping[str, Any] | None = None
+    content: Callable[[], Iterator[bytes]] | None = None
+    headers: Mapping[str, str] | None = None
     params: Mapping[str, str | int] | None = None
     data: Mapping[str, str] | None = None
     file: tuple[str, IO[bytes] | bytes] | None = None
     wait_ms: int = 0
+    timeout_seconds: float | None = None
+    is_transfer: bool = False
+    idempotent: bool = False
+    already_done: type[SandkastenError] | None = None
+    key: str | None = None
+    cancel_path: str | None = None
+
+    @property
+    def route(self) -> str:
+        """What logs and traces call it: the path without ids."""
+        return f"{self.method} {_ID.sub('{id}', self.path)}"
 
 
 def receive(call: Call[T], response: httpx.Response) -> T:
@@ -68,7 +96,11 @@ def receive(call: Call[T], response: httpx.Response) -> T:
     """
     if not response.is_success:
         raise error_from(response)
-    return call.parse(json_of(response))
+    try:
+        return call.parse(json_of(response))
+    except SandkastenResponseError as error:
+        error.request_id = request_id_of(response)
+        raise
 
 
 # --- sessions
@@ -85,27 +117,27 @@ def create_session(
         body["workspace_id"] = check.workspace_id(workspace_id)
     if network is not None:
         body["network"] = check.network(network)
-    return Call("POST", "/v1/sessions", _one(SessionInfo), json=body)
+    return Call("POST", "/v1/sessions", _one(SessionInfo), json=body, key=_new_key())
 
 
 def get_session(session_id: str) -> Call[SessionInfo]:
     """`GET /v1/sessions/{id}`."""
-    return Call("GET", session_path(session_id), _one(SessionInfo))
+    return _get(session_path(session_id), _one(SessionInfo))
 
 
 def list_sessions() -> Call[list[SessionInfo]]:
     """`GET /v1/sessions`: a bare array, or `{"sessions": [...]}` from some servers."""
-    return Call("GET", "/v1/sessions", _many(SessionInfo, "sessions"))
+    return _get("/v1/sessions", _many(SessionInfo, "sessions"))
 
 
 def destroy_session(session_id: str) -> Call[None]:
     """`DELETE /v1/sessions/{id}`."""
-    return Call("DELETE", session_path(session_id), _nothing)
+    return _delete(session_path(session_id), SessionNotFoundError)
 
 
 def session_stats(session_id: str) -> Call[SessionStats]:
     """`GET /v1/sessions/{id}/stats`."""
-    return Call("GET", f"{session_path(session_id)}/stats", _one(SessionStats))
+    return _get(f"{session_path(session_id)}/stats", _one(SessionStats))
 
 
 def interrupt(session_id: str) -> Call[bool]:
@@ -136,45 +168,33 @@ def _exec(
 ) -> Call[T]:
     timeout_ms = check.timeout_ms(timeout_ms, MAX_TIMEOUT_MS)
     body = {"cmd": check.command(cmd), "timeout_ms": timeout_ms, "raw_output": bool(raw_output)}
-    path = f"{session_path(session_id)}/{suffix}"
-    return Call("POST", path, parse, json=body, wait_ms=timeout_ms or MAX_TIMEOUT_MS)
+    key = _new_key()
+    return Call(
+        "POST",
+        f"{session_path(session_id)}/{suffix}",
+        parse,
+        json=body,
+        wait_ms=timeout_ms or MAX_TIMEOUT_MS,
+        key=key,
+        cancel_path=f"{session_path(session_id)}/executions/{key}",
+    )
 
 
-# --- files, of a session or of a workspace (`owner` is the path of either)
+def resumed(call: Call[T], last_event_id: str | None) -> Call[T]:
+    """A stream's call to a daemon with the extension `resume`, to go on after an event if one is given."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    # Such a daemon is never silent for long, whatever the command does.
+    return evolve(call, headers=headers, wait_ms=min(call.wait_ms, 3 * KEEP_ALIVE_MS))
 
 
-def write_file(owner: str, path: str | PurePosixPath, content: str | bytes) -> Call[None]:
-    """`POST {owner}/fs/write`.
-
-    An empty file goes as an upload, since the Go daemon takes an empty `text` for a missing one.
-    """
-    path = check.sandbox_path(path)
-    content = check.content(content)
-    if not content:
-        directory, name = posixpath.split(path)
-        return Call(
-            "POST", f"{owner}/fs/upload", _nothing, data={"path": directory or "/workspace"}, file=(name, b"")
-        )
-    body = {"path": path}
-    if isinstance(content, str):
-        body["text"] = content
-    else:
-        body["content_base64"] = base64.b64encode(content).decode()
-    return Call("POST", f"{owner}/fs/write", _nothing, json=body)
+def cancel(call: Call[Any], timeout_seconds: float) -> Call[None]:
+    """`DELETE /v1/sessions/{id}/executions/{key}`: stop the command, nobody waits for it any more."""
+    assert call.cancel_path is not None
+    return Call("DELETE", call.cancel_path, _nothing, timeout_seconds=timeout_seconds)
 
 
-def read_file(owner: str, path: str | PurePosixPath, max_bytes: int | None) -> Call[ReadResult]:
-    """`GET {owner}/fs/read`."""
-    params: dict[str, str | int] = {"path": check.sandbox_path(path)}
-    if max_bytes is not None:
-        params["max_bytes"] = check.max_bytes(max_bytes)
-    return Call("GET", f"{owner}/fs/read", _read_result, params=params)
-
-
-def upload_file(owner: str, name: str, file: IO[bytes], dest_path: str | PurePosixPath) -> Call[list[str]]:
-    """`POST {owner}/fs/upload`, one file."""
-    data = {"path": check.sandbox_path(dest_path, name="dest_path")}
-    return Call("POST", f"{owner}/fs/upload", _paths, data=data, file=(name, file))
+def _new_key() -> str:
+    return os.urandom(16).hex()
 
 
 # --- workspaces
@@ -182,18 +202,12 @@ def upload_file(owner: str, name: str, file: IO[bytes], dest_path: str | PurePos
 
 def list_workspaces() -> Call[list[WorkspaceInfo]]:
     """`GET /v1/workspaces`."""
-    return Call("GET", "/v1/workspaces", _many(WorkspaceInfo, "workspaces"))
+    return _get("/v1/workspaces", _many(WorkspaceInfo, "workspaces"))
 
 
 def delete_workspace(workspace_id: str) -> Call[None]:
     """`DELETE /v1/workspaces/{id}`."""
-    return Call("DELETE", workspace_path(workspace_id), _nothing)
-
-
-def list_directory(workspace_id: str, path: str | PurePosixPath) -> Call[list[DirEntry]]:
-    """`GET /v1/workspaces/{id}/fs`."""
-    params = {"path": check.sandbox_path(path)}
-    return Call("GET", f"{workspace_path(workspace_id)}/fs", _many(DirEntry, "entries"), params=params)
+    return _delete(workspace_path(workspace_id), WorkspaceNotFoundError)
 
 
 def workspace_path(workspace_id: str) -> str:
@@ -203,7 +217,18 @@ def workspace_path(workspace_id: str) -> str:
 
 def health() -> Call[Health]:
     """`GET /healthz`."""
-    return Call("GET", "/healthz", _one(Health))
+    return _get("/healthz", _one(Health))
+
+
+# --- what many calls are
+
+
+def _get(path: str, parse: Callable[[Any], T], params: Mapping[str, str | int] | None = None) -> Call[T]:
+    return Call("GET", path, parse, params=params, idempotent=True)
+
+
+def _delete(path: str, already_done: type[SandkastenError]) -> Call[None]:
+    return Call("DELETE", path, _nothing, idempotent=True, already_done=already_done)
 
 
 # --- answers
@@ -226,37 +251,10 @@ def _many(model: type[T], key: str) -> Callable[[Any], list[T]]:
     return parse
 
 
-def _read_result(answer: Any) -> ReadResult:
-    raw = structure(answer, _ReadAnswer)
-    try:
-        content = base64.b64decode(raw.content_base64, validate=True)
-    except ValueError as error:
-        raise SandkastenResponseError(
-            "The daemon's answer has a content_base64 that is not base64."
-        ) from error
-    return ReadResult(content=content, path=raw.path, truncated=raw.truncated)
-
-
 def _interrupted(answer: Any) -> bool:
     return structure(answer, _InterruptAnswer).interrupted
-
-
-def _paths(answer: Any) -> list[str]:
-    return list(structure(answer, _UploadAnswer).paths)
-
-
-@frozen
-class _ReadAnswer:
-    path: str
-    content_base64: str
-    truncated: bool = False
 
 
 @frozen
 class _InterruptAnswer:
     interrupted: bool
-
-
-@frozen
-class _UploadAnswer:
-    paths: Sequence[str]

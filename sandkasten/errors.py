@@ -7,7 +7,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
     │   └── LocalFileError(FileNotFoundError)       a file to upload is not there
     ├── SandkastenConnectionError(TransportError)   the daemon was not reached, or was lost
     │   ├── SandkastenTimeoutError(TimeoutException)    it stayed silent for too long
-    │   └── LocalDaemonError                        the embedded daemon could not start
+    │   └── LocalDaemonError                        the embedded daemon could not start, or ended
     ├── SandkastenResponseError(DecodingError)      an answer that is not Sandkasten's
     ├── SandkastenStreamError(RemoteProtocolError)  a stream that broke, or reported a failure
     ├── ExtensionMissingError                       this daemon cannot do that
@@ -44,7 +44,13 @@ if TYPE_CHECKING:
 
 
 class SandkastenError(httpx.HTTPError):
-    """The root of all errors of this library."""
+    """The root of all errors of this library.
+
+    Attributes:
+        request_id: the `X-Request-ID` of the call, to find it in the daemon's log; None if nothing was sent.
+    """
+
+    request_id: str | None = None
 
 
 class SandkastenInputError(SandkastenError, ValueError):
@@ -56,7 +62,16 @@ class LocalFileError(SandkastenInputError, FileNotFoundError):
 
 
 class SandkastenConnectionError(SandkastenError, httpx.TransportError):
-    """The daemon was not reached, or the connection was lost before the answer."""
+    """The daemon was not reached, or the connection was lost before the answer.
+
+    Attributes:
+        never_sent: whether it is certain that the daemon got nothing of the call.
+    """
+
+    def __init__(self, message: str, *, never_sent: bool = False) -> None:
+        """Say what happened and what to do."""
+        super().__init__(message)
+        self.never_sent = never_sent
 
 
 class SandkastenTimeoutError(SandkastenConnectionError, httpx.TimeoutException):
@@ -67,15 +82,29 @@ class SandkastenTimeoutError(SandkastenConnectionError, httpx.TimeoutException):
 
 
 class LocalDaemonError(SandkastenConnectionError):
-    """The embedded daemon could not start; the text says what is missing and what mends it."""
+    """The embedded daemon could not start, or it ended; the text says why and what mends it."""
 
 
 class SandkastenResponseError(SandkastenError, httpx.DecodingError):
     """A successful answer that is not what Sandkasten answers: HTML of a proxy, a missing field."""
 
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        """Say what happened and what to do."""
+        super().__init__(message)
+        self.request_id = request_id
+
 
 class SandkastenStreamError(SandkastenError, httpx.RemoteProtocolError):
-    """A stream that was cut before its end, or that reported a failure without an error code."""
+    """A stream that was cut before its end, or that reported a failure without an error code.
+
+    Attributes:
+        output: the last of what was received (at most about a million characters).
+    """
+
+    def __init__(self, message: str, *, output: str = "") -> None:
+        """Say what happened and what to do, and keep what was received."""
+        super().__init__(message)
+        self.output = output
 
 
 class ExtensionMissingError(SandkastenError):
@@ -124,11 +153,19 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
         self.error_code = error_code
         self.message = message
         self.details: Mapping[str, Any] = dict(details or {})
-        self.request_id: str | None = response.headers.get("x-request-id")
+        self.request_id = response.headers.get("x-request-id")
         codes = " ".join(filter(None, [str(self.status_code), error_code]))
         origin = f"[{codes}, request {self.request_id}]" if self.request_id else f"[{codes}]"
         text = " ".join(filter(None, [_as_sentence(message), self.hint, origin]))
         httpx.HTTPStatusError.__init__(self, text, request=response.request, response=response)
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the answer asks to wait before the next attempt; None if it does not say."""
+        try:
+            return max(0.0, float(self.response.headers["retry-after"]))
+        except (KeyError, ValueError):
+            return None  # a date, which needs clocks that agree, says as little
 
 
 class AuthenticationError(SandkastenAPIError):
@@ -185,14 +222,6 @@ class CapacityExceededError(SandkastenAPIError):
     """The daemon has as many sessions as it may have."""
 
     hint = "Destroy sessions that are not needed, or try again later."
-
-    @property
-    def retry_after_seconds(self) -> float | None:
-        """How long the daemon asks to wait; None if it does not say."""
-        try:
-            return float(self.response.headers["retry-after"])
-        except (KeyError, ValueError):
-            return None
 
 
 class _CommandStoppedError(SandkastenAPIError):

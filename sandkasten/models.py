@@ -81,6 +81,8 @@ class ExecChunk:
         cwd: the shell's directory, on the last chunk only.
         duration_ms: how long the command ran, on the last chunk only.
         shell_restarted: as in `ExecResult`, on the last chunk only.
+        missed_bytes: how much output is lost here, because the connection was away for longer than the
+            daemon could hold it; mostly 0.
     """
 
     output: str
@@ -90,6 +92,7 @@ class ExecChunk:
     cwd: str | None = None
     duration_ms: int | None = None
     shell_restarted: bool = False
+    missed_bytes: int = 0
 
 
 @frozen

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 
 from sandkasten._events import StreamReader
-from sandkasten._wire import Call
+from sandkasten._wire import Call, resumed
+from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk
 
 from ._http import Connection
@@ -16,8 +17,9 @@ from ._seam import close_generator, close_response
 class ExecStream:
     """Iterates over the `ExecChunk`s of a running command; the last one has `done` set.
 
-    The command starts at the first step. Closing the stream early closes the connection, at which the
-    daemon stops the command: where the block of the context manager ends, or at `close()`.
+    The command starts at the first step. Closing the stream early stops it: where the block of the context
+    manager ends, or at `close()`. A dropped connection is made anew, and the stream goes on where it was,
+    on daemons that can do it.
     """
 
     __slots__ = ("_chunks",)
@@ -50,13 +52,28 @@ class ExecStream:
 
 async def _chunks(connection: Connection, call: Call[None]) -> AsyncGenerator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
-    response = await connection.open_stream(call)
+    may_resume = await connection.has("resume")
+    reader = StreamReader()
     try:
-        reader = StreamReader(response)
-        async for event in connection.events(response):
-            chunk = reader.read(event)
-            if chunk is not None:
-                yield chunk
-        reader.end()
+        while not reader.finished:
+            reason: SandkastenConnectionError | None = None
+            try:
+                response = await connection.open_stream(
+                    resumed(call, reader.position) if may_resume else call
+                )
+                reader.response = response
+                try:
+                    async for event in connection.events(response):
+                        chunk = reader.read(event)
+                        if chunk is not None:
+                            yield chunk
+                finally:
+                    await close_response(response)
+            except SandkastenConnectionError as error:
+                if reader.response is None:  # it never began
+                    raise
+                reason = error
+            reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
     finally:
-        await close_response(response)
+        if not reader.finished:
+            await connection.cancel(call)

@@ -5,54 +5,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import error_from, no_answer, not_a_stream
+from sandkasten._answers import check_stream, check_success, no_answer
 from sandkasten._config import Target
-from sandkasten._wire import Call, health, receive
-from sandkasten.errors import ExtensionMissingError, SandkastenError
+from sandkasten._observe import Observed, new_request_id
+from sandkasten._retry import RetryPolicy
+from sandkasten._wire import Call, cancel, health, receive
+from sandkasten.errors import (
+    ExtensionMissingError,
+    SandkastenAPIError,
+    SandkastenError,
+    SandkastenResponseError,
+)
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 from ._seam import (
+    Action,
     HTTPClient,
+    body_of,
     close_client,
     close_response,
+    deadline,
     events_of,
     make_lock,
     open_client,
+    parts_of,
     read_body,
     run_in_thread,
+    uninterrupted,
 )
 
 T = TypeVar("T")
+
+# How long somebody who was interrupted waits for the daemon to hear of it.
+_CANCEL_SECONDS = 1.0
 
 
 class Connection:
     """The way to one daemon; without an address it starts the embedded daemon at the first call."""
 
-    def __init__(self, target: Target | None, local: LocalOptions | None, timeout_seconds: float) -> None:
-        """Remember where to go; nothing is opened yet."""
+    def __init__(
+        self,
+        target: Target | None,
+        local: LocalOptions | None,
+        timeout_seconds: float,
+        retries: RetryPolicy,
+        http_client: HTTPClient | None,
+    ) -> None:
+        """Remember where to go; nothing is opened yet. A given HTTP client stays its owner's to close."""
         self._target = target
         self._local = local
         self._timeout_seconds = timeout_seconds
-        self._lock = make_lock()
+        self._retries = retries
+        self._given = http_client
         self._http: HTTPClient | None = None
         self._daemon: LocalDaemon | None = None
-        self._extensions: tuple[str, ...] | None = None
+        self._extensions: frozenset[str] | None = None
+        self._opening = make_lock()
         self._closed = False
 
+    def __repr__(self) -> str:
+        return self._name
+
     def call(self, call: Call[T]) -> T:
-        """Send a call and read its answer.
+        """Send a call and read its answer; more than once, where `_retry` allows it.
 
         Raises:
             SandkastenError: see `sandkasten.errors`, which draws the tree.
         """
-        return receive(call, self._send(call))
+        is_keyed = call.key is not None and self.has("idempotency")
+        try:
+            return self._persist(call, partial(self._answer_to, call, is_keyed), is_keyed=is_keyed)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # whoever waited was interrupted
+                self.cancel(call)
+            raise
+
+    def has(self, extension: str) -> bool:
+        """Tell whether the daemon has an extension; one that cannot say has none.
+
+        Raises:
+            SandkastenConnectionError: it cannot be reached.
+        """
+        try:
+            return extension in (self._extensions or self._ask_for_extensions())
+        except (SandkastenAPIError, SandkastenResponseError):
+            return False
 
     def require(self, extension: str) -> None:
         """Make sure that the daemon has an extension; it is asked once.
@@ -61,28 +105,28 @@ class Connection:
             ExtensionMissingError: it does not list it.
             SandkastenError: it could not be asked.
         """
-        if self._extensions is None:
-            self._extensions = self.call(health()).extensions
-        if extension not in self._extensions:
+        if extension not in self._ask_for_extensions():
             raise ExtensionMissingError(
                 f"{self._name} does not have the extension {extension!r}. "
                 "Use the embedded daemon, or one that has it."
             )
 
     def open_stream(self, call: Call[Any]) -> httpx.Response:
-        """Send a call whose answer is a stream of events; the caller closes the response.
+        """Send a call whose answer is a stream of events, read by `events`; the caller closes the response.
 
         Raises:
             SandkastenError: as `call` does, for an answer that is not a stream.
         """
-        response = self._send(call, stream=True)
-        if response.headers.get("content-type", "").startswith("text/event-stream") and response.is_success:
-            return response
-        try:
-            read_body(response)
-            raise not_a_stream(response) if response.is_success else error_from(response)
-        finally:
-            close_response(response)
+        is_keyed = call.key is not None and self.has("idempotency")
+        return self._persist(call, partial(self._opened, call, check_stream, is_keyed), is_keyed=is_keyed)
+
+    def open_body(self, call: Call[Any]) -> httpx.Response:
+        """Send a call whose answer's bytes are read by `parts`; the caller closes the response.
+
+        Raises:
+            SandkastenError: as `call` does.
+        """
+        return self._persist(call, partial(self._opened, call, check_success, False), is_keyed=False)
 
     def events(self, response: httpx.Response) -> Iterator[ServerSentEvent]:
         """Iterate over an open stream's events; it just ends where the connection ends.
@@ -98,59 +142,156 @@ class Connection:
         except httpx.TransportError:
             return  # whoever reads the events knows whether that was the end
 
+    def parts(self, response: httpx.Response) -> Iterator[bytes]:
+        """Iterate over the bytes of an open body.
+
+        Raises:
+            SandkastenConnectionError: the connection was lost before the body's end.
+        """
+        try:
+            for part in parts_of(response):
+                yield part
+        except httpx.RequestError as error:
+            raise self._no_answer(error) from None
+
+    def cancel(self, call: Call[Any]) -> None:
+        """Tell the daemon that nobody waits for a command any more; never raises, and never takes long.
+
+        A daemon without keys needs no telling: there a command ends with its connection.
+        """
+        if call.cancel_path is None or not self._extensions or "idempotency" not in self._extensions:
+            return
+        with uninterrupted(_CANCEL_SECONDS):
+            try:
+                self._send(cancel(call, _CANCEL_SECONDS), is_keyed=False)
+            except SandkastenError:
+                return  # then it finds out by itself, a little later
+
     def close(self) -> None:
         """Close the connections, and end the embedded daemon if this client started it."""
         self._closed = True
-        with self._lock:
+        with self._opening:
             http, self._http = self._http, None
             daemon, self._daemon = self._daemon, None
         try:
-            if http is not None:
+            if http is not None and http is not self._given:
                 close_client(http)
         finally:
             if daemon is not None:
                 run_in_thread(daemon.stop)
 
-    def _send(self, call: Call[Any], *, stream: bool = False) -> httpx.Response:
+    @property
+    def max_retries(self) -> int:
+        """How many attempts there may be after the first."""
+        return self._retries.max_retries
+
+    # --- one call, once or several times
+
+    def _persist(self, call: Call[Any], action: Action[T], *, is_keyed: bool) -> T:
+        repeatable = call.idempotent or is_keyed
+        failures: list[SandkastenError] = []
+        try:
+            return action(False)
+        except SandkastenError as error:
+            if not self._retries.pause(error, repeatable=repeatable):
+                raise
+            failures.append(error)
+        for attempt in self._retries.attempts(call, repeatable=repeatable):
+            with attempt:
+                if failures:  # the first of these attempts was made above
+                    raise failures.pop()
+                return action(True)
+        raise AssertionError("an attempt either returns or raises")
+
+    def _answer_to(self, call: Call[T], is_keyed: bool, is_repetition: bool) -> T:
+        try:
+            return receive(call, self._send(call, is_keyed=is_keyed))
+        except SandkastenError as error:
+            if is_repetition and call.already_done is not None and isinstance(error, call.already_done):
+                return call.parse({})  # the attempt whose answer was lost did it
+            raise
+
+    def _opened(
+        self,
+        call: Call[Any],
+        check: Callable[[httpx.Response], None],
+        is_keyed: bool,
+        _is_repetition: bool,
+    ) -> httpx.Response:
+        response = self._send(call, is_keyed=is_keyed, stream=True)
+        try:
+            if not response.is_success:
+                self._read(response)
+            check(response)
+        except BaseException:
+            close_response(response)
+            raise
+        return response
+
+    def _read(self, response: httpx.Response) -> None:
+        try:
+            read_body(response)
+        except httpx.RequestError as error:
+            raise self._no_answer(error) from None
+
+    def _send(self, call: Call[Any], *, is_keyed: bool, stream: bool = False) -> httpx.Response:
         http = self._open()
+        silence_seconds = call.timeout_seconds or self._timeout_seconds
+        answer_seconds = silence_seconds + call.wait_ms / 1000
+        request_id = new_request_id()
         request = http.build_request(
             call.method,
-            call.path,
+            self._base_url + call.path,
             json=call.json,
+            content=body_of(call.content),
             params=call.params,
             data=call.data,
             files={"file": call.file} if call.file else None,
-            headers=self._headers,
-            timeout=httpx.Timeout(self._timeout_seconds, read=self._timeout_seconds + call.wait_ms / 1000),
+            headers=self._headers(call, request_id, is_keyed=is_keyed),
+            timeout=httpx.Timeout(silence_seconds, read=answer_seconds),
         )
-        try:
-            return http.send(request, stream=stream)
-        except httpx.RequestError as error:
-            raise self._no_answer(error) from None  # whose long story is told in its text
+        with Observed(call, self._name, request_id) as observed:
+            try:
+                with deadline(request, None if call.is_transfer else answer_seconds):
+                    response = http.send(request, stream=stream)
+            except httpx.RequestError as error:
+                raise self._no_answer(error) from None  # whose long story is told in its text
+            observed.status = response.status_code
+        return response
+
+    def _ask_for_extensions(self) -> frozenset[str]:
+        if self._extensions is None:
+            self._extensions = frozenset(self.call(health()).extensions)
+        return self._extensions
 
     def _open(self) -> HTTPClient:
         if self._http is not None:
             return self._http
-        with self._lock:
+        with self._opening:
             if self._closed:
                 raise SandkastenError("This client is closed. Make a new SandboxClient.")
             if self._http is None:
                 if self._target is None:
                     self._daemon = run_in_thread(partial(start_daemon, self._local))
                     self._target = self._daemon.target
-                self._http = open_client(self._target, self._timeout_seconds)
+                self._http = self._given or open_client(self._target, self._timeout_seconds)
             return self._http
-
-    def __repr__(self) -> str:
-        return self._name
 
     def _no_answer(self, error: httpx.RequestError) -> SandkastenError:
         return no_answer(error, self._name, is_embedded=self._daemon is not None)
 
+    def _headers(self, call: Call[Any], request_id: str, *, is_keyed: bool) -> dict[str, str]:
+        headers = {"X-Request-ID": request_id, **(call.headers or {})}
+        if self._target is not None and self._target.api_key:
+            headers["Authorization"] = f"Bearer {self._target.api_key}"
+        if is_keyed and call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        return headers
+
     @property
-    def _headers(self) -> dict[str, str]:
-        key = self._target.api_key if self._target else None
-        return {"Authorization": f"Bearer {key}"} if key else {}
+    def _base_url(self) -> str:
+        assert self._target is not None
+        return self._target.base_url
 
     @property
     def _name(self) -> str:

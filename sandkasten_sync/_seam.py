@@ -6,18 +6,25 @@ The same names as in `sandkasten/_seam.py`, which explains them.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+from urllib.request import getproxies
 
+import httpcore
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
+from sandkasten._transfers import Progress
 
 T = TypeVar("T")
 
 HTTPClient = httpx.Client
+Action = Callable[[bool], T]
 
 
 def make_lock() -> threading.Lock:
@@ -27,12 +34,12 @@ def make_lock() -> threading.Lock:
 
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
     """Make the HTTP client for a daemon; connects nothing yet."""
-    transport = None
-    if target.socket_path:
-        transport = httpx.HTTPTransport(uds=target.socket_path, limits=POOL_LIMITS)
-    return HTTPClient(
-        base_url=target.base_url, timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS
-    )
+    return HTTPClient(timeout=timeout_seconds, transport=_transport(target), limits=POOL_LIMITS)
+
+
+def _transport(target: Target) -> httpx.HTTPTransport | None:
+    # Through the environment's proxies only httpx itself knows the way.
+    return _Transport(target.socket_path) if target.socket_path or not getproxies() else None
 
 
 def close_client(client: HTTPClient) -> None:
@@ -55,6 +62,36 @@ def events_of(response: httpx.Response) -> Iterator[ServerSentEvent]:
     return EventSource(response).iter_sse()
 
 
+def parts_of(response: httpx.Response) -> Iterator[bytes]:
+    """Iterate over the bytes of a body."""
+    return response.iter_bytes()
+
+
+def body_of(content: Callable[[], Iterator[bytes]] | None) -> Iterator[bytes] | None:
+    """Make a request's body."""
+    return None if content is None else content()
+
+
+@contextmanager
+def deadline(_request: httpx.Request, seconds: float | None) -> Generator[None, None, None]:
+    """Limit the time that a request takes as a whole, however often something moves.
+
+    Raises:
+        httpx.ReadTimeout: it took longer.
+    """
+    token = _deadline.set(None if seconds is None else time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+@contextmanager
+def uninterrupted(_seconds: float) -> Generator[None, None, None]:
+    """Nothing interrupts here but a second Ctrl-C, which is meant."""
+    yield
+
+
 def close_generator(generator: Generator[T, None, None]) -> None:
     """Run a generator's clean-up now."""
     generator.close()
@@ -63,3 +100,55 @@ def close_generator(generator: Generator[T, None, None]) -> None:
 def run_in_thread(function: Callable[[], T]) -> T:
     """Call something that blocks; here that is nothing special."""
     return function()
+
+
+# --- a transport with deadlines. httpx limits each wait for bytes, so an answer that trickles could take
+# for ever; nothing but the socket's own reads can be told in a blocking world to wait for less.
+
+_deadline: ContextVar[float | None] = ContextVar("sandkasten_deadline", default=None)
+
+
+class _Transport(httpx.HTTPTransport):
+    def __init__(self, socket_path: str | None) -> None:
+        super().__init__(uds=socket_path, limits=POOL_LIMITS)
+        # httpx gives no other way in; `tests/_async/test_faults.py` would tell if this one closed.
+        self._pool._network_backend = _Backend()  # pyright: ignore[reportPrivateUsage]
+
+
+class _Backend(httpcore.SyncBackend):
+    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return _Stream(super().connect_tcp(*args, **options))
+
+    def connect_unix_socket(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return _Stream(super().connect_unix_socket(*args, **options))
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        moment = _deadline.get()
+        if moment is not None:
+            left_seconds = moment - time.monotonic()
+            if left_seconds <= 0:
+                raise httpcore.ReadTimeout("no whole answer in time")
+            timeout = left_seconds if timeout is None else min(timeout, left_seconds)
+        return self._stream.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return _Stream(self._stream.start_tls(*args, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def told_here(on_progress: Progress | None) -> Progress | None:
+    """Give it back: everything runs here."""
+    return on_progress

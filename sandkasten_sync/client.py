@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Literal
 
 from sandkasten import _wire
-from sandkasten._config import check_timeout, resolve_target
+from sandkasten._config import check_max_retries, check_timeout, resolve_target
+from sandkasten._retry import RetryPolicy
 from sandkasten.local.launch import LocalOptions
 from sandkasten.models import Health, SessionInfo, WorkspaceInfo
 
 from ._http import Connection
+from ._seam import HTTPClient
 from .session import Session
 from .workspace import Workspace
 
@@ -41,6 +43,8 @@ class SandboxClient:
         base_url: str | None = None,
         api_key: str | None = None,
         timeout: float = 120.0,
+        max_retries: int = 2,
+        http_client: HTTPClient | None = None,
         local: LocalOptions | None = None,
     ) -> None:
         """Remember where the daemon is; nothing is opened yet.
@@ -50,14 +54,20 @@ class SandboxClient:
                 else the embedded daemon.
             api_key: its key; None means `SANDKASTEN_API_KEY`, else none.
             timeout: how long, in seconds, the daemon may stay silent beyond what the call itself
-                allows (an exec: its `timeout_ms`).
+                allows (an exec: its `timeout_ms`), and for how long after a failure it may be tried again.
+            max_retries: how often a call that failed in passing is tried again, where that does no harm
+                (`docs/architecture.md` says where); 0 for never.
+            http_client: an httpx client of your own, with your proxies, certificates and hooks; you close
+                it. It needs a `base_url`, since the embedded daemon is reached by a socket of its own.
             local: options of the embedded daemon.
 
         Raises:
-            SandkastenInputError: a URL, key or timeout that cannot be meant.
+            SandkastenInputError: a URL, key, timeout or number of retries that cannot be meant.
         """
-        target = resolve_target(base_url, api_key, os.environ)
-        self._connection = Connection(target, local, check_timeout(timeout))
+        target = resolve_target(base_url, api_key, os.environ, needs_url=http_client is not None)
+        timeout_seconds = check_timeout(timeout)
+        retries = RetryPolicy(check_max_retries(max_retries), timeout_seconds)
+        self._connection = Connection(target, local, timeout_seconds, retries, http_client)
 
     def __repr__(self) -> str:
         return f"<SandboxClient of {self._connection!r}>"

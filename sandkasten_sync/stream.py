@@ -9,7 +9,8 @@ from collections.abc import Generator
 from types import TracebackType
 
 from sandkasten._events import StreamReader
-from sandkasten._wire import Call
+from sandkasten._wire import Call, resumed
+from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk
 
 from ._http import Connection
@@ -19,8 +20,9 @@ from ._seam import close_generator, close_response
 class ExecStream:
     """Iterates over the `ExecChunk`s of a running command; the last one has `done` set.
 
-    The command starts at the first step. Closing the stream early closes the connection, at which the
-    daemon stops the command: where the block of the context manager ends, or at `close()`.
+    The command starts at the first step. Closing the stream early stops it: where the block of the context
+    manager ends, or at `close()`. A dropped connection is made anew, and the stream goes on where it was,
+    on daemons that can do it.
     """
 
     __slots__ = ("_chunks",)
@@ -53,13 +55,26 @@ class ExecStream:
 
 def _chunks(connection: Connection, call: Call[None]) -> Generator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
-    response = connection.open_stream(call)
+    may_resume = connection.has("resume")
+    reader = StreamReader()
     try:
-        reader = StreamReader(response)
-        for event in connection.events(response):
-            chunk = reader.read(event)
-            if chunk is not None:
-                yield chunk
-        reader.end()
+        while not reader.finished:
+            reason: SandkastenConnectionError | None = None
+            try:
+                response = connection.open_stream(resumed(call, reader.position) if may_resume else call)
+                reader.response = response
+                try:
+                    for event in connection.events(response):
+                        chunk = reader.read(event)
+                        if chunk is not None:
+                            yield chunk
+                finally:
+                    close_response(response)
+            except SandkastenConnectionError as error:
+                if reader.response is None:  # it never began
+                    raise
+                reason = error
+            reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
     finally:
-        close_response(response)
+        if not reader.finished:
+            connection.cancel(call)

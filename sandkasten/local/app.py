@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import logging
-import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,30 +15,20 @@ from starlette.routing import Route
 
 from sandkasten._version import __version__
 from sandkasten.local import bodies
-from sandkasten.local.asgi import (
-    KEEP_ALIVE,
-    ApiMiddleware,
-    EventStream,
-    Guard,
-    answer,
-    answer_error,
-    event,
-    when_client_leaves,
-)
+from sandkasten.local.asgi import ApiMiddleware, Guard, answer, answer_error
 from sandkasten.local.bodies import UploadedFile, uploaded
-from sandkasten.local.command import Command, Outcome, SandboxLostError
+from sandkasten.local.command import SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.execs import Execs, lost_error
 from sandkasten.local.files import Tree
+from sandkasten.local.idempotency import Creation, Keys, key_of
 from sandkasten.local.manager import Manager, Session
 from sandkasten.local.metrics import CONTENT_TYPE
 from sandkasten.local.observer import Observer
-from sandkasten.local.transcript import CappedText, Transcript
-
-log = logging.getLogger("sandkasten.local")
+from sandkasten.local.transfers import Transfers
 
 # What this daemon does beyond the common protocol, as `GET /healthz` lists it.
-EXTENSIONS = ["interrupt", "network"]
-_KEEP_ALIVE_SECONDS = 15.0
+EXTENSIONS = ["files", "idempotency", "interrupt", "network", "resume"]
 
 
 def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
@@ -58,8 +44,6 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
         Route(session, api.destroy_session, methods=["DELETE"]),
         Route(f"{session}/stats", api.session_stats, methods=["GET"]),
         Route(f"{session}/interrupt", api.interrupt, methods=["POST"]),
-        Route(f"{session}/exec", api.exec, methods=["POST"]),
-        Route(f"{session}/exec/stream", api.exec_stream, methods=["POST"]),
         Route(f"{session}/fs/write", api.write_in_session, methods=["POST"]),
         Route(f"{session}/fs/upload", api.upload_to_session, methods=["POST"]),
         Route(f"{session}/fs/read", api.read_in_session, methods=["GET"]),
@@ -69,6 +53,8 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
         Route(f"{workspace}/fs/write", api.write_in_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/upload", api.upload_to_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/read", api.read_in_workspace, methods=["GET"]),
+        *Execs(manager, observer).routes(),
+        *Transfers(manager, observer).routes(),
     ]
     templates = {route.endpoint: route.path for route in routes}
     return Starlette(
@@ -79,7 +65,6 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
             SandboxLostError: _on_sandbox_lost,
             ClientDisconnect: _on_client_gone,
             HTTPException: _on_http_exception,
-            Exception: _on_unexpected_error,
         },
     )
 
@@ -91,6 +76,7 @@ class Api:
         """Serve a manager's sessions."""
         self._manager = manager
         self._observer = observer
+        self._creations = Keys[Creation]()
 
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
@@ -108,13 +94,19 @@ class Api:
     # --- sessions
 
     async def create_session(self, request: Request) -> Response:
-        """Make a session."""
-        body = await bodies.create_body(request)
-        left = asyncio.Event()
-        with when_client_leaves(request.receive, left.set):
-            session = await self._manager.create(body)
-            if left.is_set():  # nobody would ever know of it
-                await self._manager.destroy(session.id)
+        """Make a session; one only for all requests of one key."""
+        body, key = await bodies.create_body(request), key_of(request.headers.get("idempotency-key"))
+        asked = repr(body).encode()
+        creation = self._creations.find("", key, asked)
+        if creation is None:
+            creation = Creation(self._manager, self._manager.create(body))
+            self._creations.add("", key, asked, creation)
+        try:
+            session = await creation.wait(request.receive, is_final=key is None)
+        except BaseException:
+            self._creations.forget("", key)
+            raise
+        self._creations.end("", key, 0)
         return answer(session.info, 201)
 
     async def list_sessions(self, _request: Request) -> Response:
@@ -136,59 +128,9 @@ class Api:
         limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
         return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)
 
-    # --- exec
-
-    async def exec(self, request: Request) -> Response:
-        """Run a command to its end."""
-        session = self._session(request)
-        body = await bodies.exec_body(request)
-        transcript, output = Transcript(raw=body.raw_output), CappedText(self._manager.output_bytes)
-        command = session.submit(body.cmd, body.timeout_seconds)
-        try:
-            with when_client_leaves(request.receive, command.abandon):
-                while (data := await command.next_output()) is not None:
-                    output.add(transcript.feed(data))
-            output.add(transcript.finish())
-            outcome = _outcome(command)
-        finally:
-            self._on_ended(session, command)
-        if outcome.timed_out or outcome.over_quota:
-            raise _stopped_error(command, outcome, output.text())
-        return answer(_ending(outcome) | {"output": output.text(), "truncated": output.truncated})
-
-    async def exec_stream(self, request: Request) -> Response:
-        """Run a command and send its output while it runs."""
-        session = self._session(request)
-        body = await bodies.exec_body(request)
-        command = session.submit(body.cmd, body.timeout_seconds)
-        events = self._events(session, command, Transcript(raw=body.raw_output))
-        return EventStream(events, request, on_leave=command.abandon)
-
     async def interrupt(self, request: Request) -> Response:
         """Stop the command that runs."""
         return answer({"interrupted": self._session(request).shell.interrupt()})
-
-    async def _events(
-        self, session: Session, command: Command, transcript: Transcript
-    ) -> AsyncIterator[bytes]:
-        try:
-            while (data := await command.next_output(_KEEP_ALIVE_SECONDS)) is not None:
-                if not data:
-                    yield KEEP_ALIVE
-                elif text := transcript.feed(data):
-                    yield _chunk(text)
-            if text := transcript.finish():
-                yield _chunk(text)
-            outcome = _outcome(command)
-        except SandboxLostError as error:
-            yield _error_event(_lost_error(error))
-            return
-        finally:
-            self._on_ended(session, command)
-        if outcome.timed_out or outcome.over_quota:
-            yield _error_event(_stopped_error(command, outcome))
-        else:
-            yield event("done", _ending(outcome) | {"timestamp": _now_ms()})
 
     # --- files
 
@@ -275,10 +217,6 @@ class Api:
         encoded = base64.b64encode(content).decode()
         return answer({"path": path, "content_base64": encoded, "truncated": truncated})
 
-    def _on_ended(self, session: Session, command: Command) -> None:
-        self._observer.exec_ended(command.outcome)
-        self._manager.renew(session)
-
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
 
@@ -288,60 +226,7 @@ class Api:
         return await asyncio.to_thread(find, request.path_params["workspace_id"])
 
 
-# --- outcomes and errors, as the wire has them
-
-
-def _outcome(command: Command) -> Outcome:
-    assert command.outcome is not None
-    return command.outcome
-
-
-def _ending(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "exit_code": outcome.exit_code,
-        "cwd": outcome.cwd,
-        "duration_ms": outcome.duration_ms,
-        "shell_restarted": outcome.shell_restarted,
-    }
-
-
-def _stopped_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
-    details = {
-        "cwd": outcome.cwd,
-        "shell_restarted": outcome.shell_restarted,
-        "duration_ms": outcome.duration_ms,
-    }
-    if output is not None:
-        details["output"] = output
-    if outcome.over_quota:
-        sentence = "The command was stopped: it filled the workspace. Delete files in it."
-        return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)
-    limit_ms = round(command.timeout_seconds * 1000)
-    return ApiError(504, "COMMAND_TIMEOUT", f"The command was stopped after {limit_ms} ms.", details=details)
-
-
-def _lost_error(error: SandboxLostError) -> ApiError:
-    return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")
-
-
-def _chunk(text: str) -> bytes:
-    return event("chunk", {"chunk": text, "timestamp": _now_ms()})
-
-
-def _error_event(error: ApiError) -> bytes:
-    return event(
-        "error",
-        {
-            "error": error.message,
-            "error_code": error.code,
-            "status": error.status,
-            "details": error.details or {},
-        },
-    )
-
-
-def _now_ms() -> int:
-    return round(time.time() * 1000)
+# --- errors, as the wire has them
 
 
 async def _on_api_error(_request: Request, error: Exception) -> Response:
@@ -351,7 +236,7 @@ async def _on_api_error(_request: Request, error: Exception) -> Response:
 
 async def _on_sandbox_lost(_request: Request, error: Exception) -> Response:
     assert isinstance(error, SandboxLostError)
-    return answer_error(_lost_error(error))
+    return answer_error(lost_error(error))
 
 
 async def _on_client_gone(_request: Request, _error: Exception) -> Response:
@@ -362,8 +247,3 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "INVALID_REQUEST")
     return answer_error(ApiError(error.status_code, code, str(error.detail)))
-
-
-async def _on_unexpected_error(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer_error(ApiError(500, "INTERNAL_ERROR", "The daemon failed; its log says more."))

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import re
 import time
 import uuid
@@ -20,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.observer import Observer
+
+log = logging.getLogger("sandkasten.local")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPEN_PATHS = {"/healthz"}
@@ -74,7 +77,7 @@ class ApiMiddleware:
         asked = headers.get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
         started = time.monotonic()
-        status = 500  # unless it is answered
+        status = 0  # until it is answered
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -86,6 +89,12 @@ class ApiMiddleware:
         app = self._app if scope["path"] in _OPEN_PATHS or self._guard(headers) else _refuse
         try:
             await app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("A request failed unexpectedly (request %s).", request_id)
+            if status:
+                raise  # the connection breaks off, lest half an answer is taken for a whole one
+            error = ApiError(500, "INTERNAL_ERROR", "The daemon failed; its log says more.")
+            await answer_error(error)(scope, receive, send_with_id)
         finally:
             self._tell(scope, status, time.monotonic() - started, request_id)
 
@@ -158,6 +167,6 @@ class EventStream(Response):
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-def event(name: str, data: Any) -> bytes:
+def event(name: str, data: Any, number: int) -> bytes:
     """One server-sent event; JSON in ASCII has no line ends of any alphabet."""
-    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    return f"id: {number}\nevent: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,6 +66,7 @@ class Command:
         self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
+        self.on_finished: Callable[[], None] = lambda: None
         self._owner = owner
         self._output = bytearray()
         self._changed = asyncio.Event()
@@ -80,14 +82,23 @@ class Command:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     await self._changed.wait()
-        if self._output:
-            data = bytes(self._output)
-            self._output.clear()
-            self._owner.output_taken()
+        if data := self.rest():
             return data
         if self.error is not None:
             raise self.error
         return None if self.is_finished else b""
+
+    def rest(self) -> bytes:
+        """What was printed and not yet taken."""
+        data = bytes(self._output)
+        if data:
+            self._output.clear()
+            self._owner.output_taken()
+        return data
+
+    def wake(self) -> None:
+        """Let those who wait look around: something else than output has changed."""
+        self._changed.set()
 
     def abandon(self) -> None:
         """Nobody waits for it any more: stop it if it runs, forget it if it does not yet."""
@@ -124,4 +135,6 @@ class Command:
     def finish(self, outcome: Outcome | None, error: SandboxLostError | None = None) -> None:
         """Called by the shell."""
         self.outcome, self.error = outcome, error
+        self.text = ""  # it may be large, and the result may be kept for long
+        self.on_finished()
         self._changed.set()

@@ -214,6 +214,10 @@ class Manager:
         """
         await self._end(self.get(session_id), "it was destroyed")
 
+    def end_unwanted(self, session: Session) -> None:
+        """End a session whose client went before it knew of it."""
+        self._end(session, "its client left")
+
     async def close(self) -> None:
         """End all sessions, and make no more."""
         self._closing = True

@@ -68,7 +68,7 @@ class CappedText:
     def __init__(self, limit_bytes: int) -> None:
         """Start empty."""
         self._parts: list[str] = []
-        self._left_bytes = limit_bytes
+        self._limit_bytes = self._left_bytes = limit_bytes
         self.truncated = False
 
     def add(self, text: str) -> None:
@@ -82,6 +82,11 @@ class CappedText:
             self._left_bytes -= len(data)
         if text:
             self._parts.append(text)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much was collected."""
+        return self._limit_bytes - self._left_bytes
 
     def text(self) -> str:
         """All of it, joined."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import httpx
@@ -43,6 +44,7 @@ INFO = {
     "a_field_of_next_year": [1, 2],
 }
 SESSION = "/v1/sessions/1a2b3c4d-5e6"
+HEALTHY = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\nConnection: close\r\n\r\n{"status": "ok"}'
 DONE = 'event: done\ndata: {"exit_code": 0, "cwd": "/workspace", "duration_ms": 5}\n\n'
 
 
@@ -55,6 +57,7 @@ def one_server() -> Iterator[HTTPServer]:
 @pytest.fixture
 def server(one_server: HTTPServer) -> Iterator[HTTPServer]:
     one_server.clear()
+    one_server.expect_request("/healthz", method="GET").respond_with_json({"status": "ok"})
     yield one_server
     one_server.check()
 
@@ -126,7 +129,7 @@ async def test_an_empty_file_goes_as_an_upload(server: HTTPServer, session: Sess
     await session.write("d/e", "")
     (part,) = requests[0].files.getlist("file")
     with part.stream:
-        assert (requests[0].form["path"], part.filename, part.read()) == ("d", "e", b"")
+        assert (requests[0].form["path"], part.filename, part.read()) == ("/workspace/d", "e", b"")
 
 
 async def test_read_sends_its_limit_and_decodes(server: HTTPServer, session: Session) -> None:
@@ -441,7 +444,7 @@ async def test_event_data_that_cannot_be_read_is_an_error(
 
 
 class closing_server:  # noqa: N801  (reads as a function does)
-    """A server that answers one connection with some bytes and closes it; what HTTPServer cannot do."""
+    """A server that answers every connection with some bytes and closes it; what HTTPServer cannot do."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -453,11 +456,14 @@ class closing_server:  # noqa: N801  (reads as a function does)
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __exit__(self, *_exc: object) -> None:
-        self._thread.join(10)
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._thread.join(10)
 
     def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall(self._answer)
+        with suppress(OSError):  # the listener is closed
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    is_health = connection.recv(65536).startswith(b"GET /healthz")
+                    connection.sendall(HEALTHY if is_health and self._answer else self._answer)

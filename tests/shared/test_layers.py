@@ -11,14 +11,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# What client and daemon share.
+BOTH = {"_version", "_tar"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
-    {"_version", "errors"},
+    {"_version", "_tar", "errors"},
     {"models", "_config", "_checks", "_limits"},
-    {"_answers", "_uploads", "local.launch"},
-    {"_wire", "_events", "_seam"},
+    {"_answers", "_transfers", "local.launch"},
+    {"_wire", "_events", "_aiohttp", "_uploads", "_downloads"},
+    {"_retry", "_observe", "_seam", "_filewire"},
     {"_http"},
-    {"files", "stream"},
+    {"_rawfiles", "stream"},
+    {"_shellfiles"},
+    {"files"},
     {"session", "workspace"},
     {"client"},
     {"__init__"},
@@ -35,20 +40,70 @@ DAEMON = [
         "local.metrics",
         "local.logs",
     },
-    {"local.bubblewrap", "local.images", "local.host", "local.observer", "local.etc", "local.seccomp"},
+    {
+        "local.closedbash",
+        "local.bubblewrap",
+        "local.images",
+        "local.host",
+        "local.observer",
+        "local.etc",
+        "local.seccomp",
+    },
+    {"local.newfile"},
     {"local.files", "local.sandbox", "local.limits", "local.archives", "local.asgi"},
-    {"local.shell", "local.workspaces", "local.bodies", "local.cgroup_base", "local.options"},
-    {"local.unpack", "local.cgroup_groups", "local.listen"},
+    {
+        "local.bodystream",
+        "local.shell",
+        "local.execution",
+        "local.workspaces",
+        "local.bodies",
+        "local.cgroup_base",
+        "local.options",
+    },
+    {"local.unpack", "local.tarballs", "local.cgroup_groups", "local.listen"},
     {"local.imagesources", "local.cgroups", "local.serveroptions"},
-    {"local.imagestore", "local.rundir", "local.pool", "local.quota"},
+    {"local.imagestore", "local.rundir", "local.pool", "local.quota", "local.trial"},
     {"local.catalogue"},
     {"local.manager", "local.imagecommands"},
+    {"local.transfers"},
+    {"local.idempotency"},
+    {"local.execs"},
     {"local.app"},
     {"local.daemon"},
     {"local.serve", "local.server", "local.readings"},
     {"local.findings"},
     {"local.doctor"},
     {"local.__main__"},
+]
+
+# Leaves: they may import all of the client, and nothing but themselves imports them.
+INTEGRATIONS = [
+    {"integrations._missing", "integrations._text", "integrations.users"},
+    {"integrations._verbs"},
+    {"integrations.openai_agents", "integrations.langchain"},
+    {"integrations.__init__"},
+]
+
+# A leaf as well, on the blocking twin.
+NOTEBOOK = [
+    {"notebook.errors", "notebook.text", "notebook.languages", "notebook.sessions"},
+    {"notebook.arguments", "notebook.listing", "notebook.tables", "notebook.running"},
+    {"notebook.pictures", "notebook.displays", "notebook.verbs"},
+    {"notebook.cells"},
+    {"notebook.extension"},
+    {"notebook.__init__"},
+]
+# IPython asks the package itself for the magics, which are imported then.
+LATE = {"__init__": {"notebook.extension"}}
+
+# A leaf that imports nothing but itself.
+TESTING = [
+    {"testing._steps", "testing._multipart"},
+    {"testing._server", "testing._script", "testing.faults"},
+    {"testing._store"},
+    {"testing._world"},
+    {"testing._fake"},
+    {"testing.__init__"},
 ]
 
 
@@ -64,7 +119,7 @@ def imports_of(module: str) -> set[str]:
             source = node.module or ""
             if node.level:
                 found.add(source)
-            elif source in {"sandkasten", "sandkasten.local"}:
+            elif source in {"sandkasten", "sandkasten.local", "sandkasten.testing"}:
                 prefix = source.removeprefix("sandkasten").lstrip(".")
                 found.update(f"{prefix}.{alias.name}".lstrip(".") for alias in node.names)
             elif source.startswith("sandkasten."):
@@ -72,23 +127,40 @@ def imports_of(module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("layers", [CLIENT, DAEMON], ids=["client", "daemon"])
+@pytest.mark.parametrize("layers", [CLIENT, DAEMON, TESTING], ids=["client", "daemon", "testing"])
 def test_imports_go_to_lower_layers_only(layers: list[set[str]]) -> None:
-    below = {"_version"}
+    below = set(BOTH)
     for layer in layers:
         for module in layer:
-            assert imports_of(module) <= below | {"_version", "errors"}, module
+            assert imports_of(module) - LATE.get(module, set()) <= below | {"_version", "errors"}, module
         below |= layer
+
+
+@pytest.mark.parametrize("layers", [INTEGRATIONS, NOTEBOOK], ids=["integrations", "notebook"])
+def test_leaves_are_imported_by_nothing(layers: list[set[str]]) -> None:
+    leaves = set().union(*layers)
+    below = set().union(*CLIENT)
+    for module in set().union(below, *DAEMON, *INTEGRATIONS, *NOTEBOOK) - leaves:
+        assert not (imports_of(module) - LATE.get(module, set())) & leaves, module
+    for layer in layers:
+        for module in layer:
+            assert imports_of(module) <= below, module
+        below |= layer
+
+
+def test_nothing_imports_what_is_for_tests() -> None:
+    for module in set().union(*CLIENT, *DAEMON, *INTEGRATIONS, *NOTEBOOK):
+        assert not any(name.split(".")[0] == "testing" for name in imports_of(module)), module
 
 
 def test_every_module_has_its_layer() -> None:
     files = (ROOT / "sandkasten").rglob("*.py")
     modules = {str(file.relative_to(ROOT / "sandkasten"))[:-3].replace("/", ".") for file in files}
-    assert modules - {"local.__init__"} == set().union(*CLIENT, *DAEMON)
+    assert modules - {"local.__init__"} == set().union(*CLIENT, *DAEMON, *INTEGRATIONS, *NOTEBOOK, *TESTING)
 
 
 def test_the_daemon_does_not_import_the_client() -> None:
-    client = set().union(*CLIENT) - {"_version"}
+    client = set().union(*CLIENT) - BOTH
     for module in set().union(*DAEMON):
         assert not imports_of(module) & client, module
 

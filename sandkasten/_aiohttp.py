@@ -1,0 +1,72 @@
+"""The transport of the extra `fast`: aiohttp below httpx, several times as fast with many calls at once.
+
+httpx-aiohttp does the work. Here its errors are told apart as the retries need it: whether a
+connection was never made, or was lost with a request in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
+
+import aiohttp
+import httpx
+import httpx_aiohttp
+
+from sandkasten._limits import POOL_LIMITS
+
+
+class AiohttpTransport(httpx_aiohttp.AiohttpTransport):
+    """Carries the requests to one daemon."""
+
+    def __init__(self, socket_path: str | None) -> None:
+        """Connect to a Unix socket, or to where each request's URL says."""
+        super().__init__(limits=POOL_LIMITS, client=lambda: _open_client(self.ssl_context, socket_path))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the answer's body is read later."""
+        with _told_apart():
+            response = await super().handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Body(response.stream)
+        return response
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, body: httpx.AsyncByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _told_apart():
+            async for part in self._body:
+                yield part
+
+    async def aclose(self) -> None:
+        with _told_apart():
+            await self._body.aclose()
+
+
+def _open_client(ssl_context: object, socket_path: str | None) -> aiohttp.ClientSession:
+    # No limit, and for how long idle ones are kept: as in httpx's own transport, see `_limits`.
+    kept_seconds = POOL_LIMITS.keepalive_expiry
+    connector: aiohttp.BaseConnector
+    if socket_path:
+        connector = aiohttp.UnixConnector(socket_path, limit=0, keepalive_timeout=kept_seconds)
+    else:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=kept_seconds, ssl=ssl_context)  # type: ignore[arg-type]
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@contextmanager
+def _told_apart() -> Generator[None, None, None]:
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        # It takes everything that can happen to a connection for one that was not made in time.
+        cause = error.__cause__
+        if isinstance(cause, TimeoutError | None):
+            raise
+        kind = httpx.ConnectError if isinstance(cause, aiohttp.ClientConnectorError) else httpx.ReadError
+        raise kind(str(cause) or "the connection was lost") from error
+    except aiohttp.ClientError as error:  # what it does not translate, such as an answer that is not HTTP
+        raise httpx.RemoteProtocolError(str(error)) from error

@@ -1,0 +1,191 @@
+"""The handlers that run commands; see `execution` for who may listen to one, and for how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sandkasten.local import bodies
+from sandkasten.local.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
+from sandkasten.local.bodies import ExecBody
+from sandkasten.local.command import Command, Outcome, SandboxLostError
+from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.execution import Execution, Listener, Replay
+from sandkasten.local.idempotency import Keys, key_of
+from sandkasten.local.manager import Manager, Session
+from sandkasten.local.observer import Observer
+from sandkasten.local.transcript import CappedText
+
+_KEEP_ALIVE_SECONDS = 15.0
+# Most commands are over by then; before that nobody looks whether the client is still there.
+_SOON_SECONDS = 0.005
+_REPLAY_BYTES = 1024 * 1024
+
+
+class Execs:
+    """The handlers."""
+
+    def __init__(self, manager: Manager, observer: Observer) -> None:
+        """Run commands in a manager's sessions."""
+        self._manager = manager
+        self._observer = observer
+        self._keys = Keys[Execution]()
+
+    def routes(self) -> list[Route]:
+        """Where they are found."""
+        session = "/v1/sessions/{session_id}"
+        return [
+            Route(f"{session}/exec", self.exec, methods=["POST"]),
+            Route(f"{session}/exec/stream", self.exec_stream, methods=["POST"]),
+            Route(f"{session}/executions/{{key}}", self.cancel, methods=["DELETE"]),
+        ]
+
+    async def exec(self, request: Request) -> Response:
+        """Run a command to its end."""
+        session, body = self._session(request), await bodies.exec_body(request)
+        execution = self._execution(session, request, body, CappedText(self._manager.output_bytes))
+        listener = execution.listen()
+        try:
+            if await execution.advance(_SOON_SECONDS):
+                with when_client_leaves(request.receive, listener.leave):
+                    while not listener.has_left and await execution.advance():
+                        pass
+        finally:
+            listener.leave()
+        return _result(execution) if execution.command.is_finished else Response(status_code=499)
+
+    async def exec_stream(self, request: Request) -> Response:
+        """Run a command and send its output while it runs, or from where a client saw the last of it."""
+        session, body = self._session(request), await bodies.exec_body(request)
+        position = _last_event_id(request)
+        execution = self._execution(session, request, body, Replay(_REPLAY_BYTES), is_resumed=position > 0)
+        listener = execution.listen()
+        return EventStream(_events(execution, listener, position), request, on_leave=listener.leave)
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a command that nobody waits for any more; one that ended is none."""
+        execution = self._keys.look(self._session(request).id, request.path_params["key"])
+        return answer({"cancelled": execution is not None and execution.cancel()})
+
+    def _execution(
+        self,
+        session: Session,
+        request: Request,
+        body: ExecBody,
+        kept: CappedText | Replay,
+        *,
+        is_resumed: bool = False,
+    ) -> Execution:
+        """Find the command that a key stands for, or run a new one."""
+        key = key_of(request.headers.get("idempotency-key"))
+        asked = repr((type(kept).__name__, body)).encode()
+        execution = self._keys.find(session.id, key, asked)
+        if execution is None:
+            if is_resumed:
+                raise invalid_request("Last-Event-ID names a stream that this daemon does not know.")
+            command = session.submit(body.cmd, body.timeout_seconds)
+            execution = Execution(command, kept, raw=body.raw_output, has_key=key is not None)
+            self._keys.add(session.id, key, asked, execution)
+            command.on_finished = partial(self._on_finished, session, key, execution)
+        return execution
+
+    def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:
+        execution.complete()
+        self._keys.end(session.id, key, execution.kept.size_bytes)
+        self._observer.exec_ended(execution.command.outcome)
+        self._manager.renew(session)
+
+    def _session(self, request: Request) -> Session:
+        return self._manager.get(request.path_params["session_id"])
+
+
+async def _events(execution: Execution, listener: Listener, position: int) -> AsyncIterator[bytes]:
+    """What a stream's listener gets, from a position in the output on."""
+    kept = execution.kept
+    assert isinstance(kept, Replay)
+    lost: SandboxLostError | None = None
+    has_more = True
+    while has_more and not listener.has_left:
+        waits_from = time.monotonic()
+        try:
+            has_more = position < kept.end or await execution.advance(_KEEP_ALIVE_SECONDS)
+        except SandboxLostError as error:
+            lost, has_more = error, False
+        if missed_bytes := kept.missed_bytes(position):
+            position += missed_bytes
+            yield event("gap", {"missed_bytes": missed_bytes}, position)
+        for piece in kept.after(position):
+            position = piece.end
+            yield event("chunk", {"chunk": piece.text, "timestamp": _now_ms()}, position)
+        if time.monotonic() - waits_from >= _KEEP_ALIVE_SECONDS:
+            yield KEEP_ALIVE
+    if not listener.has_left:
+        yield _last_event(execution.command, lost, position)
+
+
+# --- outcomes, as the wire has them
+
+
+def _result(execution: Execution) -> Response:
+    command, output = execution.command, execution.kept
+    assert isinstance(output, CappedText) and command.outcome is not None
+    if command.outcome.timed_out or command.outcome.over_quota:
+        raise _stopped_error(command, command.outcome, output.text())
+    return answer(_ending(command.outcome) | {"output": output.text(), "truncated": output.truncated})
+
+
+def _last_event(command: Command, lost: SandboxLostError | None, position: int) -> bytes:
+    if lost is not None or command.outcome is None:
+        error = lost_error(lost or SandboxLostError("nobody waited for the command"))
+    elif command.outcome.timed_out or command.outcome.over_quota:
+        error = _stopped_error(command, command.outcome)
+    else:
+        return event("done", _ending(command.outcome) | {"timestamp": _now_ms()}, position)
+    told = {"error": error.message, "error_code": error.code, "status": error.status}
+    return event("error", told | {"details": error.details or {}}, position)
+
+
+def _ending(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "exit_code": outcome.exit_code,
+        "cwd": outcome.cwd,
+        "duration_ms": outcome.duration_ms,
+        "shell_restarted": outcome.shell_restarted,
+    }
+
+
+def _stopped_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
+    details = {
+        "cwd": outcome.cwd,
+        "shell_restarted": outcome.shell_restarted,
+        "duration_ms": outcome.duration_ms,
+    }
+    if output is not None:
+        details["output"] = output
+    if outcome.over_quota:
+        sentence = "The command was stopped: it filled the workspace. Delete files in it."
+        return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)
+    limit_ms = round(command.timeout_seconds * 1000)
+    return ApiError(504, "COMMAND_TIMEOUT", f"The command was stopped after {limit_ms} ms.", details=details)
+
+
+def lost_error(error: SandboxLostError) -> ApiError:
+    """What a client is told whose sandbox ended under its command."""
+    return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")
+
+
+def _last_event_id(request: Request) -> int:
+    text = request.headers.get("last-event-id", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise invalid_request("Last-Event-ID is not one that this daemon gave.")
+    return int(text)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -1,0 +1,284 @@
+# Made from tests/_async/test_faults.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""Every fault in every verb, as the table in `tests/faults.py` has it, against real daemons."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandkasten import _filewire, _retry, errors
+from sandkasten.local.launch import LocalDaemon
+from tests.faults import OK, TABLE, VERBS, Never
+from tests.faulty import Relay, Served
+from tests.go_daemon import GoDaemon
+
+from .seam import SandboxClient, Session
+
+SIDES = ("able", "plain")
+# What is bad before a daemon is reached, and so for both sides alike.
+ADDRESSES = ("refused", "dns", "tls")
+ON_THE_WAY = [name for name, row in TABLE.items() if row.fault is not None]
+DEADLINE_SECONDS = 3.0
+
+# The requests whose answers are spoilt: those that carry a verb, by whichever call.
+REQUESTS = {
+    "exec": r"^POST .*/exec$",
+    "stream": r"^POST .*/exec/stream$",
+    "read": r"^GET .*/fs/(read|raw)$",
+    "write": r"^POST .*/fs/write$",
+    "upload": r"^(POST|PUT) .*/fs/(write|upload|raw)$",
+    "download": r"^GET .*/fs/(read|raw)$",
+    "create": r"^POST /v1/sessions$",
+    "destroy": r"^DELETE /v1/sessions/[^/]+$",
+}
+
+
+@pytest.fixture(scope="module")
+def relays(daemon: LocalDaemon, go_daemon: GoDaemon) -> Iterator[Mapping[str, Relay]]:
+    """The way to a daemon with the extensions, and to one without."""
+    target = daemon.target
+    relays = {
+        "able": Relay(target.base_url, target.api_key, target.socket_path),
+        "plain": Relay(go_daemon.url, go_daemon.api_key),
+    }
+    yield relays
+    for relay in relays.values():
+        relay.close()
+
+
+@pytest.fixture(scope="module")
+def session_ids(relays: Mapping[str, Relay]) -> Iterator[Mapping[str, str]]:
+    """A session on each side, which those verbs share that leave it alive."""
+    ids = {side: made_session(relay.behind) for side, relay in relays.items()}
+    yield ids
+    for side, relay in relays.items():
+        relay.behind.delete(f"/v1/sessions/{ids[side]}")
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_retry, "_FIRST_PAUSE_SECONDS", 0.01)
+    # How long a daemon may take to store what it got; it is the timeouts' sum that is tested here.
+    monkeypatch.setattr(_filewire, "_WAIT_MS", 0)
+
+
+def made_session(behind: httpx.Client) -> str:
+    return str(behind.post("/v1/sessions", json={"image": "base"}).raise_for_status().json()["id"])
+
+
+def output_of(behind: httpx.Client, session_id: str, cmd: str) -> str:
+    return str(behind.post(f"/v1/sessions/{session_id}/exec", json={"cmd": cmd}).json()["output"])
+
+
+# --- the verbs: each does its thing to a file of its own, and makes sure of the result
+
+
+def run_exec(session: Session, name: str) -> None:
+    result = session.exec(f"echo ran >>{name}; echo done", timeout_ms=500)
+    assert (result.output, result.exit_code) == ("done\n", 0)
+
+
+def run_stream(session: Session, name: str) -> None:
+    cmd = f"echo ran >>{name}; for i in 1 2 3; do echo $i; sleep 0.01; done; exit 4"
+    chunks = [chunk for chunk in session.exec_stream(cmd, timeout_ms=500)]
+    assert "".join(chunk.output for chunk in chunks) == "1\n2\n3\n"
+    assert [chunk.done for chunk in chunks].count(True) == 1
+    assert chunks[-1].exit_code == 4
+
+
+def run_read(session: Session, name: str) -> None:
+    assert session.read(f"{name}.in").text == f"content of {name}"
+
+
+def run_write(session: Session, name: str) -> None:
+    session.write(f"{name}.out", f"content of {name}")
+
+
+def run_upload(session: Session, name: str) -> None:
+    file = io.BytesIO(f"content of {name}".encode())
+    assert session.upload(file, filename=f"{name}.out") == [f"/workspace/{name}.out"]
+
+
+def run_download(session: Session, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = session.download(f"{name}.in", folder)
+        assert path.read_text() == f"content of {name}"
+
+
+def run_destroy(session: Session, _name: str) -> None:
+    session.destroy()
+
+
+RUN = {
+    "exec": run_exec,
+    "stream": run_stream,
+    "read": run_read,
+    "write": run_write,
+    "upload": run_upload,
+    "download": run_download,
+    "destroy": run_destroy,
+}
+
+
+def outcome_of(client: SandboxClient, verb: str, session_id: str, name: str) -> str:
+    """Do it, and give the class of the error, or OK."""
+    try:
+        if verb == "create":
+            client.create_session(image="base")
+        else:
+            RUN[verb](Session(client._connection, session_id), name)
+    except errors.SandkastenError as error:
+        return type(error).__name__
+    return OK
+
+
+def check_effect(behind: httpx.Client, verb: str, session_id: str, name: str, outcome: str) -> None:
+    """Whatever a caller is told: no command runs twice, and what is said to be done is done."""
+    if verb in {"exec", "stream"}:
+        runs = output_of(behind, session_id, f"cat {name} 2>/dev/null").count("ran")
+        assert runs == 1 if outcome == OK else runs <= 1
+    elif verb in {"write", "upload"} and outcome == OK:
+        assert output_of(behind, session_id, f"cat {name}.out") == f"content of {name}"
+    elif verb == "destroy" and outcome == OK:
+        assert behind.get(f"/v1/sessions/{session_id}").status_code == 404
+
+
+# --- faults on the way
+
+
+def cells(names: Iterable[str], sides: Iterable[str]) -> list[object]:
+    """The cells that can occur, by fault, verb and side."""
+    return [
+        pytest.param(name, verb, side, id=f"{name}-{verb}-{side}")
+        for name, verb, side in product(names, VERBS, sides)
+        if not isinstance(getattr(TABLE[name].cells[verb], side), Never)
+    ]
+
+
+@pytest.mark.parametrize(("fault", "verb", "side"), cells(ON_THE_WAY, SIDES))
+def test_a_fault_on_the_way(
+    relays: Mapping[str, Relay], session_ids: Mapping[str, str], fault: str, verb: str, side: str
+) -> None:
+    row = TABLE[fault]
+    relay, name = relays[side], secrets.token_hex(4)
+    session_id = made_session(relay.behind) if verb == "destroy" else session_ids[side]
+    content = {"path": f"{name}.in", "text": f"content of {name}"}
+    relay.behind.post(f"/v1/sessions/{session_id}/fs/write", json=content).raise_for_status()
+    before = {info["id"] for info in relay.behind.get("/v1/sessions").json()}
+    assert row.fault is not None
+    with SandboxClient(base_url=relay.url, api_key=relay.api_key, timeout=0.8) as client:
+        client.health()
+        relay.spoil(row.fault, row.times, REQUESTS[verb])
+        started = time.monotonic()
+        outcome = outcome_of(client, verb, session_id, name)
+        seconds = time.monotonic() - started
+    check_effect(relay.behind, verb, session_id, name, outcome)
+    made = {info["id"] for info in relay.behind.get("/v1/sessions").json()} - before
+    for made_id in made:
+        relay.behind.delete(f"/v1/sessions/{made_id}")
+    assert outcome == getattr(row.cells[verb], side)
+    assert seconds < DEADLINE_SECONDS
+    assert relay.is_spoilt or outcome != OK
+    assert len(made) <= (verb == "create")
+
+
+# --- bad addresses
+
+
+@pytest.fixture
+def bad_urls(relays: Mapping[str, Relay]) -> Iterator[Mapping[str, str]]:
+    """By the table's names for them."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        yield {
+            "refused": f"http://127.0.0.1:{unused.getsockname()[1]}",
+            "dns": "http://sandkasten.invalid:8080",
+            "tls": relays["able"].url.replace("http:", "https:"),
+        }
+
+
+@pytest.mark.parametrize(("fault", "verb", "side"), cells(ADDRESSES, ["able"]))
+def test_a_bad_address(bad_urls: Mapping[str, str], fault: str, verb: str, side: str) -> None:
+    with SandboxClient(base_url=bad_urls[fault], timeout=0.8) as client:
+        started = time.monotonic()
+        outcome = outcome_of(client, verb, "1a2b3c4d-5e6", "file")
+    assert outcome == getattr(TABLE[fault].cells[verb], side)
+    assert time.monotonic() - started < DEADLINE_SECONDS
+
+
+# --- a daemon that is killed and comes back
+
+
+@pytest.fixture
+def served(daemon: LocalDaemon) -> Iterator[Served]:
+    """A daemon in a process of its own; `daemon` is here so that both start one after another."""
+    folder = Path(tempfile.mkdtemp(prefix="sandkasten-served-", dir="/tmp"))
+    folder.chmod(0o711)
+    served = Served(folder)
+    yield served
+    served.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def patient(served: Served) -> Iterator[SandboxClient]:
+    """A client that goes on trying for longer than a start takes."""
+    with SandboxClient(base_url=served.url, timeout=20, max_retries=100) as client:
+        yield client
+
+
+def outcome_of_long(verb: str, session: Session) -> str:
+    cmd = "echo begun; sleep 2; echo ended"
+    try:
+        if verb == "exec":
+            session.exec(cmd)
+        else:
+            for _chunk in session.exec_stream(cmd):
+                pass
+    except errors.SandkastenError as error:
+        return type(error).__name__
+    return OK
+
+
+@pytest.mark.parametrize("verb", ["exec", "stream"])
+def test_a_daemon_with_the_extensions_is_killed_and_started_again(
+    served: Served, patient: SandboxClient, verb: str
+) -> None:
+    expected = TABLE["killed"].cells
+    session = patient.create_session(image="base")
+    killer = threading.Timer(0.4, served.restart)
+    killer.start()
+    outcome = outcome_of_long(verb, session)
+    killer.join()
+    assert outcome == expected[verb].able
+    for other in VERBS[2:]:
+        assert outcome_of(patient, other, session.id, "file") == expected[other].able
+
+
+@pytest.mark.parametrize("verb", ["exec", "stream"])
+def test_a_daemon_without_extensions_is_started_again(daemon: LocalDaemon, verb: str) -> None:
+    expected = TABLE["killed"].cells
+    with GoDaemon(daemon) as go_daemon:
+        with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
+            session = client.create_session(image="base")
+            session.write("file.in", "content of file")
+            restarter = threading.Timer(0.4, go_daemon.restart)
+            restarter.start()
+            outcome = outcome_of_long(verb, session)
+            restarter.join()
+            assert outcome == expected[verb].plain
+            for other in VERBS[2:]:
+                assert outcome_of(client, other, session.id, "file") == expected[other].plain

@@ -1,0 +1,193 @@
+"""Requests that come twice, and streams that come back, as the wire has them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from sandkasten.local import execution
+from sandkasten.local.execution import Replay
+from sandkasten.local.idempotency import Keys
+from sandkasten.local.launch import LocalDaemon
+
+KEY = {"Idempotency-Key": "0123456789abcdef"}
+
+
+@pytest.fixture
+def http(daemon: LocalDaemon) -> Iterator[httpx.Client]:
+    target = daemon.target
+    with httpx.Client(
+        base_url=target.base_url,
+        transport=httpx.HTTPTransport(uds=target.socket_path),
+        headers={"Authorization": f"Bearer {target.api_key}"},
+        timeout=30,
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def session(http: httpx.Client) -> Iterator[str]:
+    path = f"/v1/sessions/{http.post('/v1/sessions').json()['id']}"
+    yield path
+    http.delete(path)
+
+
+def events(response: httpx.Response) -> list[dict[str, str]]:
+    blocks = response.read().decode().split("\n\n")
+    return [
+        dict(line.split(": ", 1) for line in block.split("\n"))
+        for block in blocks
+        if block[:1] != ":" and block
+    ]
+
+
+def test_a_repeated_command_is_answered_and_not_run_again(http: httpx.Client, session: str) -> None:
+    body = {"cmd": "echo x >>log; wc -l <log"}
+    first = http.post(f"{session}/exec", json=body, headers=KEY)
+    again = http.post(f"{session}/exec", json=body, headers=KEY)
+    assert first.json()["output"].strip() == "1"
+    assert again.json() == first.json()
+    assert http.post(f"{session}/exec", json=body).json()["output"].strip() == "2"
+
+
+def test_who_asks_while_it_runs_gets_the_same_result(http: httpx.Client, session: str) -> None:
+    body, found = {"cmd": "sleep 0.5; echo x >>log; wc -l <log"}, []
+    ask = lambda: found.append(http.post(f"{session}/exec", json=body, headers=KEY).json())  # noqa: E731
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer["output"].strip() for answer in found} == {"1"}
+    assert len(found) == 4
+
+
+def test_a_key_stands_for_one_request_only(http: httpx.Client, session: str) -> None:
+    http.post(f"{session}/exec", json={"cmd": "true"}, headers=KEY)
+    other = http.post(f"{session}/exec", json={"cmd": "false"}, headers=KEY)
+    assert (other.status_code, other.json()["error_code"]) == (400, "INVALID_REQUEST")
+    stream = http.post(f"{session}/exec/stream", json={"cmd": "true"}, headers=KEY)
+    assert stream.status_code == 400
+
+
+@pytest.mark.parametrize("key", ["", "short", "x" * 129, "0123456789abcde/"])
+def test_what_cannot_be_a_key_is_refused(http: httpx.Client, session: str, key: str) -> None:
+    answer = http.post(f"{session}/exec", json={"cmd": "true"}, headers={"Idempotency-Key": key})
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_REQUEST")
+
+
+def test_a_timeout_is_told_again_too(http: httpx.Client, session: str) -> None:
+    body = {"cmd": "echo begun; sleep 20", "timeout_ms": 200}
+    first, again = (http.post(f"{session}/exec", json=body, headers=KEY) for _ in range(2))
+    assert (first.status_code, first.json()["details"]["output"]) == (504, "begun\n")
+    assert again.json() == first.json()
+
+
+def test_one_key_makes_one_session(http: httpx.Client) -> None:
+    first, again = (http.post("/v1/sessions", json={}, headers=KEY) for _ in range(2))
+    other = http.post("/v1/sessions", json={})
+    assert first.json()["id"] == again.json()["id"] != other.json()["id"]
+    for answer in (first, other):
+        http.delete(f"/v1/sessions/{answer.json()['id']}")
+
+
+def test_a_key_whose_request_failed_may_be_used_again(http: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "fedcba9876543210"}
+    answers = [http.post("/v1/sessions", json={"image": "none-such"}, headers=headers) for _ in range(2)]
+    assert [answer.json()["error_code"] for answer in answers] == ["INVALID_IMAGE"] * 2
+
+
+def test_a_stream_can_be_read_again_from_any_of_its_events(http: httpx.Client, session: str) -> None:
+    body = {"cmd": "for i in 1 2 3; do echo line é $i; sleep 0.05; done"}
+    first = events(http.post(f"{session}/exec/stream", json=body, headers=KEY))
+    assert [event["event"] for event in first] == ["chunk"] * 3 + ["done"]
+    for seen in range(len(first)):
+        position = {"Last-Event-ID": first[seen]["id"]}
+        again = events(http.post(f"{session}/exec/stream", json=body, headers=KEY | position))
+        texts = [
+            [json.loads(event["data"]).get("chunk") for event in some] for some in (first[seen + 1 :], again)
+        ]
+        assert texts[1] == (texts[0] or [None])  # the end itself is told as often as one asks
+
+
+def test_a_stream_that_is_not_known_cannot_be_gone_on_with(http: httpx.Client, session: str) -> None:
+    headers = {"Idempotency-Key": "aaaaaaaaaaaaaaaaaaaa", "Last-Event-ID": "7"}
+    answer = http.post(f"{session}/exec/stream", json={"cmd": "touch ran"}, headers=headers)
+    assert answer.status_code == 400
+    assert http.post(f"{session}/exec", json={"cmd": "ls"}).json()["output"] == ""
+
+
+@pytest.mark.parametrize("position", ["-1", "x", "1" * 30])
+def test_a_position_that_cannot_be_is_refused(http: httpx.Client, session: str, position: str) -> None:
+    headers = KEY | {"Last-Event-ID": position}
+    assert http.post(f"{session}/exec/stream", json={"cmd": "true"}, headers=headers).status_code == 400
+
+
+def test_a_command_can_be_called_off_by_its_key(http: httpx.Client, session: str) -> None:
+    with http.stream(
+        "POST", f"{session}/exec/stream", json={"cmd": "echo go; sleep 30"}, headers=KEY
+    ) as stream:
+        next(stream.iter_raw())
+        called_off = http.delete(f"{session}/executions/{KEY['Idempotency-Key']}")
+        assert called_off.json() == {"cancelled": True}
+    started = time.monotonic()
+    assert (
+        http.post(f"{session}/exec", json={"cmd": "pgrep -x sleep | wc -l"}).json()["output"].strip() == "0"
+    )
+    assert time.monotonic() - started < 1
+    assert http.delete(f"{session}/executions/{KEY['Idempotency-Key']}").json() == {"cancelled": False}
+
+
+def test_a_command_with_a_key_outlives_its_connection(http: httpx.Client, session: str) -> None:
+    body = {"cmd": "echo go; sleep 0.5; echo done >>log"}
+    with http.stream("POST", f"{session}/exec/stream", json=body, headers=KEY) as stream:
+        next(stream.iter_raw())
+    assert http.post(f"{session}/exec", json={"cmd": "cat log"}).json()["output"] == "done\n"
+
+
+def test_a_command_without_a_key_ends_with_its_connection(http: httpx.Client, session: str) -> None:
+    body = {"cmd": "echo go; sleep 0.5; echo done >>log"}
+    with http.stream("POST", f"{session}/exec/stream", json=body) as stream:
+        next(stream.iter_raw())
+    assert http.post(f"{session}/exec", json={"cmd": "cat log 2>/dev/null"}).json()["output"] == ""
+
+
+# --- the pure parts
+
+
+def test_a_replay_gives_what_follows_any_position() -> None:
+    replay = Replay(1000)
+    for text in ("ab", "é", "cd"):
+        replay.add(text)
+    whole = "abécd".encode()
+    for position in (0, 1, 2, 4, 5, 6):
+        assert "".join(piece.text for piece in replay.after(position)).encode() == whole[position:]
+        assert replay.missed_bytes(position) == 0
+
+
+def test_a_replay_keeps_no_more_than_its_limit_and_says_what_is_gone() -> None:
+    replay = Replay(10)
+    for number in range(100):
+        replay.add(f"{number:04}")
+    assert 10 <= replay.size_bytes < 14
+    assert replay.missed_bytes(0) == replay.end - replay.size_bytes
+    assert "".join(piece.text for piece in replay.after(0)) == "009700980099"
+
+
+def test_keys_are_bounded_and_those_that_had_to_go_are_refused() -> None:
+    keys = Keys[int]()
+    for number in range(5000):
+        keys.add("s", f"{number:016}", b"r", number)
+        keys.end("s", f"{number:016}", 1)
+    assert keys.find("s", f"{4999:016}", b"r") == 4999
+    with pytest.raises(Exception, match="done already"):
+        keys.find("s", f"{0:016}", b"r")
+
+
+def test_the_time_of_grace_is_longer_than_a_client_needs_to_come_back() -> None:
+    assert 10 <= execution.GRACE_SECONDS <= 60
