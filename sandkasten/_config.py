@@ -81,6 +81,17 @@ def check_max_retries(max_retries: int) -> int:
     return max_retries
 
 
+def check_concurrency(concurrency: int) -> int:
+    """Return how many sessions `map` may have at a time.
+
+    Raises:
+        SandkastenInputError: it is not a whole number from 1 on.
+    """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise SandkastenInputError(f"concurrency is {concurrency!r}: it must be a whole number from 1 on.")
+    return concurrency
+
+
 def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)

@@ -7,7 +7,7 @@ here does the client touch httpx's transports, threads and locks.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.request import getproxies
@@ -19,6 +19,8 @@ from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
 from sandkasten._transfers import Progress
 
+R = TypeVar("R")
+S = TypeVar("S")
 T = TypeVar("T")
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 HTTPClient = httpx.AsyncClient
 Action = Callable[[bool], Awaitable[T]]
+Each = Callable[[S, T], Awaitable[R]]
 
 
 def make_lock() -> anyio.Lock:
@@ -150,3 +153,38 @@ def told_here(on_progress: Progress | None) -> Progress | None:
         from_thread.run_sync(on_progress, done_bytes, total_bytes)
 
     return tell
+
+
+async def spread(
+    function: Callable[[T], Awaitable[R]],
+    items: Iterable[T],
+    concurrency: int,
+    _on_failure: Callable[[], Awaitable[None]],
+) -> list[R]:
+    """Call a function for every item, for some of them at a time; the first failure ends all of it.
+
+    Here the others are cancelled and clean up on their way out; where threads do the work, `on_failure`
+    has to bring them to their end.
+    """
+    import anyio  # noqa: PLC0415
+
+    results: dict[int, R] = {}
+    pending = enumerate(items)
+
+    async def work() -> None:
+        for index, item in pending:
+            results[index] = await function(item)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(concurrency):
+                tasks.start_soon(work)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    return [results[index] for index in sorted(results)]
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sandkasten import _wire
-from sandkasten._config import check_max_retries, check_timeout, resolve_target
+from sandkasten._config import check_concurrency, check_max_retries, check_timeout, resolve_target
 from sandkasten._retry import RetryPolicy
+from sandkasten.errors import SandkastenError
 from sandkasten.local.launch import LocalOptions
 from sandkasten.models import Health, SessionInfo, WorkspaceInfo
 
 from ._http import Connection
-from ._seam import HTTPClient
+from ._seam import Each, HTTPClient, spread
 from .session import Session
 from .workspace import Workspace
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class SandboxClient:
@@ -101,6 +107,64 @@ class SandboxClient:
             await self._connection.require("network")
         info = await self._connection.call(call)
         return Session(self._connection, info.id)
+
+    async def map(
+        self,
+        function: Each[Session, T, R],
+        items: Iterable[T],
+        *,
+        concurrency: int = 8,
+        image: str = "python",
+        ttl_seconds: int | None = None,
+        network: Literal["none", "host"] | None = None,
+    ) -> list[R]:
+        r"""Call `function(session, item)` for every item, each with a session of its own.
+
+        Example::
+
+            async def grade(session, answer):
+                await session.write("answer.py", answer)
+                return (await session.exec("python3 answer.py")).output
+
+            async with SandboxClient() as client:
+                outputs = await client.map(grade, ["print(1)", "print(2)"])
+
+            assert outputs == ["1\n", "2\n"]
+
+        Args:
+            function: what to do with an item.
+            items: taken one by one, as sessions become free.
+            concurrency: how many sessions there are at a time.
+            image: as in `create_session`, and so the others.
+            ttl_seconds: their lifetime.
+            network: their network.
+
+        Returns:
+            The results, in the order of the items. Every session is destroyed by then. The first error ends
+            all of it, and is raised when the other sessions are destroyed too.
+
+        Raises:
+            SandkastenInputError: a concurrency below 1.
+            SandkastenError: as `create_session` does; and whatever the function raises.
+        """
+        check_concurrency(concurrency)
+        at_work: set[Session] = set()
+
+        async def run(item: T) -> R:
+            session = await self.create_session(image=image, ttl_seconds=ttl_seconds, network=network)
+            async with session:
+                at_work.add(session)
+                try:
+                    return await function(session, item)
+                finally:
+                    at_work.discard(session)
+
+        async def end_all() -> None:
+            for session in list(at_work):
+                with suppress(SandkastenError):
+                    await session.destroy()
+
+        return await spread(run, items, concurrency, end_all)
 
     async def get_session(self, session_id: str) -> Session:
         """Find a session that exists already.

@@ -9,8 +9,12 @@ from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFo
 from sandkasten.models import ExecResult, SessionInfo, SessionStats
 
 from ._http import Connection
+from ._seam import uninterrupted
 from .files import FileVerbs
 from .stream import ExecStream
+
+# How long a caller who was interrupted waits for the session's end.
+_LAST_SECONDS = 10.0
 
 
 class Session(FileVerbs):
@@ -149,7 +153,11 @@ class Session(FileVerbs):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self.destroy()
+            if isinstance(exc, Exception | None):
+                await self.destroy()
+            else:  # the caller was interrupted, but the session must end all the same
+                with uninterrupted(_LAST_SECONDS):
+                    await self.destroy()
         except (SessionNotFoundError, SessionExpiredError):
             pass  # gone is what was wanted
         except SandkastenError:

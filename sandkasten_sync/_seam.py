@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.request import getproxies
 
 import httpcore
@@ -21,10 +21,13 @@ from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
 from sandkasten._transfers import Progress
 
+R = TypeVar("R")
+S = TypeVar("S")
 T = TypeVar("T")
 
 HTTPClient = httpx.Client
 Action = Callable[[bool], T]
+Each = Callable[[S, T], R]
 
 
 def make_lock() -> threading.Lock:
@@ -100,6 +103,39 @@ def close_generator(generator: Generator[T, None, None]) -> None:
 def run_in_thread(function: Callable[[], T]) -> T:
     """Call something that blocks; here that is nothing special."""
     return function()
+
+
+def spread(
+    function: Callable[[T], R], items: Iterable[T], concurrency: int, on_failure: Callable[[], None]
+) -> list[R]:
+    """Call a function for every item, for some of them at a time; the first failure ends all of it."""
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait  # noqa: PLC0415
+
+    results: dict[int, R] = {}
+    pending = enumerate(items)
+    taking, stopped = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        while not stopped.is_set():
+            with taking:
+                index, item = next(pending, (-1, None))
+            if index < 0:
+                return
+            results[index] = function(cast("T", item))
+
+    with ThreadPoolExecutor(concurrency, "sandkasten-map") as threads:
+        workers = [threads.submit(work) for _ in range(concurrency)]
+        try:
+            failed = [
+                worker for worker in wait(workers, return_when=FIRST_EXCEPTION).done if worker.exception()
+            ]
+            if failed:
+                failed[0].result()
+        except BaseException:  # Ctrl-C among them
+            stopped.set()
+            on_failure()
+            raise
+    return [results[index] for index in sorted(results)]
 
 
 # --- a transport with deadlines. httpx limits each wait for bytes, so an answer that trickles could take

@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sandkasten import _wire
-from sandkasten._config import check_max_retries, check_timeout, resolve_target
+from sandkasten._config import check_concurrency, check_max_retries, check_timeout, resolve_target
 from sandkasten._retry import RetryPolicy
+from sandkasten.errors import SandkastenError
 from sandkasten.local.launch import LocalOptions
 from sandkasten.models import Health, SessionInfo, WorkspaceInfo
 
 from ._http import Connection
-from ._seam import HTTPClient
+from ._seam import Each, HTTPClient, spread
 from .session import Session
 from .workspace import Workspace
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class SandboxClient:
@@ -104,6 +110,64 @@ class SandboxClient:
             self._connection.require("network")
         info = self._connection.call(call)
         return Session(self._connection, info.id)
+
+    def map(
+        self,
+        function: Each[Session, T, R],
+        items: Iterable[T],
+        *,
+        concurrency: int = 8,
+        image: str = "python",
+        ttl_seconds: int | None = None,
+        network: Literal["none", "host"] | None = None,
+    ) -> list[R]:
+        r"""Call `function(session, item)` for every item, each with a session of its own.
+
+        Example::
+
+            def grade(session, answer):
+                session.write("answer.py", answer)
+                return session.exec("python3 answer.py").output
+
+            with SandboxClient() as client:
+                outputs = client.map(grade, ["print(1)", "print(2)"])
+
+            assert outputs == ["1\n", "2\n"]
+
+        Args:
+            function: what to do with an item.
+            items: taken one by one, as sessions become free.
+            concurrency: how many sessions there are at a time.
+            image: as in `create_session`, and so the others.
+            ttl_seconds: their lifetime.
+            network: their network.
+
+        Returns:
+            The results, in the order of the items. Every session is destroyed by then. The first error ends
+            all of it, and is raised when the other sessions are destroyed too.
+
+        Raises:
+            SandkastenInputError: a concurrency below 1.
+            SandkastenError: as `create_session` does; and whatever the function raises.
+        """
+        check_concurrency(concurrency)
+        at_work: set[Session] = set()
+
+        def run(item: T) -> R:
+            session = self.create_session(image=image, ttl_seconds=ttl_seconds, network=network)
+            with session:
+                at_work.add(session)
+                try:
+                    return function(session, item)
+                finally:
+                    at_work.discard(session)
+
+        def end_all() -> None:
+            for session in list(at_work):
+                with suppress(SandkastenError):
+                    session.destroy()
+
+        return spread(run, items, concurrency, end_all)
 
     def get_session(self, session_id: str) -> Session:
         """Find a session that exists already.

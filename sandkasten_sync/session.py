@@ -12,8 +12,12 @@ from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFo
 from sandkasten.models import ExecResult, SessionInfo, SessionStats
 
 from ._http import Connection
+from ._seam import uninterrupted
 from .files import FileVerbs
 from .stream import ExecStream
+
+# How long a caller who was interrupted waits for the session's end.
+_LAST_SECONDS = 10.0
 
 
 class Session(FileVerbs):
@@ -150,7 +154,11 @@ class Session(FileVerbs):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self.destroy()
+            if isinstance(exc, Exception | None):
+                self.destroy()
+            else:  # the caller was interrupted, but the session must end all the same
+                with uninterrupted(_LAST_SECONDS):
+                    self.destroy()
         except (SessionNotFoundError, SessionExpiredError):
             pass  # gone is what was wanted
         except SandkastenError:

@@ -1,0 +1,74 @@
+"""Grade the submissions of a class, eight at a time, each in a sandbox of its own.
+
+    pip install 'sandkasten[local]'
+    python docs/examples/grade_submissions.py
+
+The submissions are made up here. Some are wrong, some never end, one tries to give itself full marks.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from sandkasten_sync import ExecTimeoutError, SandboxClient
+
+# The task: add all whole numbers that are arguments, and print the sum.
+TESTS: list[tuple[list[str], str]] = [(["1", "2"], "3"), (["-1", "1"], "0"), ([], "0"), (["10"] * 5, "50")]
+TIMEOUT_MS = 2_000
+CONCURRENCY = 8
+
+RIGHT = "import sys\nprint(sum(map(int, sys.argv[1:])))\n"
+SUBMISSIONS = {f"student-{number:02}": RIGHT for number in range(1, 13)} | {
+    "student-13": "import sys\nprint(int(sys.argv[1]) + int(sys.argv[2]))\n",
+    "student-14": "import sys\nprint(sum(abs(int(word)) for word in sys.argv[1:]))\n",
+    "student-15": "while True: pass\n",
+    "student-16": "print('3')\n",
+    "student-17": "import sys\nprint(sum(sys.argv[1:]))\n",
+    "student-18": "print(sum(\n",
+    "student-19": "import os\nwhile True: os.fork()\n",
+    "student-20": "import pathlib\nfor path in pathlib.Path('/').rglob('*.json'): path.write_text('100')\n",
+}
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a student gets, and why."""
+
+    student: str
+    passed: int
+    remark: str
+
+
+def grade(client: SandboxClient, student: str, program: str) -> Grade:
+    """Run a program with each test, in one sandbox that is thrown away."""
+    passed, remark = 0, ""
+    with client.create_session() as session:
+        session.write("submission.py", program)
+        for words, expected in TESTS:
+            try:
+                result = session.exec(f"python3 submission.py {' '.join(words)}", timeout_ms=TIMEOUT_MS)
+            except ExecTimeoutError:
+                return Grade(student, passed, f"still running after {TIMEOUT_MS} ms")
+            if result.ok and result.output.strip() == expected:
+                passed += 1
+            elif not remark:
+                last_line = result.output.strip().rpartition("\n")[2]
+                remark = f"{' '.join(words) or '(nothing)'} should give {expected}, not {last_line[:60]!r}"
+    return Grade(student, passed, remark or "well done")
+
+
+def main() -> None:
+    """Grade all, and print a table and a summary."""
+    with SandboxClient() as client, ThreadPoolExecutor(CONCURRENCY) as threads:
+        grades = list(threads.map(partial(grade, client), SUBMISSIONS, SUBMISSIONS.values()))
+    for one in grades:
+        print(f"{one.student}  {one.passed}/{len(TESTS)}  {one.remark}")
+    full_marks = sum(one.passed == len(TESTS) for one in grades)
+    print(json.dumps({"graded": len(grades), "full_marks": full_marks}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What a model gets to read: results and errors as clean text of a bounded length.
+
+Everything here is pure. What comes from a sandbox may be of any size and hold any character; what
+leaves this module has at most `max_chars` characters, without any that steer a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sandkasten.errors import (
+    ExecTimeoutError,
+    InsufficientStorageError,
+    InvalidRequestError,
+    SandboxFileNotFoundError,
+    SandboxIsDirectoryError,
+    SandboxPermissionError,
+    SandkastenAPIError,
+    SandkastenError,
+    SandkastenInputError,
+)
+from sandkasten.models import ExecResult, ReadResult, SessionStats
+
+# What a model can mend by doing something else. All other errors are for whoever runs the agent: a
+# session that is gone, a daemon that cannot be reached.
+MENDABLE = (
+    ExecTimeoutError,
+    InsufficientStorageError,
+    InvalidRequestError,
+    SandboxFileNotFoundError,
+    SandboxPermissionError,
+    SandkastenInputError,
+)
+
+_ADVICE: dict[type[SandkastenError], str] = {
+    ExecTimeoutError: (
+        "The shell goes on. Use a larger timeout_seconds, "
+        "or run the command in the background: COMMAND > log.txt 2>&1 &"
+    ),
+    InsufficientStorageError: "Delete files that are not needed.",
+    SandboxFileNotFoundError: "Look for it with the tool list.",
+    SandboxIsDirectoryError: "Use the tool list for directories.",
+    SandboxPermissionError: "Change its mode with chmod.",
+}
+
+_NOTICE = "[... {left_out} characters left out, lines {first} to {last} of {total}; {advice} ...]"
+_NOTICE_CHARS = 150
+_EXEC_ADVICE = "write long output to a file and look at parts of it"
+_READ_ADVICE = "see them with exec and sed -n"
+# Among them C1, which some terminals obey, and lone surrogates, which cannot be sent as JSON.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# How far git looks for a NUL, too.
+_SNIFFED_BYTES = 8000
+
+
+def exec_text(result: ExecResult, max_chars: int) -> str:
+    """Say how a command ended, and what it printed."""
+    header = f"exit code {result.exit_code}, directory {one_line(result.cwd)}\n"
+    notes: list[str] = []
+    if result.truncated:
+        notes.append("[Output beyond the sandbox's limit was dropped.]")
+    if result.shell_restarted:
+        notes.append("[The shell ended and was started anew: variables that were not exported are gone.]")
+    return _assembled(header, cleaned(settled(result.output)) or "(no output)", max_chars, notes=notes)
+
+
+def read_text(result: ReadResult, max_chars: int) -> str:
+    """Show a file, if it is text."""
+    size = f"{'more than ' if result.truncated else ''}{len(result.content)} bytes"
+    header = f"{one_line(result.path)}, {size}\n"
+    text = decoded(result.content, truncated=result.truncated)
+    if text is None:
+        return f"{header}This is not UTF-8 text. Look at it with a program: file, xxd, strings, python3."
+    notes: list[str] = []
+    if "\r\n" in text:
+        notes.append("[Lines end in CR LF.]")
+    if result.truncated:
+        notes.append("[The file goes on after this.]")
+    return _assembled(header, cleaned(text) or "(empty)", max_chars, notes=notes, advice=_READ_ADVICE)
+
+
+def list_text(result: ExecResult, max_chars: int) -> str:
+    """Show what `ls` printed, its complaints included."""
+    return _assembled("", cleaned(result.output) or "(empty)", max_chars)
+
+
+def stats_text(stats: SessionStats) -> str:
+    """Say what a session uses."""
+    limit = f" of {_mib(stats.memory_limit)}" if stats.memory_limit else ""
+    return f"memory {_mib(stats.memory_bytes)}{limit}, CPU time {stats.cpu_usage_usec / 1_000_000:.1f} s"
+
+
+def error_text(error: SandkastenError, max_chars: int) -> str:
+    """Say what went wrong, what to do about it, and what was printed until then."""
+    message = error.message if isinstance(error, SandkastenAPIError) else str(error)
+    advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")
+    header = f"error: {' '.join(filter(None, [_as_sentence(one_line(message, 500)), advice]))}\n"
+    output = error.output if isinstance(error, ExecTimeoutError | InsufficientStorageError) else ""
+    if not output:
+        return header.rstrip("\n")
+    return _assembled(f"{header}It printed until then:\n", cleaned(settled(output)), max_chars)
+
+
+def bounded(text: str, max_chars: int, advice: str) -> str:
+    """Keep the head and the tail of a text that is too long, and say what was left out between them.
+
+    The cuts are at ends of lines where that does not cost much.
+    """
+    if len(text) <= max_chars:
+        return text
+    room = (max_chars - _NOTICE_CHARS) // 2
+    head, tail = _head(text[:room]), _tail(text[-room:])
+    line_end = "" if head.endswith("\n") else "\n"
+    notice = _NOTICE.format(
+        advice=advice,
+        left_out=len(text) - len(head) - len(tail),
+        first=head.count("\n") + 1,
+        last=text.count("\n", 0, len(text) - len(tail) - 1) + 1,
+        total=text.count("\n", 0, len(text) - 1) + 1,
+    )
+    return f"{head}{line_end}{notice}\n{tail}"
+
+
+def cleaned(text: str) -> str:
+    r"""Make control characters visible, one for one; line ends become `\n`."""
+    return _CONTROL.sub(_visible, text.replace("\r\n", "\n"))
+
+
+def settled(text: str) -> str:
+    """Leave of lines that were written over, as progress bars are, what was seen in the end."""
+    if "\r" not in text:
+        return text
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+
+
+def decoded(content: bytes, *, truncated: bool) -> str | None:
+    """Decode a file, which may have been cut within a character; None if it is not text."""
+    if b"\0" in content[:_SNIFFED_BYTES]:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        cut_within_character = truncated and error.end == len(content) and len(content) - error.start < 4
+        return content[: error.start].decode() if cut_within_character else None
+
+
+def one_line(text: str, max_chars: int = 300) -> str:
+    """Make a name or a message one line of a bounded length."""
+    text = cleaned(text).replace("\n", "␊")
+    return text if len(text) <= max_chars else f"{text[: max_chars - 4]} ..."
+
+
+def _assembled(
+    header: str, body: str, max_chars: int, *, notes: Sequence[str] = (), advice: str = _EXEC_ADVICE
+) -> str:
+    footer = "".join(f"\n{note}" for note in notes)
+    body = bounded(body, max_chars - len(header) - len(footer), advice)
+    if footer:
+        body = body.removesuffix("\n")
+    return f"{header}{body}{footer}"
+
+
+def _head(text: str) -> str:
+    end = text.rfind("\n") + 1
+    return text[:end] if end > len(text) // 2 else text
+
+
+def _tail(text: str) -> str:
+    start = text.find("\n") + 1
+    return text[start:] if start <= len(text) // 2 else text
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the picture of that control character
+    return "␡" if code == 0x7F else "\ufffd"
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 1024**2:.1f} MiB"
+
+
+def _as_sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,0 +1,142 @@
+"""Sandboxes for the OpenAI Agents SDK; needs the extra `openai-agents`.
+
+A session's verbs as function tools::
+
+    from agents import Agent, Runner
+
+    from sandkasten import SandboxClient
+    from sandkasten.integrations.openai_agents import sandbox_tools
+
+    async with SandboxClient() as client, await client.create_session() as session:
+        agent = Agent(name="coder", tools=sandbox_tools(session))
+        result = await Runner.run(agent, "Which Python is installed?")
+
+What a model can mend comes to it as text. What it cannot (the session is gone, the daemon cannot be
+reached) ends the run: the SDK raises `agents.UserError`, and its `__cause__` is the `SandkastenError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sandkasten.integrations._missing import missing
+from sandkasten.integrations.users import sandbox_for_user, workspace_id_for_user
+from sandkasten.session import Session
+
+try:
+    from agents import FunctionTool, Tool, UserError
+    from agents.tool_context import ToolContext
+    from pydantic import ValidationError
+except ModuleNotFoundError as error:
+    raise missing(error, "openai-agents") from None
+
+from sandkasten.integrations._text import MENDABLE, error_text
+from sandkasten.integrations._verbs import (
+    DEFAULT_MAX_OUTPUT_CHARS,
+    DEFAULT_TIMEOUT_MS,
+    VERBS,
+    Options,
+    Verb,
+    arguments_text,
+)
+
+__all__ = [
+    "HasSandbox",
+    "context_tools",
+    "sandbox_for_user",
+    "sandbox_of",
+    "sandbox_tools",
+    "workspace_id_for_user",
+]
+
+
+class HasSandbox(Protocol):
+    """A run's context that holds the session its tools are to use."""
+
+    @property
+    def sandbox(self) -> Session:
+        """The session."""
+        ...
+
+
+def sandbox_tools(
+    session: Session,
+    *,
+    max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
+    timeout_ms: int = DEFAULT_TIMEOUT_MS,
+) -> list[Tool]:
+    """Make the tools `exec`, `read`, `write`, `list` and `stats` of one session.
+
+    Args:
+        session: whose verbs they are.
+        max_output_chars: the length of the longest text that the model gets, at least 1000; what is
+            longer loses its middle.
+        timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
+
+    Raises:
+        SandkastenInputError: a limit out of range.
+    """
+    return context_tools(lambda _context: session, max_output_chars=max_output_chars, timeout_ms=timeout_ms)
+
+
+def sandbox_of(context: Any) -> Session:
+    """Find the session in a run's context: the context itself, or its attribute `sandbox`.
+
+    Raises:
+        agents.UserError: there is none.
+    """
+    session = getattr(context, "sandbox", context)
+    if isinstance(session, Session):
+        return session
+    raise UserError(
+        f"The run's context is of type {type(context).__name__} and has no sandbox. Pass "
+        "Runner.run(..., context=...) a Session, or an object whose attribute `sandbox` is one."
+    )
+
+
+def context_tools(
+    find: Callable[[Any], Session] = sandbox_of,
+    *,
+    max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
+    timeout_ms: int = DEFAULT_TIMEOUT_MS,
+) -> list[Tool]:
+    """Make the same tools, of the session that each run brings along: one agent serves many users.
+
+    Example::
+
+        agent = Agent[HasSandbox](name="coder", tools=context_tools())
+
+        async with sandbox_for_user(client, user_id) as session:
+            await Runner.run(agent, question, context=session)
+
+    Args:
+        find: gets the session out of the run's context.
+        max_output_chars: as in `sandbox_tools`.
+        timeout_ms: likewise.
+
+    Raises:
+        SandkastenInputError: a limit out of range.
+    """
+    options = Options(max_output_chars, timeout_ms)
+    return [_tool(verb, find, options) for verb in VERBS]
+
+
+def _tool(verb: type[Verb], find: Callable[[Any], Session], options: Options) -> FunctionTool:
+    async def invoke(context: ToolContext[Any], arguments: str) -> str:
+        session = find(context.context)
+        try:
+            call = verb.model_validate_json(arguments or "{}")
+        except ValidationError as error:
+            return arguments_text(error)
+        try:
+            result = await call.start(session, options)
+        except MENDABLE as error:
+            return error_text(error, options.max_output_chars)
+        return call.answer(result, options).text
+
+    schema = verb.model_json_schema()
+    del schema["description"]  # it is the tool's
+    return FunctionTool(
+        name=verb.tool_name, description=verb.about(), params_json_schema=schema, on_invoke_tool=invoke
+    )

@@ -1,0 +1,65 @@
+# Made from tests/_async/test_map.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""One session for each item, and none left behind."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sandkasten.errors import SandkastenInputError
+
+from .seam import SandboxClient, Session
+
+
+def test_results_come_in_the_order_of_the_items(client: SandboxClient) -> None:
+    def double(session: Session, number: int) -> int:
+        session.exec(f"sleep 0.{9 - number}")
+        return int(session.exec(f"echo $(({number} * 2))").output)
+
+    assert client.map(double, range(6), concurrency=3) == [0, 2, 4, 6, 8, 10]
+    assert client.list_sessions() == []
+
+
+def test_no_items_are_no_results(client: SandboxClient) -> None:
+    def fail(session: Session, item: object) -> None:
+        raise AssertionError("called")
+
+    assert client.map(fail, []) == []
+
+
+def test_every_item_has_a_session_of_its_own_and_no_more_than_asked_at_a_time(
+    client: SandboxClient,
+) -> None:
+    def look(session: Session, item: int) -> tuple[str, str, int]:
+        before = session.exec("ls; touch mine").output
+        return session.id, before, len(client.list_sessions())
+
+    found = client.map(look, range(7), concurrency=2)
+    assert len({session_id for session_id, _, _ in found}) == 7
+    assert {before for _, before, _ in found} == {""}
+    assert max(count for _, _, count in found) <= 2
+
+
+def test_the_first_failure_ends_all_of_it_at_once(client: SandboxClient) -> None:
+    def fail(session: Session, number: int) -> None:
+        if number == 2:
+            raise ValueError("the second")
+        session.exec("sleep 20")
+
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="the second"):
+        client.map(fail, range(50), concurrency=4)
+    assert time.monotonic() - started < 5
+    assert client.list_sessions() == []
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, True])
+def test_a_concurrency_that_cannot_be_is_refused(client: SandboxClient, concurrency: int) -> None:
+    def fail(session: Session, item: object) -> None:
+        raise AssertionError("called")
+
+    with pytest.raises(SandkastenInputError, match="concurrency"):
+        client.map(fail, [1], concurrency=concurrency)

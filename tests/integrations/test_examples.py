@@ -1,0 +1,196 @@
+"""The examples run as they stand, and do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandkasten.integrations.users import workspace_id_for_user
+from tests.local.box import until
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    """Nothing but what finds Python and the package; above all no key of any model."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(data_dir),
+        "SANDKASTEN_DATA_DIR": str(data_dir),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(name: str, data_dir: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name, *words],
+        env=environment(data_dir),
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    source = Path(__file__).read_text("utf-8")
+    for example in EXAMPLES.glob("*.py"):
+        assert f'"{example.name}"' in source
+
+
+@pytest.mark.parametrize("name", ["openai_agent.py", "langchain_agent.py"])
+def test_an_agent_mends_its_program(name: str, data_dir: Path) -> None:
+    output = run(name, data_dir)
+    assert "TypeError: function missing required argument 'day'" in output
+    assert "exit code 0, directory /workspace\n1461\n" in output
+    assert output.endswith("=== There are 1461 days.\n")
+
+
+def test_submissions_are_graded_and_none_escapes_its_sandbox(data_dir: Path) -> None:
+    lines = run("grade_submissions.py", data_dir).splitlines()
+    assert json.loads(lines.pop()) == {"graded": 20, "full_marks": 12}
+    grades = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
+    assert [grades[f"student-{number:02}"] for number in range(1, 13)] == [["4/4", "well done"]] * 12
+    assert grades["student-14"] == ["3/4", "-1 1 should give 0, not '2'"]
+    assert grades["student-15"] == grades["student-19"] == ["0/4", "still running after 2000 ms"]
+    assert grades["student-18"][1] == "1 2 should give 3, not \"SyntaxError: '(' was never closed\""
+    assert grades["student-20"][0] == "0/4"
+
+
+def test_two_hundred_episodes_run_in_sandboxes_of_their_own(data_dir: Path) -> None:
+    summary = json.loads(run("rl_fanout.py", data_dir, "200"))
+    assert summary["episodes"] == 200
+    assert summary["failed"] == 0
+    assert 140 <= summary["solved"] < 200  # by chance 175; the seeds are fixed, so always the same
+    assert summary["seconds"] < 40
+
+
+# --- the service
+
+
+class Service:
+    """One that runs, and its process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.log: list[str] = []
+        self.url = self._first_url()
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+
+    def _first_url(self) -> str:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if found := re.search(r"running on (http://[\d.:]+)", line):
+                return found[1]
+        raise AssertionError("".join(self.log))
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(self.process.stderr)
+
+    def close(self) -> None:
+        """End it if it has not ended, and read its log to the end."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def exec(self, user: str, command: str) -> httpx.Response:
+        headers = {"X-User": user}
+        return httpx.post(f"{self.url}/exec", content=command, headers=headers, timeout=20, trust_env=False)
+
+
+@contextmanager
+def service(data_dir: Path) -> Iterator[Service]:
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "service.py", "0"],
+        env=environment(data_dir),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    one = Service(process)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one, as the kernel tells it."""
+    found: set[int] = set()
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+def names(pids: set[int]) -> set[str]:
+    """What runs in some processes."""
+    files = [Path(f"/proc/{pid}/comm") for pid in pids]
+    return {file.read_text().strip() for file in files if file.exists()}
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and not just waiting for the machine's process 1 to notice its end."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_service_gives_each_user_a_shell_that_remembers(data_dir: Path) -> None:
+    with service(data_dir) as one:
+        assert one.exec("ada", "cd /tmp; name=Ada; echo hers > /workspace/note").json()["cwd"] == "/tmp"
+        assert one.exec("bob", "echo [$name]; ls /workspace").json()["output"] == "[]\n"
+        assert one.exec("ada", "echo [$name] $PWD; cat /workspace/note").json() == {
+            "exit_code": 0,
+            "cwd": "/tmp",
+            "output": "[Ada] /tmp\nhers\n",
+        }
+        assert one.exec("", "true").status_code == 401
+        assert one.exec("ada", " ").status_code == 400
+        with ThreadPoolExecutor() as threads:  # whose first requests come at the same time
+            list(threads.map(one.exec, ["eve"] * 4, ["echo $$ >> /workspace/shells"] * 4))
+        assert one.exec("eve", "sort -u /workspace/shells | wc -l").json()["output"] == "1\n"
+
+
+def test_sigterm_ends_a_service_with_its_sandboxes_while_a_command_runs(data_dir: Path) -> None:
+    with service(data_dir) as one:
+        one.exec("ada", "echo kept > /workspace/kept")
+        with ThreadPoolExecutor() as threads:
+            long = threads.submit(one.exec, "ada", "sleep 60")
+            until(lambda: "sleep" in names(descendants(one.process.pid)))
+            processes = descendants(one.process.pid)
+            started = time.monotonic()
+            one.process.send_signal(signal.SIGTERM)
+            one.process.wait(timeout=20)
+            assert time.monotonic() - started < 10
+            left = {pid for pid in processes if lives(pid)}
+            assert not left
+            assert long.result().status_code == 503
+    assert "Traceback" not in "".join(one.log)
+    with service(data_dir) as again:
+        assert again.exec("ada", "cat /workspace/kept").json()["output"] == "kept\n"
+    assert (data_dir / "workspaces" / workspace_id_for_user("ada")).exists()

@@ -1,0 +1,117 @@
+"""Ctrl-C and cancellation stop the command in the sandbox, and the session goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+import sandkasten_sync
+from sandkasten import SandboxClient, Session
+from sandkasten.local.launch import LocalDaemon
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """
+    import sys
+    from sandkasten_sync import SandboxClient
+
+    client = SandboxClient(base_url=sys.argv[1], api_key=sys.argv[2])
+    session = client.get_session(sys.argv[3])
+    print("ready", flush=True)
+    try:
+        {statement}
+    except KeyboardInterrupt:
+        print(session.exec("pgrep -x sleep | wc -l").output.strip(), flush=True)
+"""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def session(daemon: LocalDaemon) -> AsyncIterator[Session]:
+    target = daemon.target
+    client = SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key)
+    async with client, await client.create_session() as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'for chunk in session.exec_stream("echo begun; sleep 30"): pass',
+        'list(session.exec_stream("sleep 30"))',
+        'session.exec("sleep 30")',
+    ],
+    ids=["stream", "silent stream", "exec"],
+)
+def test_ctrl_c_in_a_blocking_call_stops_the_command(daemon: LocalDaemon, statement: str) -> None:
+    target = daemon.target
+    url = f"unix://{target.socket_path}"
+    client = sandkasten_sync.SandboxClient(base_url=url, api_key=target.api_key)
+    with client, client.create_session() as session:
+        program = textwrap.dedent(PROGRAM).format(statement=statement)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, url, str(target.api_key), session.id],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.7)
+            sent_at = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "0\n"
+            assert time.monotonic() - sent_at < 1
+
+
+async def test_a_cancelled_stream_stops_its_command(session: Session) -> None:
+    with anyio.move_on_after(0.5) as scope:
+        async for _ in session.exec_stream("echo begun; sleep 30"):
+            pass
+    assert scope.cancelled_caught
+    await _expect_no_sleep(session)
+
+
+async def test_a_cancelled_command_is_stopped(session: Session) -> None:
+    with anyio.move_on_after(0.5) as scope:
+        await session.exec("sleep 30")
+    assert scope.cancelled_caught
+    await _expect_no_sleep(session)
+
+
+async def test_a_command_that_waits_in_line_is_cancelled_too(session: Session) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session.exec, "sleep 1")
+        await anyio.sleep(0.2)
+        with anyio.move_on_after(0.2):
+            await session.exec("touch /workspace/ran")
+    assert (await session.exec("ls /workspace")).output == ""
+
+
+async def test_a_session_whose_block_is_cancelled_is_destroyed(daemon: LocalDaemon) -> None:
+    target = daemon.target
+    async with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        with anyio.move_on_after(0.7) as scope:
+            async with await client.create_session() as session:
+                await session.exec("sleep 30")
+        assert scope.cancelled_caught
+        assert session.id not in {found.id for found in await client.list_sessions()}
+
+
+async def _expect_no_sleep(session: Session) -> None:
+    asked_at = time.monotonic()
+    assert (await session.exec("pgrep -x sleep | wc -l")).output.strip() == "0"
+    assert time.monotonic() - asked_at < 1
