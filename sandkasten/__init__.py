@@ -3,6 +3,10 @@
 Start with `SandboxClient`.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from sandkasten._version import __version__
 from sandkasten.errors import (
     AuthenticationError,
@@ -89,3 +93,17 @@ __all__ = [
     "WorkspaceNotFoundError",
     "__version__",
 ]
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics `%%sandbox` and `%sandbox`; `%load_ext sandkasten` calls this."""
+    from sandkasten.notebook.extension import load  # noqa: PLC0415
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Take the magics away, and end their sessions; `%unload_ext sandkasten` calls this."""
+    from sandkasten.notebook.extension import unload  # noqa: PLC0415
+
+    unload(ipython)

@@ -54,7 +54,10 @@ def _open_client(ssl_context: object, socket_path: str | None) -> aiohttp.Client
         connector = aiohttp.UnixConnector(socket_path, limit=0, keepalive_timeout=kept_seconds)
     else:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=kept_seconds, ssl=ssl_context)  # type: ignore[arg-type]
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    # It would repeat by itself what `_retry` decides about; there is no public switch.
+    session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+    return session
 
 
 @contextmanager

@@ -127,6 +127,12 @@ def no_answer(error: httpx.RequestError, daemon: str, *, is_embedded: bool) -> S
 def _no_answer(error: httpx.RequestError, reason: str, daemon: str, *, is_embedded: bool) -> SandkastenError:
     if isinstance(error, httpx.PoolTimeout):
         return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
+    if "Too many open files" in reason:
+        return SandkastenConnectionError(
+            f"This process has no descriptor left for a connection to {daemon}. "
+            "Raise its limit (ulimit -n), or do less at once.",
+            never_sent=True,
+        )
     if isinstance(error, httpx.ConnectError) and is_embedded:
         return LocalDaemonError(
             f"The embedded daemon ended ({reason}), and its sessions with it. Make a new SandboxClient."

@@ -64,7 +64,7 @@ class Connection:
         self._http: HTTPClient | None = None
         self._daemon: LocalDaemon | None = None
         self._extensions: frozenset[str] | None = None
-        self._opening = make_lock()
+        self._opening, self._asking = make_lock(), make_lock()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -91,7 +91,8 @@ class Connection:
             SandkastenConnectionError: it cannot be reached.
         """
         try:
-            return extension in (self._extensions or await self._ask_for_extensions())
+            known = self._extensions
+            return extension in (known if known is not None else await self._ask_for_extensions())
         except (SandkastenAPIError, SandkastenResponseError):
             return False
 
@@ -259,9 +260,10 @@ class Connection:
         return response
 
     async def _ask_for_extensions(self) -> frozenset[str]:
-        if self._extensions is None:
-            self._extensions = frozenset((await self.call(health())).extensions)
-        return self._extensions
+        async with self._asking:  # many at once would all ask
+            if self._extensions is None:
+                self._extensions = frozenset((await self.call(health())).extensions)
+            return self._extensions
 
     async def _open(self) -> HTTPClient:
         if self._http is not None:

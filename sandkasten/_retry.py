@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stamina._core import _RetryContextIterator as Attempts  # pyright: ignore[reportPrivateUsage]
 
 log = logging.getLogger("sandkasten")
+_SILENT = logging.NullHandler()
 
 _TRANSIENT_STATUSES = {429, 502, 503}
 _FIRST_PAUSE_SECONDS = 0.1
@@ -61,7 +62,7 @@ class RetryPolicy:
         if not (repeatable and isinstance(error, SandkastenAPIError) and _is_transient(error)):
             return False
         asked_seconds = error.retry_after_seconds
-        if asked_seconds is None:
+        if not asked_seconds:
             return True
         return asked_seconds if asked_seconds <= self.budget_seconds else False
 
@@ -71,6 +72,9 @@ class RetryPolicy:
         So that the pause comes before the second of them, which is the call's second.
         """
         import stamina  # noqa: PLC0415
+
+        # What it logs by itself is for those who set up logging, and not for a script's standard error.
+        logging.getLogger("stamina").addHandler(_SILENT)
 
         def on(error: Exception) -> bool | float:
             pause = self.pause(error, repeatable=repeatable)

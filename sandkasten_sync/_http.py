@@ -67,7 +67,7 @@ class Connection:
         self._http: HTTPClient | None = None
         self._daemon: LocalDaemon | None = None
         self._extensions: frozenset[str] | None = None
-        self._opening = make_lock()
+        self._opening, self._asking = make_lock(), make_lock()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -94,7 +94,8 @@ class Connection:
             SandkastenConnectionError: it cannot be reached.
         """
         try:
-            return extension in (self._extensions or self._ask_for_extensions())
+            known = self._extensions
+            return extension in (known if known is not None else self._ask_for_extensions())
         except (SandkastenAPIError, SandkastenResponseError):
             return False
 
@@ -260,9 +261,10 @@ class Connection:
         return response
 
     def _ask_for_extensions(self) -> frozenset[str]:
-        if self._extensions is None:
-            self._extensions = frozenset(self.call(health()).extensions)
-        return self._extensions
+        with self._asking:  # many at once would all ask
+            if self._extensions is None:
+                self._extensions = frozenset(self.call(health()).extensions)
+            return self._extensions
 
     def _open(self) -> HTTPClient:
         if self._http is not None:

@@ -1,0 +1,52 @@
+"""What a cell raises: errors that IPython shows as one line, without the traceback of the magics."""
+
+from __future__ import annotations
+
+from sandkasten.errors import (
+    ExecTimeoutError,
+    SandkastenAPIError,
+    SandkastenError,
+    SessionExpiredError,
+    SessionNotFoundError,
+)
+from sandkasten.models import ExecResult
+
+
+class MagicError(Exception):
+    """A magic that cannot do what it was told; the text is one sentence, and one on what to do."""
+
+    def _render_traceback_(self) -> list[str]:  # the name that IPython looks for
+        return [f"{type(self).__name__}: {self}"]
+
+
+class CellFailedError(MagicError):
+    """A cell's command ended with a non-zero status.
+
+    Attributes:
+        result: how it ended.
+    """
+
+    def __init__(self, result: ExecResult) -> None:
+        """Say the status; the output stands above it already."""
+        super().__init__(f"The cell ended with status {result.exit_code}.")
+        self.result = result
+
+
+class CellInterrupted(KeyboardInterrupt):
+    """The kernel was interrupted while a cell ran in the sandbox."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
+def for_people(error: SandkastenError) -> MagicError:
+    """Say in a notebook's words what went wrong in the library."""
+    if isinstance(error, ExecTimeoutError):
+        return MagicError(
+            f"{error.message.rstrip('.')}. The session goes on; --timeout SECONDS gives more time."
+        )
+    if isinstance(error, SessionExpiredError | SessionNotFoundError):
+        return MagicError("The session is gone, with its files. Run `%sandbox reset` for a new one.")
+    if isinstance(error, SandkastenAPIError):
+        return MagicError(f"{error.message.rstrip('.')}. {error.hint}".rstrip())
+    return MagicError(str(error))

@@ -1,0 +1,141 @@
+"""What `%load_ext sandkasten` adds to IPython; the docstrings of the two magics are their help."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import inspect
+from collections.abc import Generator
+from typing import Any
+
+from sandkasten.errors import LocalDaemonError, SandkastenError
+from sandkasten.notebook.arguments import parse_cell, parse_line
+from sandkasten.notebook.cells import run_cell
+from sandkasten.notebook.displays import register_displays, unregister_displays
+from sandkasten.notebook.errors import for_people
+from sandkasten.notebook.pictures import Display
+from sandkasten.notebook.sessions import NotebookSessions
+from sandkasten.notebook.verbs import VERBS
+
+# IPython's own class for it has annotations that two type checkers read in two ways.
+Shell = Any
+
+_NAME = "sandbox"
+
+
+class SandboxMagics:
+    """The two magics of one IPython."""
+
+    def __init__(self, ipython: Shell, sessions: NotebookSessions) -> None:
+        """Remember where variables live; nothing is started yet."""
+        self._ipython = ipython
+        self.sessions = sessions
+
+    def cell(self, line: str, cell: str) -> None:
+        """Run the cell in the sandbox; its output appears while it runs.
+
+        Usage: %%sandbox [options]
+
+        The cell is bash, in the session's own shell: directory, variables, functions, background jobs
+        and files stay for the next cell. Cells in another language are fresh programs each, which
+        share files alone.
+
+          --python --node --R --ruby --perl
+                              the cell is a program in that language
+          --lang NAME         it is one for the program NAME, which takes a file as its argument
+          -s, --session NAME  run it in another session; it is made if there is none (default: main)
+          --timeout SECONDS   stop it after that time (default: the daemon's longest, 10 minutes)
+          -o, --output NAME   keep the `ExecResult` in the variable NAME
+          -q, --quiet         show no output
+          --no-raise          a non-zero status is no error
+          --show DIRECTORY    show the pictures and pages that it makes below this directory
+                              (default: the shell's own; .png .jpg .jpeg .svg .html, at most 8 files)
+          --no-show           show none
+          --scripts           let the scripts of these pages run: not in the notebook's name, but they
+                              can send what the page contains to anybody
+
+        Interrupting the kernel stops the cell; the session goes on.
+        """
+        with self._errors_for_people():
+            options = parse_cell(line)
+            session = self.sessions.get(options.session)
+            run_cell(session, cell, options, self._ipython.user_ns, self._show)
+
+    def line(self, line: str) -> Any:
+        """Look after the notebook's sandboxes.
+
+        Usage: %sandbox VERB [arguments] [-s NAME]
+
+          new [--image IMAGE] [--network host] [--workspace ID]
+                                      make a session in place of the one there is
+          reset                       end the session, and make another one like it
+          close                       end the session
+          session                     the session as an object, for use from Python
+          sessions                    all sessions of this notebook
+          info                        what the daemon knows about the session
+          stats                       the memory and CPU time that it uses
+          ls [PATH]                   list a directory
+          upload LOCAL... [DIRECTORY/]
+                                      copy files and directories into the sandbox; the directory there
+                                      ends with a slash
+          download REMOTE [LOCAL]     copy a file or a directory out of the sandbox; a file replaces
+                                      one of its name
+          help                        show this
+
+        Paths in the sandbox are relative to the shell's directory. Every verb takes -s NAME (--session)
+        for another session than main.
+        """
+        with self._errors_for_people():
+            verb, arguments = parse_line(line)
+            return self.help() if verb == "help" else VERBS[verb](self.sessions, arguments)
+
+    def help(self) -> None:
+        """Print the help of both magics."""
+        print(help_text())
+
+    def _show(self, representations: Display) -> None:
+        self._ipython.display_pub.publish(dict(representations))
+
+    @contextlib.contextmanager
+    def _errors_for_people(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except SandkastenError as error:
+            if isinstance(error, LocalDaemonError):  # its sessions are gone; the next use starts another one
+                self.sessions.close_all()
+            raise for_people(error) from None
+
+
+def help_text() -> str:
+    """The help of both magics."""
+    parts = {f"%{_NAME}": SandboxMagics.line, f"%%{_NAME}": SandboxMagics.cell}
+    return "\n\n".join(f"{name}: {inspect.getdoc(function)}" for name, function in parts.items())
+
+
+def load(ipython: Shell) -> None:
+    """Add the magics and the displays; a second time, it changes nothing."""
+    if _loaded(ipython) is not None:
+        return
+    magics = SandboxMagics(ipython, NotebookSessions())
+    ipython.register_magic_function(magics.cell, "cell", _NAME)
+    ipython.register_magic_function(magics.line, "line", _NAME)
+    register_displays(ipython)
+    atexit.register(magics.sessions.close_all)
+
+
+def unload(ipython: Shell) -> None:
+    """End all sessions, and take away what `load` added."""
+    magics = _loaded(ipython)
+    if magics is None:
+        return
+    for kind in ("cell", "line"):
+        del ipython.magics_manager.magics[kind][_NAME]
+    unregister_displays(ipython)
+    atexit.unregister(magics.sessions.close_all)
+    magics.sessions.close_all()
+
+
+def _loaded(ipython: Shell) -> SandboxMagics | None:
+    function = ipython.magics_manager.magics["cell"].get(_NAME)
+    magics = getattr(function, "__self__", None)
+    return magics if isinstance(magics, SandboxMagics) else None

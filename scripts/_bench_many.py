@@ -1,0 +1,94 @@
+"""What many sessions at once cost; beside the SDK of this name that the package index has."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+from _bench_tools import Figure
+
+from sandkasten_sync import SandboxClient, Session
+
+_SESSIONS = 64
+_EXECS_EACH = 20
+_OBJECTS = 10_000
+_WORKER = Path(__file__).with_name("_bench_worker.py")
+_KEY = "bench-0123456789abcdef0123456789abcdef"
+
+
+def figures() -> Iterator[Figure]:
+    """All of this kind."""
+    yield from execs_per_second()
+    yield memory_of_sessions()
+
+
+def execs_per_second() -> Iterator[Figure]:
+    """64 sessions that each run commands one after another, in one event loop."""
+    with tempfile.TemporaryDirectory() as directory, server(Path(directory)) as url:
+        other = published_sdk(Path(directory) / "published")
+        if other is None:
+            print("(the published SDK cannot be had here, so it is not measured)", file=sys.stderr)
+        for _ in range(3):  # the first is for warmth
+            floor = one_run(other, url) if other else None
+            value = one_run(None, url)
+        name = "execs per second, 64 sessions at once / SDK 0.3.0 over TCP"
+        yield Figure(name, floor, value, goal=6 if floor else None, unit="/s", at_least=True)
+
+
+def published_sdk(directory: Path) -> Path | None:
+    """Fetch the SDK to compare with; None if there is no way to it."""
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(directory)]
+    done = subprocess.run([*argv, "sandkasten==0.3.0"], capture_output=True, check=False)
+    return directory if done.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def server(directory: Path) -> Iterator[str]:
+    """Run the daemon as a server, on TCP, which both know."""
+    key_file, address = directory / "key", f"127.0.0.1:{free_port()}"
+    key_file.write_text(_KEY, "ascii")
+    key_file.chmod(0o600)
+    argv = [sys.executable, "-P", "-m", "sandkasten.local", "serve", "--listen", address]
+    argv += ["--api-key-file", str(key_file), "--data-dir", str(directory)]
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+    try:
+        with SandboxClient(base_url=f"http://{address}", api_key=_KEY, max_retries=20) as client:
+            client.health()
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """Find a port of loopback's that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def one_run(library: Path | None, url: str) -> float:
+    """Count in a process of its own, with the library that is to be counted."""
+    environ = {"PYTHONPATH": str(library)} if library else {}
+    told = subprocess.check_output(
+        [sys.executable, "-P", str(_WORKER), url, _KEY, str(_SESSIONS), str(_EXECS_EACH)], env=environ
+    )
+    return float(json.loads(told))
+
+
+def memory_of_sessions() -> Figure:
+    """What the client holds for sessions that it only knows of."""
+    client = SandboxClient(base_url="http://127.0.0.1:9")
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    sessions = [Session(client._connection, f"{number:08x}-abc") for number in range(_OBJECTS)]
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(sessions) == _OBJECTS
+    return Figure("client memory for 10,000 sessions", None, (after - before) / 1e6, goal=10, unit="MB")

@@ -1,0 +1,170 @@
+"""What sessions and commands cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from _bench_tools import Figure, Seconds, client_of, daemon, duration, in_turns
+
+from sandkasten._config import Target
+from sandkasten.local import bubblewrap, seccomp
+from sandkasten.local.daemon import prepare
+from sandkasten.local.files import Tree
+from sandkasten.local.host import Identity, popen_identity
+from sandkasten.local.launch import LocalOptions, start_daemon
+from sandkasten.local.options import Options
+from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.processes import descendants
+from sandkasten.local.rundir import run_dir
+from sandkasten_sync import SandboxClient
+
+
+def figures() -> Iterator[Figure]:
+    """All of this kind."""
+    with daemon() as target, client_of(target) as client:
+        yield from exec_true(client, target)
+        yield first_command(client)
+        yield echo_to_chunk(client)
+    with daemon(pool_size=4) as target, client_of(target) as client:
+        yield first_command_pooled(client)
+    yield idle_session_memory()
+
+
+def exec_true(client: SandboxClient, target: Target) -> Iterator[Figure]:
+    """A command that does nothing, beside the same request on a bare socket, and one that does nothing."""
+    with client.create_session(image="base") as session, connected(target) as connection:
+        raw_exec = partial(ask, connection, exec_request(target, session.id))
+        actions = raw_exec, client.health, partial(session.exec, "true")
+        bare, health, value = in_turns(300, *(partial(duration, action) for action in actions))
+    yield Figure('session.exec("true") / the same request on a bare socket', bare, value, goal=3)
+    yield Figure('session.exec("true") / client.health()', health, value, goal=2)
+
+
+@contextlib.contextmanager
+def connected(target: Target) -> Iterator[socket.socket]:
+    """Connect to a daemon without any HTTP library."""
+    assert target.socket_path is not None
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(target.socket_path)
+        yield connection
+
+
+def exec_request(target: Target, session_id: str) -> bytes:
+    """What `session.exec("true")` sends."""
+    body = json.dumps({"cmd": "true", "timeout_ms": 30_000, "raw_output": False})
+    return (
+        f"POST /v1/sessions/{session_id}/exec HTTP/1.1\r\nHost: sandkasten.local\r\n"
+        f"Authorization: Bearer {target.api_key}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+def ask(connection: socket.socket, request: bytes) -> None:
+    """Send a request and wait for its answer."""
+    connection.sendall(request)
+    answer = b""
+    while not answer.endswith(b"}"):  # the body is one JSON object
+        answer += connection.recv(65536)
+
+
+def first_command(client: SandboxClient) -> Figure:
+    """A session up to the end of its first command, beside bubblewrap with the same arguments."""
+    with bare_sandbox() as run_true:
+        floor, value = in_turns(25, partial(duration, run_true), partial(session_once, client))
+    return Figure("create_session + first exec, cold / bwrap ... bash -c true", floor, value, goal=2)
+
+
+def first_command_pooled(client: SandboxClient) -> Figure:
+    """The same with a session that was ready."""
+    with bare_sandbox() as run_true:
+        floor, value = in_turns(25, partial(duration, run_true), partial(pooled_session_once, client))
+    return Figure("create_session + first exec, pooled / bwrap ... bash -c true", floor, value, goal=0.5)
+
+
+def pooled_session_once(client: SandboxClient) -> Seconds:
+    """Make sessions until one comes from the pool, and run a command in it."""
+    while True:
+        time.sleep(0.2)  # the pool fills in the background, and would do so at the cost of what is measured
+        start = time.perf_counter()
+        with client.create_session(image="base") as session:
+            session.exec("true")
+            taken = time.perf_counter() - start
+            if session.info().acquire_source == "pool":
+                return taken
+
+
+def idle_session_memory(sessions: int = 50) -> Figure:
+    """What a session that does nothing takes: its processes' share, and what the daemon grew by."""
+    running = start_daemon(LocalOptions(pool_size=0))
+    with client_of(running.target) as client:
+        client.health()
+        before = memory_bytes(running.pid)
+        for _ in range(sessions):
+            client.create_session(image="base").exec("true")
+        grown = memory_bytes(running.pid) - before
+    running.stop()
+    return Figure("memory of an idle session", None, grown / sessions / 1e6, goal=8, unit="MB")
+
+
+def memory_bytes(pid: int) -> int:
+    """The proportional share of a process and all below it."""
+    shares = []
+    for member in descendants(pid):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text("ascii").splitlines()
+            shares.append(next(int(line.split()[1]) for line in lines if line.startswith("Pss:")))
+    return sum(shares) * 1024
+
+
+def session_once(client: SandboxClient) -> Seconds:
+    """Make a session and run a command; destroying it is not counted."""
+    start = time.perf_counter()
+    with client.create_session(image="base") as session:
+        session.exec("true")
+        return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def bare_sandbox() -> Iterator[Callable[[], object]]:
+    """Give a function that runs `true` in a sandbox like the daemon's, without daemon or supervisor."""
+    with run_dir(Identity.of_this_process()) as directory:
+        settings = prepare(directory, Identity.of_this_process(), Options())
+        tree = Tree(directory / "sessions" / "bench", settings.identity, durable=False)
+        tree.create()
+        policy = SandboxPolicy(
+            settings.images["base"],
+            tree.workspace,
+            settings.etc,
+            settings.seccomp,
+            ulimit=settings.ulimit,
+            tmp_bytes=settings.limits.tmp_bytes,
+        )
+        yield partial(run_bare, settings.bwrap, policy, settings.identity)
+        settings.cgroups.close()
+
+
+def run_bare(bwrap: str, policy: SandboxPolicy, identity: Identity) -> None:
+    """Run `true` in a sandbox."""
+    filter_inside = seccomp.descriptor(policy.seccomp)
+    descriptors = bubblewrap.Descriptors(filter_inside)
+    argv = bubblewrap.arguments(bwrap, policy, ["/bin/bash", "-c", "true"], descriptors)
+    subprocess.run(argv, check=True, pass_fds=[filter_inside], **popen_identity(identity))
+    os.close(filter_inside)
+
+
+def echo_to_chunk(client: SandboxClient) -> Figure:
+    """From the moment at which a running command prints to the chunk that the caller gets."""
+    command = "for i in {1..100}; do echo $EPOCHREALTIME; sleep 0.02; done"  # its clock is the host's
+    with client.create_session(image="base") as session, session.exec_stream(command) as stream:
+        delays = [time.time() - float(chunk.output.split()[0]) for chunk in stream if not chunk.done]
+    return Figure(
+        "echo in the sandbox to chunk in the client's hands", None, statistics.median(delays) * 1000, goal=5
+    )

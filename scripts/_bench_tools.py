@@ -1,0 +1,79 @@
+"""What the figures of `scripts/bench` are made with: how they are taken, and from which daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sandkasten._config import Target
+from sandkasten.local.launch import LocalOptions, start_daemon
+from sandkasten_sync import SandboxClient
+
+Seconds = float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement.
+
+    Attributes:
+        name: what was measured, and beside what.
+        floor: the least it could cost, or the most there could be; None if nothing compares.
+        value: what it is.
+        unit: of both.
+        goal: what the ratio of the two, or without a floor the value, is held against; None is no goal yet.
+        at_least: whether the goal is the least that it should be, instead of the most.
+    """
+
+    name: str
+    floor: float | None
+    value: float
+    goal: float | None = None
+    unit: str = "ms"
+    at_least: bool = False
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the floor it is."""
+        return None if self.floor is None else self.value / self.floor
+
+    @property
+    def verdict(self) -> str:
+        """Whether the goal is met."""
+        if self.goal is None:
+            return ""
+        held = self.value if self.ratio is None else self.ratio
+        return "met" if (held >= self.goal if self.at_least else held <= self.goal) else "missed"
+
+
+def in_turns(rounds: int, *measurements: Callable[[], Seconds]) -> list[float]:
+    """Take each measurement once per round, after one round for warmth; give their medians in ms."""
+    rows = [[measure() for measure in measurements] for _ in range(rounds + 1)]
+    return [statistics.median(column) * 1000 for column in zip(*rows[1:], strict=True)]
+
+
+def duration(action: Callable[[], object]) -> Seconds:
+    """Run something and say how long it took."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def daemon(pool_size: int = 0) -> Iterator[Target]:
+    """Run an embedded daemon, with workspaces of its own."""
+    with tempfile.TemporaryDirectory() as data_dir:
+        running = start_daemon(LocalOptions(data_dir=data_dir, pool_size=pool_size))
+        try:
+            yield running.target
+        finally:
+            running.stop()
+
+
+def client_of(target: Target) -> SandboxClient:
+    """Make a client of a daemon that runs."""
+    return SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key)

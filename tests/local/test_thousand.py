@@ -1,0 +1,79 @@
+"""A service with a thousand sessions on one client, and nothing left of them on either side."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandkasten import SandboxClient, Session
+from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+
+from .test_many import eventually, leftovers
+
+SESSIONS = 1000
+EXECS_EACH = 10
+CREATED_AT_ONCE = 50
+
+
+@pytest.fixture
+def own_daemon(data_dir: Path) -> Iterator[LocalDaemon]:
+    daemon = start_daemon(LocalOptions(data_dir=data_dir, pool_size=0))
+    yield daemon
+    daemon.stop()
+
+
+@pytest.mark.timeout(400)
+def test_a_thousand_sessions_run_ten_thousand_commands(own_daemon: LocalDaemon) -> None:
+    target = own_daemon.target
+    before = leftovers(own_daemon)
+
+    async def create(client: SandboxClient, at_once: asyncio.Semaphore) -> Session:
+        async with at_once:
+            return await client.create_session(image="base")
+
+    async def work(session: Session, number: int) -> int:
+        await session.exec(f"number={number}")
+        for _ in range(EXECS_EACH - 1):
+            assert (await session.exec("echo $number")).output == f"{number}\n"
+        return EXECS_EACH
+
+    async def use(count: int) -> int:
+        async with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+            at_once = asyncio.Semaphore(CREATED_AT_ONCE)
+            sessions = await asyncio.gather(*(create(client, at_once) for _ in range(count)))
+            done = await asyncio.gather(*(work(session, number) for number, session in enumerate(sessions)))
+            await asyncio.gather(*(session.destroy() for session in sessions))
+            assert await client.list_sessions() == []
+        return sum(done)
+
+    async def main() -> None:
+        await use(20)  # what is loaded once is loaded
+        held = holdings()
+        assert await use(SESSIONS) == SESSIONS * EXECS_EACH
+        after = holdings()
+        assert after["descriptors"] <= held["descriptors"]
+        assert after["tasks"] <= held["tasks"]
+        assert after["objects"] <= held["objects"] + 1000
+        assert after["memory_bytes"] <= held["memory_bytes"] + 64 * 1024 * 1024
+
+    asyncio.run(main())
+    eventually(lambda: leftovers(own_daemon) == before)
+    assert leftovers(own_daemon) == before
+
+
+def holdings() -> dict[str, int]:
+    """What this process holds at the moment."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return {
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "tasks": len(asyncio.all_tasks()),
+        "objects": len(gc.get_objects()),
+        "memory_bytes": pages * resource.getpagesize(),
+    }
