@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from tests.go_daemon import GoDaemon
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,13 @@ def daemon(data_dir: Path) -> Iterator[LocalDaemon]:
     daemon = start_daemon(LocalOptions(data_dir=data_dir))
     yield daemon
     daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def go_daemon(daemon: LocalDaemon) -> Iterator[GoDaemon]:
+    """A daemon with the limits and habits of the Go daemon."""
+    with GoDaemon(daemon) as go_daemon:
+        yield go_daemon
 
 
 @pytest.fixture

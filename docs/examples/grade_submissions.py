@@ -9,11 +9,9 @@ The submissions are made up here. Some are wrong, some never end, one tries to g
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
-from sandkasten_sync import ExecTimeoutError, SandboxClient
+from sandkasten_sync import ExecTimeoutError, SandboxClient, Session
 
 # The task: add all whole numbers that are arguments, and print the sum.
 TESTS: list[tuple[list[str], str]] = [(["1", "2"], "3"), (["-1", "1"], "0"), ([], "0"), (["10"] * 5, "50")]
@@ -42,28 +40,28 @@ class Grade:
     remark: str
 
 
-def grade(client: SandboxClient, student: str, program: str) -> Grade:
+def grade(session: Session, submission: tuple[str, str]) -> Grade:
     """Run a program with each test, in one sandbox that is thrown away."""
+    student, program = submission
     passed, remark = 0, ""
-    with client.create_session() as session:
-        session.write("submission.py", program)
-        for words, expected in TESTS:
-            try:
-                result = session.exec(f"python3 submission.py {' '.join(words)}", timeout_ms=TIMEOUT_MS)
-            except ExecTimeoutError:
-                return Grade(student, passed, f"still running after {TIMEOUT_MS} ms")
-            if result.ok and result.output.strip() == expected:
-                passed += 1
-            elif not remark:
-                last_line = result.output.strip().rpartition("\n")[2]
-                remark = f"{' '.join(words) or '(nothing)'} should give {expected}, not {last_line[:60]!r}"
+    session.write("submission.py", program)
+    for words, expected in TESTS:
+        try:
+            result = session.exec(f"python3 submission.py {' '.join(words)}", timeout_ms=TIMEOUT_MS)
+        except ExecTimeoutError:
+            return Grade(student, passed, f"still running after {TIMEOUT_MS} ms")
+        if result.ok and result.output.strip() == expected:
+            passed += 1
+        elif not remark:
+            last_line = result.output.strip().rpartition("\n")[2]
+            remark = f"{' '.join(words) or '(nothing)'} should give {expected}, not {last_line[:60]!r}"
     return Grade(student, passed, remark or "well done")
 
 
 def main() -> None:
     """Grade all, and print a table and a summary."""
-    with SandboxClient() as client, ThreadPoolExecutor(CONCURRENCY) as threads:
-        grades = list(threads.map(partial(grade, client), SUBMISSIONS, SUBMISSIONS.values()))
+    with SandboxClient() as client:
+        grades = client.map(grade, SUBMISSIONS.items(), concurrency=CONCURRENCY)
     for one in grades:
         print(f"{one.student}  {one.passed}/{len(TESTS)}  {one.remark}")
     full_marks = sum(one.passed == len(TESTS) for one in grades)

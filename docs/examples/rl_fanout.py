@@ -64,22 +64,19 @@ async def roll_out(session: Session, seed: int) -> Episode:
     return Episode(0, MAX_STEPS, time.monotonic() - started)
 
 
-async def episode(client: SandboxClient, seed: int, turns: asyncio.Semaphore) -> Episode:
-    """Run one episode when it is its turn, in a sandbox that ends with it."""
-    async with turns:
-        try:
-            async with await client.create_session() as session:
-                return await roll_out(session, seed)
-        except SandkastenError:
-            return Episode(0, 0, 0, failed=True)
+async def episode(session: Session, seed: int) -> Episode:
+    """Run one episode; a sandbox that failed is a reward of 0."""
+    try:
+        return await roll_out(session, seed)
+    except SandkastenError:
+        return Episode(0, 0, 0, failed=True)
 
 
 async def main(count: int) -> None:
     """Run the episodes, and print a summary."""
     started = time.monotonic()
-    turns = asyncio.Semaphore(CONCURRENCY)
     async with SandboxClient() as client:
-        episodes = await asyncio.gather(*(episode(client, seed, turns) for seed in range(count)))
+        episodes = await client.map(episode, range(count), concurrency=CONCURRENCY)
     seconds = time.monotonic() - started
     summary = {
         "episodes": len(episodes),

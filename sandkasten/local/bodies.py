@@ -6,15 +6,16 @@ import base64
 import binascii
 import json
 import posixpath
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
-from sandkasten.local.errors import invalid_request
+from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import inside_path
 
 MAX_TIMEOUT_MS = 600_000
@@ -127,6 +128,35 @@ def path_query(request: Request, default: str | None = None) -> str:
     if not path:
         raise invalid_request("The query needs a 'path'.")
     return path
+
+
+def mode_query(request: Request) -> int | None:
+    """The `mode` of a query, permission bits in octal; None: as it is."""
+    text = request.query_params.get("mode", "")
+    if not re.fullmatch(r"[0-7]{0,4}", text) or int(text or "0", 8) > 0o777:
+        raise invalid_request("'mode' must be permission bits in octal, such as 644, at most 777.")
+    return int(text, 8) if text else None
+
+
+def asked_range(headers: Headers, size_bytes: int, etag: str) -> range | None:
+    """Which bytes a request asks for with `Range` (one, from a first byte on); None: all of them.
+
+    Raises:
+        ApiError: it begins behind the end.
+    """
+    found = re.fullmatch(r"bytes=(\d{1,19})-(\d{0,19})", headers.get("range", ""), re.ASCII)
+    if found is None or size_bytes == 0 or headers.get("if-range", etag) != etag:
+        return None
+    first, last = int(found[1]), int(found[2] or size_bytes)
+    if first >= size_bytes:
+        raise ApiError(416, "INVALID_REQUEST", f"The file has {size_bytes} bytes; the range begins behind.")
+    return None if last < first else range(first, min(last + 1, size_bytes))
+
+
+def content_length(headers: Headers) -> int | None:
+    """How many bytes the body has, if the client says it."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def max_bytes_query(request: Request) -> int:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sandkasten.local.policy import HOME, INSIDE_UID, STATE_DIR, WORKSPACE, SandboxPolicy
+from sandkasten.local.policy import CLOSED_BASH, HOME, INSIDE_UID, STATE_DIR, WORKSPACE, SandboxPolicy
 
 _NAMESPACES = (
     "--unshare-user",
@@ -78,6 +78,8 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
         yield from ("--symlink", target, path)
     for name, host_path in policy.etc.items():
         yield from ("--ro-bind", host_path, f"/etc/{name}")
+    if policy.image.closed_bash is not None:
+        yield from ("--ro-bind", policy.image.closed_bash, CLOSED_BASH)
     yield from ("--proc", "/proc")
     # The settings of its own namespaces would be writable there, which nobody needs.
     yield from ("--ro-bind", "/proc/sys", "/proc/sys")

@@ -12,19 +12,22 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
-from sandkasten.local import bubblewrap, host, seccomp
+from sandkasten.local import host, seccomp
 from sandkasten.local.app import make_app
 from sandkasten.local.asgi import Guard
 from sandkasten.local.catalogue import Catalogue, images_dir
 from sandkasten.local.cgroups import find_cgroups
+from sandkasten.local.closedbash import with_closed_bash
+from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
-from sandkasten.local.files import Tree, check_openat2
+from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
 from sandkasten.local.limits import clamped, kernel_version, rlimits, ulimit_command
@@ -33,6 +36,7 @@ from sandkasten.local.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.rundir import run_dir
+from sandkasten.local.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.workspaces import Workspaces
 
 _THREADS = 32
@@ -85,8 +89,13 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
         allow_host_network=options.allow_host_network,
     )
     _made(directory / "sessions")
-    _try_a_sandbox(settings)
-    return settings
+    images = with_closed_bash(settings.images, directory)
+    complaint = None
+    for candidate in (replace(settings, images=images), settings):  # where it may not be run: without
+        complaint = _try_a_sandbox(candidate)
+        if complaint is None:
+            return candidate
+    raise IsolationError(host.explain(str(complaint)))
 
 
 async def serve(
@@ -170,18 +179,15 @@ def _config(app: Starlette) -> uvicorn.Config:
     )
 
 
-def _try_a_sandbox(settings: Settings) -> None:
-    probe = Tree(settings.run_dir / "sessions" / "probe", settings.identity, durable=False)
-    probe.create()
-    policy = SandboxPolicy(settings.images["base"], probe.workspace, settings.etc, settings.seccomp)
-    filter_inside = seccomp.descriptor(settings.seccomp)
-    try:
-        command = ["/bin/bash", "-c", f"{settings.ulimit} && :"]
-        descriptors = bubblewrap.Descriptors(filter_inside)
-        argv = bubblewrap.arguments(settings.bwrap, policy, command, descriptors)
-        host.check_isolation(argv, settings.identity, pass_fds=[filter_inside])
-    finally:
-        os.close(filter_inside)
+def _try_a_sandbox(settings: Settings) -> str | None:
+    policy = SandboxPolicy(
+        settings.images["base"],
+        probe_workspace(settings.run_dir),
+        settings.etc,
+        settings.seccomp,
+        settings.ulimit,
+    )
+    return try_a_sandbox(settings.bwrap, policy, settings.identity)
 
 
 def _made(directory: Path) -> Path:

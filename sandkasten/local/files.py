@@ -15,16 +15,15 @@ import ctypes
 import errno
 import os
 import posixpath
-import secrets
-import shutil
 import stat
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
+from sandkasten.local.newfile import NewFile, explained, temporary_name, unlink_quietly
 
 MAX_ENTRIES = 100_000
 _COPY_BYTES = 1024 * 1024
@@ -93,22 +92,34 @@ class Tree:
         self.workspace.mkdir(mode=0o700, exist_ok=True)
         self._identity.own(self.workspace)
 
+    def open(self, path: str) -> IO[bytes]:
+        """Open a plain file for reading; the caller closes it.
+
+        Raises:
+            ApiError: there is no such file, or it is not a plain one.
+        """
+        with explained(path), self._opened_root() as root:
+            # Not blocking, since a FIFO could be what is opened.
+            descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            try:
+                mode = os.fstat(descriptor).st_mode
+                if stat.S_ISDIR(mode):
+                    raise IsADirectoryError(errno.EISDIR, "is a directory")
+                if not stat.S_ISREG(mode):
+                    raise invalid_request(f"{path!r} is not a plain file.")
+                return open(descriptor, "rb", buffering=0)
+            except BaseException:
+                os.close(descriptor)
+                raise
+
     def read(self, path: str, max_bytes: int) -> tuple[bytes, bool]:
         """The first bytes of a file, and whether there are more.
 
         Raises:
             ApiError: there is no such file, or it is not a plain one.
         """
-        with _explained(path), self._opened_root() as root:
-            # Not blocking, since a FIFO could be what is opened.
-            descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-            with open(descriptor, "rb", buffering=0) as file:
-                mode = os.fstat(descriptor).st_mode
-                if stat.S_ISDIR(mode):
-                    raise IsADirectoryError(errno.EISDIR, "is a directory")
-                if not stat.S_ISREG(mode):
-                    raise invalid_request(f"{path!r} is not a plain file.")
-                content = _read_up_to(file, max_bytes + 1)
+        with self.open(path) as file:
+            content = _read_up_to(file, max_bytes + 1)
         return content[:max_bytes], len(content) > max_bytes
 
     def write(self, path: str, source: IO[bytes]) -> str:
@@ -119,22 +130,86 @@ class Tree:
         Raises:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
-        inside = inside_path(path)
-        directory, name = posixpath.split(inside)
-        if not directory:
-            raise ApiError(400, "IS_DIRECTORY", f"{path!r} is a directory.")
-        with _explained(path), self._opened_root() as root, self._parents(root, directory) as parent:
-            mode = _replaceable_mode(parent, name)
-            temporary = f".sandkasten-{secrets.token_hex(8)}"
+        with self.new_file(path) as file:
+            while part := source.read(_COPY_BYTES):
+                file.write(part)
+            return file.commit()
+
+    def new_file(
+        self, path: str, below: Sequence[str] = (), mode: int | None = None, *, one_of_many: bool = False
+    ) -> NewFile:
+        """Begin a file that is written piece by piece; its block ends it, with or without `commit`.
+
+        Args:
+            path: as a client says it.
+            below: more names, which may be any bytes that a file system can have (as `os.fsdecode` has
+                them), but neither `.` nor `..`.
+            mode: its permissions; None: those of the file it replaces.
+            one_of_many: `sync` will be called when all of them are written.
+
+        Raises:
+            ApiError: the path is outside, is a directory, or its parents cannot be made.
+        """
+        inside, directory, name = _split(path, below)
+        with explained("/".join((path, *below))), self._opened_root() as root:
+            parent = self._open_parent(root, directory)
             try:
-                self._write_new(parent, temporary, source, mode)
+                kept = _replaceable_mode(parent, name)
+                chosen = kept if mode is None else mode
+                durable = self._durable and not one_of_many
+                return NewFile(inside, parent, chosen, self._identity, durable=durable)
+            except BaseException:
+                os.close(parent)
+                raise
+
+    def make_directory(self, path: str, below: Sequence[str] = ()) -> None:
+        """Make a directory and its parents, as far as they are missing; see `new_file`.
+
+        Raises:
+            ApiError: the path is outside, or something else is in its place.
+        """
+        with explained("/".join((path, *below))), self._opened_root() as root:
+            os.close(self._open_parent(root, "/".join((inside_path(path), *below))))
+
+    def make_symlink(self, path: str, below: Sequence[str], target: str) -> None:
+        """Make a symlink, wherever it leads, in the place of what is there; see `new_file`.
+
+        Raises:
+            ApiError: the path is outside, is a directory, or its parents cannot be made.
+        """
+        _inside, directory, name = _split(path, below)
+        with explained("/".join((path, *below))), self._opened_root() as root:
+            parent = self._open_parent(root, directory)
+            temporary = temporary_name()
+            try:
+                _replaceable_mode(parent, name)
+                os.symlink(target, temporary, dir_fd=parent)
+                self._identity_owns(parent, temporary)
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
-                _unlink_quietly(parent, temporary)
+                unlink_quietly(parent, temporary)
                 raise
-            if self._durable:
-                _sync_directory(parent)
-        return f"/{inside}"
+            finally:
+                os.close(parent)
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk, if this tree's files are durable."""
+        if self._durable:
+            descriptor = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if _libc.syncfs(descriptor) != 0:
+                    raise OSError(ctypes.get_errno(), "syncfs failed")
+            finally:
+                os.close(descriptor)
+
+    def open_directory(self, path: str) -> int:
+        """Open a directory, to walk through what is in it with `open_inside`; the caller closes it.
+
+        Raises:
+            ApiError: there is no such directory.
+        """
+        with explained(path), self._opened_root() as root:
+            return open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def entries(self, path: str) -> list[tuple[str, bool]]:
         """The names in a directory, sorted, and whether each is a directory itself.
@@ -142,7 +217,7 @@ class Tree:
         Raises:
             ApiError: there is no such directory, or it has more than 100,000 entries.
         """
-        with _explained(path), self._opened_root() as root:
+        with explained(path), self._opened_root() as root:
             descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
             found: list[tuple[str, bool]] = []
             try:
@@ -163,18 +238,18 @@ class Tree:
         finally:
             os.close(descriptor)
 
-    @contextmanager
-    def _parents(self, root: int, directory: str) -> Generator[int, None, None]:
-        """Open a directory below the root, making what is missing."""
+    def _open_parent(self, root: int, directory: str) -> int:
+        """Open a directory below the root, making what is missing; the caller closes it."""
         try:
             descriptor = _open_directory(root, directory)
         except FileNotFoundError:
             descriptor = self._make_directories(root, directory)
         try:
             _check_inside(root, descriptor)
-            yield descriptor
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
     def _make_directories(self, root: int, directory: str) -> int:
         names = directory.split("/")
@@ -197,19 +272,11 @@ class Tree:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
             return  # made at this moment by somebody else; or a link to nowhere, as opening it will tell
+        self._identity_owns(parent, name)
+
+    def _identity_owns(self, parent: int, name: str) -> None:
         if self._identity.drops:
             os.chown(name, self._identity.uid, self._identity.gid, dir_fd=parent, follow_symlinks=False)
-
-    def _write_new(self, parent: int, name: str, source: IO[bytes], mode: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
-            shutil.copyfileobj(source, file, _COPY_BYTES)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            if self._identity.drops:
-                os.fchown(file.fileno(), self._identity.uid, self._identity.gid)
-            if self._durable:
-                os.fsync(file.fileno())
 
 
 def check_openat2(directory: Path) -> None:
@@ -262,13 +329,12 @@ def _check_inside(root: int, directory: int) -> None:
         raise invalid_request("The path leads outside /workspace.")
 
 
-def _sync_directory(directory: int) -> None:
-    # What was opened with O_PATH cannot be synced.
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _split(path: str, below: Sequence[str]) -> tuple[str, str, str]:
+    inside = "/".join((inside_path(path), *below))
+    directory, name = posixpath.split(inside)
+    if not directory:
+        raise ApiError(400, "IS_DIRECTORY", f"{path!r} is a directory.")
+    return inside, directory, name
 
 
 def _replaceable_mode(parent: int, name: str) -> int:
@@ -282,11 +348,6 @@ def _replaceable_mode(parent: int, name: str) -> int:
     return stat.S_IMODE(mode) & 0o777 if stat.S_ISREG(mode) else 0o644
 
 
-def _unlink_quietly(parent: int, name: str) -> None:
-    with suppress(OSError):  # it was never made, or the sandbox was quicker
-        os.unlink(name, dir_fd=parent)
-
-
 def _read_up_to(file: IO[bytes], size: int) -> bytes:
     parts: list[bytes] = []
     while size > 0 and (part := file.read(min(size, _COPY_BYTES))):
@@ -298,34 +359,3 @@ def _read_up_to(file: IO[bytes], size: int) -> bytes:
 def _printable(name: str) -> str:
     """Names are bytes; what is not UTF-8 in them cannot travel in JSON."""
     return os.fsencode(name).decode(errors="replace")
-
-
-_EXPLANATIONS = {
-    errno.ENOENT: (
-        404,
-        "FILE_NOT_FOUND",
-        "does not exist (a link that leads out of /workspace counts as missing)",
-    ),
-    errno.ENOTDIR: (404, "FILE_NOT_FOUND", "goes through something that is not a directory"),
-    errno.EISDIR: (400, "IS_DIRECTORY", "is a directory"),
-    errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
-    errno.EPERM: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
-    errno.ELOOP: (400, "INVALID_REQUEST", "goes through too many links, or through one of the kernel's"),
-    errno.EAGAIN: (409, "CONFLICT", "was moved while it was looked up; try again"),
-    errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long"),
-    errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
-    errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),
-    errno.ENXIO: (400, "INVALID_REQUEST", "is not a plain file"),
-    errno.EXDEV: (400, "INVALID_REQUEST", "leads to another file system"),
-}
-
-
-@contextmanager
-def _explained(path: str) -> Generator[None, None, None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _EXPLANATIONS:
-            raise
-        status, code, words = _EXPLANATIONS[error.errno]
-        raise ApiError(status, code, f"{path[:256]!r} {words}.") from error

@@ -121,17 +121,6 @@ def lacks(help_text: str) -> list[str]:
     return [option for option in _OPTIONS if option not in words]
 
 
-def check_isolation(command_line: list[str], identity: Identity, pass_fds: Sequence[int] = ()) -> None:
-    """Run something harmless in a sandbox; without success the daemon must not start.
-
-    Raises:
-        IsolationError: what went wrong, and the command that mends it where that is known.
-    """
-    complaint = try_isolation(command_line, identity, pass_fds)
-    if complaint is not None:
-        raise IsolationError(explain(complaint))
-
-
 def try_isolation(command_line: list[str], identity: Identity, pass_fds: Sequence[int] = ()) -> str | None:
     """Run something harmless in a sandbox; what bubblewrap complains of, or None.
 

@@ -3,6 +3,7 @@
     <directory>/            mode 711 where root's sandboxes have to pass
         <name>/
             rootfs/         unpacked, never changed afterwards
+            bash            a copy of the image's that can be run but not read (`closedbash.py`)
             image.json      when it was added, how large it is
         .new-XXXXXXXX/      being added, or being removed; locked (flock) as long as somebody does
 
@@ -27,12 +28,13 @@ import re
 import stat
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sandkasten.local.archives import Limits, bad_image
+from sandkasten.local.closedbash import copy_closed
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import open_inside
 from sandkasten.local.host import Identity
@@ -104,6 +106,7 @@ class ImageStore:
             rootfs = place / "rootfs"
             written = self._unpack(source, place, rootfs)
             _check_root(rootfs)
+            _copy_bash(rootfs, place / "bash")
             about = {"size_bytes": written, "created_at": datetime.now(UTC).isoformat()}
             (place / "image.json").write_text(json.dumps(about), "utf-8")
             with self._locked():
@@ -126,7 +129,8 @@ class ImageStore:
                 read_only[entry.path] = path
         if not os.path.lexists(rootfs / "bin"):
             links["/bin"] = "usr/bin"
-        return Image(name, read_only, links)
+        bash = rootfs.parent / "bash"
+        return Image(name, read_only, links, str(bash) if bash.is_file() else None)
 
     def remove(self, name: str) -> None:
         """Remove an image. Sandboxes that run lose its files: let it be in use by none.
@@ -229,14 +233,30 @@ def own_etc(etc: Mapping[str, str]) -> dict[str, str]:
 def _check_root(rootfs: Path) -> None:
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Where there is no /bin, `find` makes it a link.
-        bash = "bin/bash" if os.path.lexists(rootfs / "bin") else "usr/bin/bash"
-        if not _is_program(root, bash):
+        if not _is_program(root, _bash(rootfs)):
             raise bad_image("The image has no /bin/bash (or /usr/bin/bash), which sandboxes run on.")
     finally:
         os.close(root)
     if sum(1 for _ in _mounted(rootfs)) > _MAX_MOUNTS:
         raise bad_image(f"The image has more than {_MAX_MOUNTS} entries in / and /etc together.")
+
+
+def _bash(rootfs: Path) -> str:
+    # Where there is no /bin, `find` makes it a link.
+    return "bin/bash" if os.path.lexists(rootfs / "bin") else "usr/bin/bash"
+
+
+def _copy_bash(rootfs: Path, copy: Path) -> None:
+    with suppress(OSError):  # where it cannot be read, its sandboxes do without
+        root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            bash = open_inside(root, _bash(rootfs), os.O_RDONLY | os.O_NONBLOCK)
+        finally:
+            os.close(root)
+        try:
+            copy_closed(bash, copy)
+        finally:
+            os.close(bash)
 
 
 def _is_program(root: int, path: str) -> bool:

@@ -12,13 +12,15 @@ INSIDE_UID = 1000
 HOME = "/home/sandbox"
 WORKSPACE = "/workspace"
 STATE_DIR = "/run/sandkasten"
+BASH = "/bin/bash"
+CLOSED_BASH = "/etc/sandkasten/bash"
 
 ENVIRONMENT: Mapping[str, str] = {
     "HOME": HOME,
     "LANG": "C.UTF-8",
     "LOGNAME": "sandbox",
     "PATH": f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "SHELL": "/bin/bash",
+    "SHELL": BASH,
     "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
     "USER": "sandbox",
     # A terminal, so that programs write line by line; a dumb one, so that they neither colour nor
@@ -41,11 +43,13 @@ class Image:
         name: what `create_session` calls it.
         read_only: host path to path inside, mounted read-only.
         links: path inside to link target.
+        closed_bash: host path of a copy of its bash that can be run but not read, see `closedbash`.
     """
 
     name: str
     read_only: Mapping[str, str]
     links: Mapping[str, str] = field(default_factory=dict[str, str])
+    closed_bash: str | None = None
 
 
 def files_to_hide() -> tuple[str, ...]:
@@ -78,3 +82,8 @@ class SandboxPolicy:
     host_network: bool = False
     hidden: tuple[str, ...] = field(default_factory=files_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
+
+    @property
+    def shell(self) -> str:
+        """The bash that process 1 and the session's shell are, as a path inside."""
+        return BASH if self.image.closed_bash is None else CLOSED_BASH

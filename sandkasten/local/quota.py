@@ -1,7 +1,9 @@
 """What a workspace may take on the disk: measured while anything runs in its session.
 
 There is no kernel quota for a directory that an ordinary user could set, so this is accounting: what a
-command writes between two looks can exceed the limit, and is then all it writes.
+command writes between two looks can exceed the limit, and is then all it writes. What is written from
+outside is counted, and measured when the count says that it is too much: the count knows of nothing that
+was replaced or deleted.
 """
 
 from __future__ import annotations
@@ -41,12 +43,15 @@ class DiskQuota:
         self._is_running = is_running
         self._on_exceeded = on_exceeded
         self._used_bytes = 0
+        self._written_bytes = 0  # from outside, since that was measured
+        self._was_measured = False
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether there was too much when it was last looked at."""
-        return self._limit_bytes is not None and self._used_bytes > self._limit_bytes
+        """Whether there was too much when it was last looked at, with what was written since."""
+        used_bytes = self._used_bytes + self._written_bytes
+        return self._limit_bytes is not None and used_bytes > self._limit_bytes
 
     def watch(self) -> None:
         """Look from time to time, until nothing runs any more."""
@@ -56,8 +61,21 @@ class DiskQuota:
     async def look_again(self) -> bool:
         """Whether there is still too much."""
         if self.is_exceeded:
-            self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace)
+            await self._measure()
         return self.is_exceeded
+
+    async def has_room_for(self, size_bytes: int) -> bool:
+        """Whether this much more may be written from outside; say `wrote` when it is."""
+        if self._limit_bytes is None:
+            return True
+        room_bytes = self._limit_bytes - size_bytes
+        if not self._was_measured or self._used_bytes + self._written_bytes > room_bytes:
+            await self._measure()
+        return self._used_bytes + self._written_bytes <= room_bytes
+
+    def wrote(self, size_bytes: int) -> None:
+        """Count what was written from outside."""
+        self._written_bytes += size_bytes
 
     def close(self) -> None:
         """Stop looking."""
@@ -76,7 +94,12 @@ class DiskQuota:
     async def _look(self, limit_bytes: int) -> None:
         # Beyond the limit only growth counts: what deletes files must be let to.
         allowed_bytes = max(limit_bytes, self._used_bytes)
-        self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace, allowed_bytes + 1)
+        await self._measure(allowed_bytes + 1)
         if self._used_bytes > allowed_bytes:
             self._on_exceeded()
-            self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace)
+            await self._measure()
+
+    async def _measure(self, stop_at: int | None = None) -> None:
+        self._was_measured = True
+        self._written_bytes = 0  # before the look, which may or may not see what is written meanwhile
+        self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace, stop_at)

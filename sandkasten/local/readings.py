@@ -15,16 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandkasten.local import bubblewrap, causes, host, seccomp
+from sandkasten.local import causes, host, seccomp
 from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
-from sandkasten.local.files import Tree, check_openat2
+from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
 from sandkasten.local.limits import Resource, clamped, kernel_version, machine_limits, rlimits, ulimit_command
 from sandkasten.local.options import find_data_dir
 from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.trial import probe_workspace, try_a_sandbox
 
 _NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
 _CONTAINERS = {"docker": "/.dockerenv", "podman": "/run/.containerenv"}
@@ -222,21 +223,17 @@ def _try_a_sandbox(
     if run_dir is None or isinstance(bwrap, str):
         return Trial("there is no bubblewrap" if isinstance(bwrap, str) else "there is nowhere to build it")
     try:
-        filter_text = seccomp.program(platform.machine())
-        tree = Tree(run_dir / "probe", identity, durable=False)
-        tree.create()
         etc = run_dir / "etc"
         etc.mkdir()
-        policy = SandboxPolicy(find_images()["base"], tree.workspace, make_etc(etc), filter_text)
-        ulimit = ulimit_command(clamped(rlimits(machine_limits(), groups.bounded, kernel_version())))
-        filter_inside = seccomp.descriptor(filter_text)
-        try:
-            command = ["/bin/bash", "-c", f"{ulimit} && :"]
-            descriptors = bubblewrap.Descriptors(filter_inside)
-            argv = bubblewrap.arguments(bwrap.path, policy, command, descriptors)
-            return Trial(complaint=host.try_isolation(argv, identity, [filter_inside]))
-        finally:
-            os.close(filter_inside)
+        limits = clamped(rlimits(machine_limits(), groups.bounded, kernel_version()))
+        policy = SandboxPolicy(
+            find_images()["base"],
+            probe_workspace(run_dir),
+            make_etc(etc),
+            seccomp.program(platform.machine()),
+            ulimit_command(limits),
+        )
+        return Trial(complaint=try_a_sandbox(bwrap.path, policy, identity))
     except (IsolationError, OSError) as error:
         return Trial(str(error))
 

@@ -2,7 +2,7 @@
 
 * terminal: a pseudo-terminal's master; what programs print
 * control: a socket; commands in, results out
-* tokens: a socket; one empty line per command (see `inside/bashrc`)
+* tokens: a socket; one line per command (see `inside/bashrc`)
 * the gate: two pipes of bubblewrap's, through which process 1 is known and confined before it runs
 """
 
@@ -24,7 +24,7 @@ from importlib import resources
 
 from sandkasten.local import bubblewrap, processes, seccomp
 from sandkasten.local.host import Identity, popen_identity
-from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.policy import BASH, SandboxPolicy
 
 _SUPERVISOR = (resources.files("sandkasten.local") / "inside" / "supervisor").read_text("utf-8")
 _FIRST_FREE_DESCRIPTOR = 64
@@ -33,6 +33,9 @@ _KILL_ROUNDS = 20
 _REAP_TIMEOUT_MS = 10_000
 # _IOW('T', 0x36, int), which Python's termios does not name.
 _TIOCSIG = 0x40045436
+# struct ucred: pid, uid, gid.
+_CREDENTIALS = struct.Struct("iII")
+_CREDENTIALS_BYTES = socket.CMSG_LEN(_CREDENTIALS.size)
 _ROWS_COLUMNS = struct.pack("HHHH", 50, 200, 0, 0)
 
 
@@ -53,7 +56,7 @@ class Sandbox:
         self.control = control
         self.tokens = tokens
         self._gate = gate
-        self._init_pid: int | None = None
+        self.init_pid: int | None = None
         self._init_pidfd: int | None = None
         self._namespace = ""
 
@@ -69,6 +72,7 @@ class Sandbox:
             ours.callback(os.close, terminal)
             theirs.callback(os.close, slave)
             control, control_inside = _socketpair(ours, theirs)
+            control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             tokens, tokens_inside = _socketpair(ours, theirs)
             info, info_inside = _pipe(ours, theirs)
             block_inside, block = _pipe(theirs, ours)
@@ -78,7 +82,7 @@ class Sandbox:
                 bubblewrap.arguments(
                     bwrap,
                     policy,
-                    supervisor_command(policy.ulimit, tokens_inside, control_inside),
+                    supervisor_command(policy, tokens_inside, control_inside),
                     bubblewrap.Descriptors(filter_inside, info_inside, block_inside),
                 ),
                 stdin=slave,
@@ -105,11 +109,22 @@ class Sandbox:
         """
         pid = await self._gate.child_pid()
         if pid is not None:
-            self._init_pid = pid
+            self.init_pid = pid
             self._init_pidfd = os.pidfd_open(pid)
             self._namespace = processes.namespace(pid)
             confine(pid)
             self._gate.open()
+
+    def read_control(self, max_bytes: int) -> tuple[bytes, int]:
+        """Read what one process wrote to the control channel, and which one that was.
+
+        Descriptors that it may have sent along are not taken.
+
+        Raises:
+            OSError: the channel is broken, or BlockingIOError: there is nothing.
+        """
+        data, ancillary, _flags, _address = self.control.recvmsg(max_bytes, _CREDENTIALS_BYTES)
+        return data, _CREDENTIALS.unpack(ancillary[0][2])[0] if ancillary else 0
 
     def foreground_group(self) -> int | None:
         """The process group that holds the terminal, in the host's numbers."""
@@ -129,7 +144,7 @@ class Sandbox:
 
     def kill_all_but(self, shell_group: int | None) -> None:
         """Kill what commands started, in the foreground and in the background."""
-        spared = {self._init_pid, shell_group}
+        spared = {self.init_pid, shell_group}
         self._signal_groups(lambda member: member not in spared, signal.SIGKILL)
 
     def _signal_groups(self, chosen: Callable[[int], bool], signal_number: signal.Signals) -> None:
@@ -195,15 +210,20 @@ class Gate:
         os.close(self._block)
 
 
-def supervisor_command(ulimit: str, tokens: int, control: int) -> list[str]:
+def supervisor_command(policy: SandboxPolicy, tokens: int, control: int) -> list[str]:
     """Process 1 of a sandbox; the numbers are its descriptors'.
 
     Bubblewrap starts it in a session without a terminal; the first bash sets the limits and opens the
     console, which makes that the session's terminal, and job control in the second bash finds it there.
+    The second bash may be closed, and then could not open what the first one leaves it as descriptor 23.
     """
-    bash = "bash --noprofile --norc"
-    attach = f'{ulimit} && exec {bash} -m -c "$0" supervisor "$@" 0<>/dev/console 1>&0 2>&0'
-    return ["/bin/bash", *bash.split()[1:], "-c", attach, _SUPERVISOR, str(tokens), str(control)]
+    options = ["--noprofile", "--norc"]
+    attach = (
+        f"{policy.ulimit} && exec -a bash {policy.shell} {' '.join(options)} -m -c "
+        '"$0" supervisor "$@" 0<>/dev/console 1>&0 2>&0 23>/proc/self/oom_score_adj'
+    )
+    words = [_SUPERVISOR, str(tokens), str(control), policy.shell]
+    return [BASH, *options, "-c", attach, *words]
 
 
 async def _readable(descriptor: int) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sandkasten.local.command import Command, Outcome, SandboxLostError
-from sandkasten.local.control import ControlReader, Ended, Message, Ready, Result, frame
+from sandkasten.local.control import ControlChannel, Ended, Message, Ready, Result, frame
 from sandkasten.local.sandbox import Sandbox
 
 _READ_BYTES = 64 * 1024
@@ -33,6 +33,9 @@ _READ_BYTES = 64 * 1024
 _DRAIN_MAX_BYTES = 1024 * 1024
 # What background jobs print between commands and the next command gets.
 _BETWEEN_MAX_BYTES = 64 * 1024
+
+# What bash reads between commands: it makes the next one's first line line 1.
+_TOKEN = b"{ :; } 2>&$((LINENO=1, 2))\n"
 
 _RUNG_SECONDS = 0.2
 _PROBE_SECONDS = 0.1
@@ -52,7 +55,7 @@ class Shell:
         self._sandbox = sandbox
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._messages = ControlReader()
+        self._messages = ControlChannel()
         self._queue: deque[Command] = deque()
         self._current: Command | None = None
         self._outgoing = bytearray()
@@ -164,9 +167,12 @@ class Shell:
 
     def _send(self, command_id: str, text: str) -> None:
         self._outgoing += frame(command_id, text)
-        with suppress(OSError):
-            self._sandbox.tokens.send(b"\n")
+        self._send_token()
         self._flush()
+
+    def _send_token(self) -> None:
+        with suppress(OSError):
+            self._sandbox.tokens.send(_TOKEN)
 
     def _flush(self) -> None:
         control = self._sandbox.control
@@ -245,8 +251,8 @@ class Shell:
 
     def _read_control(self) -> None:
         try:
-            data = self._sandbox.control.recv(_READ_BYTES)
-            messages = self._messages.feed(data)
+            data, sender_pid = self._sandbox.read_control(_READ_BYTES)
+            messages = self._messages.feed(data, sender_pid, self._sandbox.init_pid)
         except BlockingIOError:
             return
         except (OSError, ValueError):
@@ -261,9 +267,9 @@ class Shell:
         match message:
             case Result():
                 self._on_result(message)
-            case Ended(status):
+            case Ended(status=status):
                 self._on_shell_ended(status)
-            case Ready(cwd):
+            case Ready(cwd=cwd):
                 self._on_shell_ready(cwd)
 
     def _on_result(self, result: Result) -> None:
@@ -292,6 +298,7 @@ class Shell:
         self.cwd = cwd
         self._is_ready = True
         self._shell_group = self._sandbox.foreground_group()
+        self._send_token()
         self._set_timer(None)
         if not self._started.done():
             self._started.set_result(None)

@@ -123,8 +123,8 @@ def test_uploads_that_cannot_work_are_refused_before_anything_is_sent(
         session.upload(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         session.upload(tmp_path / "missing")
-    with pytest.raises(LocalFileError, match="is a directory"):
-        session.upload(tmp_path)
+    with pytest.raises(LocalFileError, match="does not exist"):
+        session.upload("")
     with pytest.raises(SandkastenInputError, match="no name"):
         session.upload(io.BytesIO(b""))
     with pytest.raises(SandkastenInputError, match="binary mode"):

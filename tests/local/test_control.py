@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
-from sandkasten.local.control import ControlReader, Ended, Ready, Result, frame
+from sandkasten.local.control import ControlChannel, ControlReader, Ended, Ready, Result, frame
 
 
 def said(kind: str, command_id: str = "", value: str = "", cwd: str | bytes = "") -> bytes:
@@ -16,10 +17,10 @@ def said(kind: str, command_id: str = "", value: str = "", cwd: str | bytes = ""
 
 
 MESSAGES = [
-    (said("ready", cwd="/workspace"), Ready("/workspace")),
+    (said("ready", cwd="/workspace"), Ready("", "/workspace")),
     (said("result", "abc", "0", "/a b/\né"), Result("abc", 0, "/a b/\né")),
     (said("result", "def", "255", b"/\xff"), Result("def", 255, "/\ufffd")),
-    (said("ended", value="137"), Ended(137)),
+    (said("ended", "next", value="137"), Ended("next", 137)),
 ]
 WHOLE = b"".join(data for data, _ in MESSAGES)
 READ = [message for _, message in MESSAGES]
@@ -79,8 +80,65 @@ def test_a_message_that_never_ends_is_an_error(piece: bytes) -> None:
 
 def test_a_directory_of_the_greatest_length_is_no_error() -> None:
     directory = "/" + "d" * 4094
-    assert ControlReader().feed(said("ready", cwd=directory)) == [Ready(directory)]
+    assert ControlReader().feed(said("ready", cwd=directory)) == [Ready("", directory)]
 
 
 def test_a_frame_is_the_command_between_its_ids() -> None:
     assert frame("0123456789abcdef", "écho\n'x'") == "0123456789abcdefécho\n'x'0123456789abcdef\0".encode()
+
+
+INIT, SHELL, OTHER = 10, 11, 12
+
+
+def started() -> ControlChannel:
+    """A channel whose first shell is ready."""
+    channel = ControlChannel()
+    assert channel.feed(said("ready", cwd="/workspace"), SHELL, INIT) == [Ready("", "/workspace")]
+    return channel
+
+
+def test_the_shell_alone_says_what_became_of_a_command() -> None:
+    channel, result = started(), said("result", "abc", "0", "/")
+    assert channel.feed(result, OTHER, INIT) == channel.feed(result, INIT, INIT) == []
+    assert channel.feed(result, SHELL, INIT) == [Result("abc", 0, "/")]
+
+
+def test_process_1_alone_says_that_a_shell_ended() -> None:
+    channel, ended = started(), said("ended", "next", "1")
+    assert channel.feed(ended, OTHER, INIT) == channel.feed(ended, SHELL, INIT) == []
+    assert channel.feed(ended, INIT, INIT) == [Ended("next", 1)]
+
+
+def test_a_later_shell_is_the_process_that_has_the_id() -> None:
+    channel = started()
+    channel.feed(said("ended", "next", "1"), INIT, INIT)
+    for shell_id in ("", "other"):
+        for pid in (SHELL, OTHER, INIT):
+            assert channel.feed(said("ready", shell_id, cwd="/forged"), pid, INIT) == []
+    assert channel.feed(said("ready", "next", cwd="/"), 13, INIT) == [Ready("next", "/")]
+    assert channel.feed(said("ready", "next", cwd="/forged"), OTHER, INIT) == []
+    assert channel.feed(said("result", "abc", "0", "/"), SHELL, INIT) == []
+    assert channel.feed(said("result", "abc", "0", "/"), 13, INIT) == [Result("abc", 0, "/")]
+
+
+def test_without_an_id_there_is_no_later_shell() -> None:
+    channel = started()
+    channel.feed(said("ended", "", "1"), INIT, INIT)
+    assert channel.feed(said("ready", cwd="/"), OTHER, INIT) == []
+
+
+def test_what_others_write_in_between_tears_no_message() -> None:
+    channel, result = started(), said("result", "abc", "0", "/")
+    assert channel.feed(result[:9], SHELL, INIT) == channel.feed(b"\0x\0result\0", OTHER, INIT) == []
+    assert channel.feed(result[9:], SHELL, INIT) == [Result("abc", 0, "/")]
+
+
+def test_while_a_shell_starts_the_number_of_those_who_are_heard_is_bounded() -> None:
+    channel = started()
+    channel.feed(said("ended", "next", "1"), INIT, INIT)
+    tracemalloc.start()
+    for pid in range(100, 2100):
+        channel.feed(bytes([pid % 251 + 1]) * 10_000, pid, INIT)
+    kept, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 2_000_000

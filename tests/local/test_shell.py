@@ -754,3 +754,58 @@ def test_a_sandbox_that_loses_its_first_process_is_reported_and_forgotten(box: B
     answer = running.answer()
     assert (answer.status_code, answer.json()["error_code"]) == (404, "SESSION_NOT_FOUND")
     assert box.ask("true").status_code == 404
+
+
+LINES = "true\necho $LINENO\nfor i in 1; do\necho $LINENO\ndone\nf() {\ntrue\n}\nf; echo $LINENO"
+
+
+@pytest.mark.parametrize("before", ["true", "false", "false\n\nfalse", "set -x; false", "exit 3", "for"])
+def test_lines_of_a_command_are_counted_from_1(box: Box, before: str) -> None:
+    for _ in range(3):
+        box.exec(before)
+        assert box.exec(f"set +x 2>/dev/null\n{LINES}")["output"].splitlines()[-3:] == ["3", "5", "10"]
+        box.exec(before)
+        assert "eval: line 2: syntax error" in box.exec("true\nfor")["output"]
+
+
+def test_lines_are_counted_from_1_in_the_first_command(box: Box) -> None:
+    assert box.run("echo $LINENO\necho $LINENO") == "1\n2\n"
+
+
+def test_an_error_shows_the_command_as_it_was_given(box: Box) -> None:
+    box.exec("false")
+    assert "`for'" in box.exec("for")["output"]
+
+
+def test_a_trap_hears_of_a_failure_once(box: Box) -> None:
+    assert box.exec("trap 'echo failed' ERR; false")["output"] == "failed\n"
+    assert box.exec("echo $?; true")["output"] == "1\n"
+
+
+OPENS_DESCRIPTORS = {
+    "cat <(echo hi)": "hi",
+    "while read -r x; do echo -n $x; done < <(seq 3)": "123",
+    "echo f > /tmp/f; exec 3</tmp/f; cat <&3": "f",
+    "exec 3</tmp/f; cat /dev/fd/3; exec 3<&-": "f",
+    "exec 3</tmp/f; read -r x </dev/fd/3; echo $x": "f",
+    "(exec 4</tmp/f; cat /dev/fd/4 <(echo inner))": "f\ninner",
+    "echo x | cat /dev/stdin": "x",
+    "echo x | { read -r x </dev/stdin; echo $x; }": "x",
+    "echo out >/dev/stdout": "out",
+    "(echo out >/dev/stdout; echo err >/dev/stderr)": "out\nerr",
+    "{ cat <(echo job) >/dev/stdout; } & wait 2>/dev/null": "job",
+    "cat <<END\nhere $((1 + 1))\nEND": "here 2",
+    "(cat <<<string)": "string",
+    "diff <(seq 2) <(seq 3)": "2a3\n> 3",
+    "tee >(cat >/tmp/t) <<<x >/dev/null; until [ -s /tmp/t ]; do :; done; cat /tmp/t": "x",
+    "coproc cat; echo co >&${COPROC[1]}; read -r x <&${COPROC[0]}; kill %%; echo $x": "co",
+    "[[ -e /dev/fd/0 && -r /dev/stdin ]] && echo there": "there",
+    "echo $BASH": "/bin/bash",
+}
+
+
+@pytest.mark.parametrize("command", OPENS_DESCRIPTORS)
+def test_the_shell_and_its_subshells_open_their_descriptors_by_name(box: Box, command: str) -> None:
+    box.run("echo f > /tmp/f")
+    lines = box.exec(command)["output"].splitlines()
+    assert "\n".join(line for line in lines if not line.startswith("[")) == OPENS_DESCRIPTORS[command]

@@ -228,10 +228,6 @@ def test_a_result_is_not_forged_by_printing(box: Box) -> None:
     assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
 
 
-# --- known holes: attempts that succeed. Who closes one takes its mark away and corrects docs/security.md.
-
-
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the filter does not see /proc/PID/mem")
 @attempt("results/forge-through-the-shells-memory")
 def test_the_shells_memory_is_closed_to_its_children(box: Box) -> None:
     code = "import os; os.close(os.open(f'/proc/{pid}/mem', os.O_RDWR)); print('opened')"
@@ -240,17 +236,48 @@ def test_the_shells_memory_is_closed_to_its_children(box: Box) -> None:
         assert "opened" not in result["output"], f"process {pid}"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="subshells inherit what bash closes at exec only"
-)
+@attempt("results/read-the-shells-variables")
+def test_the_shells_descriptors_and_variables_are_closed_to_its_children(box: Box) -> None:
+    look = "for pid in 1 $PPID; do cat /proc/$pid/{environ,maps} && ls /proc/$pid/fd && echo looked; done"
+    closed = box.exec(f"bash -c '{look}' 2>&1")
+    assert "looked" not in closed["output"]
+    assert closed["output"].count("Permission denied") == 4
+    # An ordinary bash is open to its children.
+    assert "looked" in box.run(f"bash -c 'bash -c \"{look.replace('$', chr(92) + '$')}\"; true' 2>/dev/null")
+
+
 @attempt("results/forge-from-the-background")
 def test_a_result_is_not_forged_by_a_subshell_that_an_earlier_command_left_behind(box: Box) -> None:
-    steal = "IFS= read -t 5 -r -d '' frame <&$fd"
-    forge = "printf 'result\\0%s\\0%s\\0%s\\0' \"${frame:0:16}\" 0 /forged >&$fd"
-    box.exec(f"( for fd in 10 11; do {{ {steal}; {forge}; }} & done; wait ) 2>/dev/null & disown")
+    """It may take a command, which is stopped at its deadline then; but not tell what came of it."""
+    steal = "IFS= read -t 3 -r -d '' frame <&$fd"
+    forge = "printf '\\0result\\0%s\\0%s\\0%s\\0' \"${frame:0:16}\" 0 /forged >&$fd"
+    box.exec(
+        f"( for fd in 10 11; do {{ {steal} && {forge} && echo $frame >>forged; }} & done; wait ) 2>/dev/null"
+        " & disown"
+    )
     for _ in range(4):
-        result = box.exec("(exit 7)")
-        assert (result["exit_code"], result["cwd"]) == (7, "/workspace")
+        answer = box.ask("(exit 7)", timeout_ms=500)
+        if answer.status_code == 200:
+            assert (answer.json()["exit_code"], answer.json()["cwd"]) == (7, "/workspace")
+        else:
+            assert answer.json()["error_code"] == "COMMAND_TIMEOUT"
+            assert answer.json()["details"]["cwd"] == "/workspace"
+    assert box.content("forged"), "it was tried"
+    until(lambda: box.ask("true", timeout_ms=500).status_code == 200, seconds=20)
+
+
+@attempt("results/forge-a-shell")
+def test_a_shell_is_not_forged_by_a_subshell_that_the_last_one_left_behind(box: Box) -> None:
+    said = r"'\0ended\0id\0%s\0\0\0ready\0id\0\0/forged\0\0ready\0\0\0/forged\0'"
+    box.exec(
+        f"( for fd in 10 11 12; do {{ while printf {said} 1 >&$fd; do echo >>tried; done; }} & done; wait )"
+        " 2>/dev/null & disown"
+    )
+    until(lambda: box.read("tried").status_code == 200)
+    for status in (3, 4, 5):
+        result = box.exec(f"exit {status}")
+        assert (result["exit_code"], result["cwd"], result["shell_restarted"]) == (status, "/workspace", True)
+        assert box.run("echo $((6 * 7)); pwd") == "42\n/workspace\n"
 
 
 @attempt("host-files/names-of-keys")

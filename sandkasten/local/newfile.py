@@ -1,0 +1,134 @@
+"""A file in the making, and what the kernel's errors about files mean to a client."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+from sandkasten.local.errors import ApiError
+from sandkasten.local.host import Identity
+
+_EXPLANATIONS = {
+    errno.ENOENT: (
+        404,
+        "FILE_NOT_FOUND",
+        "does not exist (a link that leads out of /workspace counts as missing)",
+    ),
+    errno.ENOTDIR: (404, "FILE_NOT_FOUND", "goes through something that is not a directory"),
+    errno.EISDIR: (400, "IS_DIRECTORY", "is a directory"),
+    errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
+    errno.EPERM: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
+    errno.ELOOP: (400, "INVALID_REQUEST", "goes through too many links, or through one of the kernel's"),
+    errno.EAGAIN: (409, "CONFLICT", "was moved while it was looked up; try again"),
+    errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long"),
+    errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
+    errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),
+    errno.ENXIO: (400, "INVALID_REQUEST", "is not a plain file"),
+    errno.EXDEV: (400, "INVALID_REQUEST", "leads to another file system"),
+}
+
+
+@contextmanager
+def explained(path: str) -> Generator[None, None, None]:
+    """Say what went wrong with a path.
+
+    Raises:
+        ApiError: for what clients or sandboxes can cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _EXPLANATIONS:
+            raise
+        status, code, words = _EXPLANATIONS[error.errno]
+        raise ApiError(status, code, f"{path[:256]!r} {words}.") from error
+
+
+class NewFile:
+    """A file that appears under its name when it is complete, or never. Methods block.
+
+    Until then it has another name beside it, and belongs to the daemon.
+    """
+
+    def __init__(self, inside: str, parent: int, mode: int, identity: Identity, *, durable: bool) -> None:
+        """Make the file in `parent`, a descriptor that is closed with it; see `Tree.new_file`."""
+        self._inside = inside
+        self._name = posixpath.basename(inside)
+        self._temporary = temporary_name()
+        self._mode = mode
+        self._identity = identity
+        self._durable = durable
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self._temporary, flags, 0o600, dir_fd=parent)
+        self._parent = parent
+        self._is_open = True
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write on.
+
+        Raises:
+            ApiError: the disk is full.
+        """
+        with explained(self._inside):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def commit(self) -> str:
+        """Put it in its place; returns its path inside.
+
+        Raises:
+            ApiError: that has become a directory, or is gone.
+        """
+        with explained(self._inside):
+            os.fchmod(self._descriptor, self._mode)
+            if self._identity.drops:
+                os.fchown(self._descriptor, self._identity.uid, self._identity.gid)
+            if self._durable:
+                os.fsync(self._descriptor)
+            os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            if self._durable:
+                _sync_directory(self._parent)
+        self._close()
+        return f"/{self._inside}"
+
+    def discard(self) -> None:
+        """Take it away, unless it is in its place already."""
+        if self._is_open:
+            unlink_quietly(self._parent, self._temporary)
+            self._close()
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self._descriptor)
+        os.close(self._parent)
+
+
+def temporary_name() -> str:
+    """A name that nobody else has."""
+    return f".sandkasten-{secrets.token_hex(8)}"
+
+
+def unlink_quietly(parent: int, name: str) -> None:
+    """Take a file away, if it is there."""
+    with suppress(OSError):  # it was never made, or the sandbox was quicker
+        os.unlink(name, dir_fd=parent)
+
+
+def _sync_directory(directory: int) -> None:
+    # What was opened with O_PATH cannot be synced.
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,153 @@
+"""Files of a fake daemon: what is written, uploaded and read of a mapping from paths to contents."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import posixpath
+import re
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sandkasten.testing._multipart import parts_of
+from sandkasten.testing._server import Request
+from sandkasten.testing._steps import Answer, error_answer, json_answer
+
+_DEFAULT_READ_BYTES = 10 * 1024 * 1024
+
+Files = dict[str, bytes]
+"""Contents by paths relative to /workspace."""
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        """Keep the answer."""
+        super().__init__(message)
+        self.answer = error_answer(status, code, message)
+
+
+def json_body(request: Request) -> Mapping[str, Any]:
+    """The fields of a request's body; an empty one has none."""
+    try:
+        body: Any = json.loads(request.body or b"{}")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise RefusedError(400, "INVALID_REQUEST", "The body is not a JSON object.")
+    return cast("dict[str, Any]", body)
+
+
+def inside_path(path: object) -> str:
+    """A path relative to /workspace; those that lead out of it are refused."""
+    if not isinstance(path, str) or not path:
+        raise RefusedError(400, "INVALID_REQUEST", "A path is missing.")
+    whole = posixpath.normpath(posixpath.join("/workspace", path))
+    if not f"{whole}/".startswith("/workspace/"):
+        raise RefusedError(400, "INVALID_REQUEST", f"The path {path!r} leads outside /workspace.")
+    return whole.removeprefix("/workspace").removeprefix("/")
+
+
+def below(files: Files, directory: object) -> Sequence[str]:
+    """The paths of the files in a directory and below it, relative to it."""
+    path = inside_path(directory)
+    prefix = f"{path}/" if path else ""
+    return [name.removeprefix(prefix) for name in files if name.startswith(prefix)]
+
+
+# --- the common calls
+
+
+def write(files: Files, body: Mapping[str, Any]) -> Answer:
+    """`POST .../fs/write`."""
+    encoded = body.get("content_base64")
+    content = str(body.get("text") or "").encode() if encoded is None else base64.b64decode(encoded)
+    files[inside_path(body.get("path"))] = content
+    return json_answer({"ok": True})
+
+
+def upload(files: Files, request: Request) -> Answer:
+    """`POST .../fs/upload`."""
+    parts = list(parts_of(request.headers.get("content-type", ""), request.body))
+    plain = {part.name: part.content.decode() for part in parts if part.filename is None}
+    uploaded = {part.filename: part.content for part in parts if part.filename}
+    if not uploaded:
+        raise RefusedError(400, "INVALID_REQUEST", "An upload needs 'file' parts.")
+    directory = plain.get("path") or "/workspace"
+    stored = {inside_path(posixpath.join(directory, name)): content for name, content in uploaded.items()}
+    files.update(stored)
+    return json_answer({"ok": True, "paths": [f"/workspace/{path}" for path in stored]})
+
+
+def read(files: Files, request: Request) -> Answer:
+    """`GET .../fs/read`."""
+    content = _content(files, request)
+    max_bytes = int(request.query.get("max_bytes") or _DEFAULT_READ_BYTES)
+    encoded = base64.b64encode(content[:max_bytes]).decode()
+    is_cut = len(content) > max_bytes
+    return json_answer({"path": request.query["path"], "content_base64": encoded, "truncated": is_cut})
+
+
+# --- the extension `files`
+
+
+def get_raw(files: Files, request: Request) -> Answer:
+    """`GET .../fs/raw`, with `Range` and `If-Range`."""
+    content = _content(files, request)
+    etag = f'"{zlib.crc32(content):x}-{len(content):x}"'
+    headers = {"Content-Type": "application/octet-stream", "ETag": etag, "X-File-Mode": "644"}
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+    is_same = request.headers.get("if-range", etag) == etag
+    if asked is None or not is_same or int(asked[1]) >= len(content):
+        return Answer(200, headers, content)
+    start, stop = int(asked[1]), min(int(asked[2] or len(content) - 1) + 1, len(content))
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+    return Answer(206, headers, content[start:stop])
+
+
+def put_raw(files: Files, request: Request) -> Answer:
+    """`PUT .../fs/raw`."""
+    path = inside_path(request.query.get("path"))
+    files[path] = request.body
+    return json_answer({"ok": True, "path": f"/workspace/{path}", "size_bytes": len(request.body)})
+
+
+def get_tar(files: Files, request: Request) -> Answer:
+    """`GET .../fs/tar`."""
+    path = request.query.get("path")
+    names = below(files, path)
+    if not names:
+        raise RefusedError(404, "FILE_NOT_FOUND", f"{path!r} does not exist.")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            content = files[posixpath.join(inside_path(path), name)]
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return Answer(200, {"Content-Type": "application/x-tar"}, buffer.getvalue())
+
+
+def put_tar(files: Files, request: Request) -> Answer:
+    """`PUT .../fs/tar`."""
+    path = inside_path(request.query.get("path"))
+    with tarfile.open(fileobj=io.BytesIO(request.body), mode="r:") as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is not None:
+                files[inside_path(posixpath.join(path, member.name))] = content.read()
+    return json_answer({"ok": True, "path": f"/workspace/{path}"})
+
+
+def _content(files: Files, request: Request) -> bytes:
+    asked = request.query.get("path")
+    path = inside_path(asked)
+    if path in files:
+        return files[path]
+    if not path or below(files, asked):
+        raise RefusedError(400, "IS_DIRECTORY", f"{asked!r} is a directory.")
+    raise RefusedError(404, "FILE_NOT_FOUND", f"{asked!r} does not exist.")

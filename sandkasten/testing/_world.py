@@ -1,0 +1,257 @@
+"""What a fake daemon knows: sessions, files, workspaces and executions, all in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sandkasten.testing import _store as store
+from sandkasten.testing._script import Execution, Reply, Rule, matches, pieces_of
+from sandkasten.testing._server import Request
+from sandkasten.testing._steps import Answer, json_answer, stream_answer
+from sandkasten.testing._store import Files, RefusedError, inside_path, json_body
+
+_DEFAULT_TTL_SECONDS = 1800
+_MAX_TIMEOUT_MS = 600_000
+
+
+@dataclass
+class FakeSession:
+    """A session of a fake daemon; a test may look at it and change it.
+
+    Attributes:
+        id: its id.
+        image: the image that was asked for.
+        workspace_id: the workspace at /workspace, if it has one.
+        files: the files below /workspace, by their paths relative to it.
+        cwd: the shell's directory.
+        is_expired: whether its lifetime passed: set it, and its calls are answered with 410.
+        ttl_seconds: its lifetime.
+        created_at: when it was made.
+    """
+
+    id: str
+    image: str
+    workspace_id: str | None
+    files: Files = field(repr=False)
+    cwd: str = "/workspace"
+    is_expired: bool = False
+    ttl_seconds: int = _DEFAULT_TTL_SECONDS
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """As the wire has it."""
+        expires_at = self.created_at + timedelta(seconds=self.ttl_seconds)
+        return {
+            "id": self.id,
+            "image": self.image,
+            "status": "running",
+            "cwd": self.cwd,
+            "created_at": self.created_at.isoformat(),
+            "expires_at": expires_at.isoformat(),
+            "workspace_id": self.workspace_id or "",
+        }
+
+
+class World:
+    """The state behind the answers."""
+
+    def __init__(self, extensions: Sequence[str], images: Sequence[str], replay_bytes: int) -> None:
+        """Begin with nothing in it."""
+        self.extensions = tuple(extensions)
+        self.images = tuple(images)
+        self.sessions: dict[str, FakeSession] = {}
+        self.workspaces: dict[str, Files] = {}
+        self.commands: list[str] = []
+        self.cancelled: list[str] = []
+        self.rules: list[Rule] = []
+        self._replay_bytes = replay_bytes
+        self._made = 0
+        self._creations: dict[str, FakeSession] = {}
+        self._executions: dict[tuple[str, str | None], Execution] = {}
+
+    # --- sessions
+
+    def health(self, _request: Request) -> Answer:
+        """Say what it can do."""
+        body = {"status": "ok", "server": "sandkasten-fake"}
+        return json_answer({**body, "extensions": list(self.extensions)} if self.extensions else body)
+
+    def create_session(self, request: Request) -> Answer:
+        """Make a session, or find the one that the same key made."""
+        key = self._key(request)
+        session = self._creations.get(key) if key else None
+        if session is None:
+            session = self._made_session(json_body(request))
+            if key:
+                self._creations[key] = session
+        return json_answer(session.info, 201)
+
+    def _made_session(self, body: Mapping[str, Any]) -> FakeSession:
+        image, workspace_id = body.get("image") or "python", body.get("workspace_id") or None
+        if image not in self.images:
+            known = ", ".join(self.images)
+            raise RefusedError(400, "INVALID_IMAGE", f"There is no image {image!r}. There are: {known}.")
+        files = self.workspaces.setdefault(workspace_id, {}) if workspace_id else {}
+        self._made += 1
+        session = FakeSession(f"{self._made:08x}-fa4", image, workspace_id, files)
+        session.ttl_seconds = body.get("ttl_seconds") or _DEFAULT_TTL_SECONDS
+        self.sessions[session.id] = session
+        return session
+
+    def list_sessions(self, _request: Request) -> Answer:
+        """List the sessions."""
+        return json_answer([session.info for session in self.sessions.values()])
+
+    def get_session(self, request: Request) -> Answer:
+        """Tell about one."""
+        return json_answer(self._session(request).info)
+
+    def destroy(self, request: Request) -> Answer:
+        """Forget one."""
+        del self.sessions[self._session(request).id]
+        return json_answer({"ok": True})
+
+    def stats(self, request: Request) -> Answer:
+        """Tell what one uses: nearly nothing."""
+        size = sum(map(len, self._session(request).files.values()))
+        return json_answer({"memory_bytes": size, "cpu_usage_usec": 0})
+
+    # --- commands
+
+    def exec(self, request: Request) -> Answer:
+        """Run a command to its end."""
+        return self._execution(request).answer()
+
+    def exec_stream(self, request: Request) -> Answer:
+        """Run a command, and send its output bit by bit; or go on where a stream was cut."""
+        if "resume" not in self.extensions:
+            return stream_answer(self._execution(request).events(None, replay_bytes=0))
+        position = int(request.headers.get("last-event-id") or 0)
+        if position and (_name_in(request), self._key(request)) not in self._executions:
+            raise RefusedError(400, "INVALID_REQUEST", "Last-Event-ID names a stream that is not known.")
+        events = self._execution(request).events(position, replay_bytes=self._replay_bytes)
+        return stream_answer(events)
+
+    def cancel(self, request: Request) -> Answer:
+        """Take note that nobody wants a command's result any more."""
+        words = request.path.split("/")
+        execution = self._executions.get((words[3], words[5]))
+        is_running = execution is not None and not execution.finished
+        if execution is not None and is_running:
+            execution.finished = True
+            self.cancelled.append(execution.cmd)
+        return json_answer({"cancelled": is_running})
+
+    def interrupt(self, request: Request) -> Answer:
+        """Stop the command that runs; none ever does, when nobody reads it."""
+        self._session(request)
+        return json_answer({"interrupted": False})
+
+    def _execution(self, request: Request) -> Execution:
+        session, key = self._session(request), self._key(request)
+        known = self._executions.get((session.id, key)) if key else None
+        if known is not None:
+            return known
+        body = json_body(request)
+        cmd = body.get("cmd")
+        if not isinstance(cmd, str) or not cmd:
+            raise RefusedError(400, "INVALID_REQUEST", "'cmd' is empty.")
+        reply = self._reply(cmd)
+        self.commands.append(cmd)
+        session.cwd = reply.cwd or session.cwd
+        for path, content in reply.writes.items():
+            session.files[inside_path(path)] = content.encode() if isinstance(content, str) else content
+        execution = Execution(cmd, body.get("timeout_ms") or _MAX_TIMEOUT_MS, reply, session.cwd)
+        if key:
+            self._executions[session.id, key] = execution
+        return execution
+
+    def _reply(self, cmd: str) -> Reply:
+        """Find the newest rule that is about a command; without any it succeeds, and prints nothing."""
+        for rule in reversed(self.rules):
+            if rule.times != 0 and matches(rule.match, cmd):
+                rule.times = None if rule.times is None else rule.times - 1
+                return replace(rule.reply, pieces=pieces_of(rule.output, cmd))
+        return Reply()
+
+    # --- files
+
+    def write(self, request: Request) -> Answer:
+        """Keep a file's content."""
+        return store.write(self._files(request, create=True), json_body(request))
+
+    def upload(self, request: Request) -> Answer:
+        """Keep uploaded files."""
+        return store.upload(self._files(request, create=True), request)
+
+    def read(self, request: Request) -> Answer:
+        """Give a file's content."""
+        return store.read(self._files(request), request)
+
+    def get_raw(self, request: Request) -> Answer:
+        """Give a file's bytes, or a part of them."""
+        return store.get_raw(self._files(request), request)
+
+    def put_raw(self, request: Request) -> Answer:
+        """Keep the bytes of a file."""
+        return store.put_raw(self._files(request, create=True), request)
+
+    def get_tar(self, request: Request) -> Answer:
+        """Give a directory."""
+        return store.get_tar(self._files(request), request)
+
+    def put_tar(self, request: Request) -> Answer:
+        """Keep a directory."""
+        return store.put_tar(self._files(request, create=True), request)
+
+    # --- workspaces
+
+    def list_workspaces(self, _request: Request) -> Answer:
+        """List them."""
+        return json_answer({"workspaces": [{"id": name} for name in sorted(self.workspaces)]})
+
+    def delete_workspace(self, request: Request) -> Answer:
+        """Forget one."""
+        self._files(request)
+        del self.workspaces[_name_in(request)]
+        return json_answer({"ok": True})
+
+    def list_directory(self, request: Request) -> Answer:
+        """List a directory of one."""
+        below = store.below(self._files(request), request.query.get("path") or "/workspace")
+        entries = {name.partition("/")[0]: "/" in name for name in sorted(below)}
+        return json_answer(
+            {"entries": [{"name": name, "is_dir": is_dir} for name, is_dir in entries.items()]}
+        )
+
+    # --- what requests name
+
+    def _session(self, request: Request) -> FakeSession:
+        session_id = _name_in(request)
+        session = self.sessions.get(session_id)
+        if session is None:
+            raise RefusedError(404, "SESSION_NOT_FOUND", f"There is no session {session_id!r}.")
+        if session.is_expired:
+            raise RefusedError(410, "SESSION_EXPIRED", f"The session {session_id!r} has expired.")
+        return session
+
+    def _files(self, request: Request, *, create: bool = False) -> Files:
+        if request.path.startswith("/v1/sessions/"):
+            return self._session(request).files
+        name = _name_in(request)
+        if create:
+            return self.workspaces.setdefault(name, {})
+        if name not in self.workspaces:
+            raise RefusedError(404, "WORKSPACE_NOT_FOUND", f"There is no workspace {name!r}.")
+        return self.workspaces[name]
+
+    def _key(self, request: Request) -> str | None:
+        return request.headers.get("idempotency-key") if "idempotency" in self.extensions else None
+
+
+def _name_in(request: Request) -> str:
+    return request.path.split("/")[3]

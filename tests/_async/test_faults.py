@@ -1,0 +1,287 @@
+"""Every fault in every verb, as the table in `tests/faults.py` has it, against real daemons."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandkasten import _filewire, _retry, errors
+from sandkasten.local.launch import LocalDaemon
+from tests.faults import OK, SILENT, TABLE, VERBS, Never
+from tests.faulty import Relay, Served
+from tests.go_daemon import GoDaemon
+
+from .seam import SandboxClient, Session
+
+SIDES = ("able", "plain")
+# What is bad before a daemon is reached, and so for both sides alike.
+ADDRESSES = ("refused", "dns", "tls")
+ON_THE_WAY = [name for name, row in TABLE.items() if row.fault is not None]
+DEADLINE_SECONDS = 5.0
+# Where silence is the outcome it need not take long: the client's patience, and a command's own time.
+SHORT_SECONDS, SHORT_MS, LONG_MS = 0.2, 200, 5000
+
+# The requests whose answers are spoilt: those that carry a verb, by whichever call.
+REQUESTS = {
+    "exec": r"^POST .*/exec$",
+    "stream": r"^POST .*/exec/stream$",
+    "read": r"^GET .*/fs/(read|raw)$",
+    "write": r"^POST .*/fs/write$",
+    "upload": r"^(POST|PUT) .*/fs/(write|upload|raw)$",
+    "download": r"^GET .*/fs/(read|raw)$",
+    "create": r"^POST /v1/sessions$",
+    "destroy": r"^DELETE /v1/sessions/[^/]+$",
+}
+
+
+@pytest.fixture(scope="module")
+def relays(daemon: LocalDaemon) -> Iterator[Mapping[str, Relay]]:
+    """The way to a daemon with the extensions, and to one without."""
+    target = daemon.target
+    with GoDaemon(daemon, poll_seconds=0.005) as go_daemon:
+        relays = {
+            "able": Relay(target.base_url, target.api_key, target.socket_path),
+            "plain": Relay(go_daemon.url, go_daemon.api_key),
+        }
+        yield relays
+        for relay in relays.values():
+            relay.close()
+
+
+@pytest.fixture(scope="module")
+def session_ids(relays: Mapping[str, Relay]) -> Iterator[Mapping[str, str]]:
+    """A session on each side, which those verbs share that leave it alive."""
+    ids = {side: made_session(relay.behind) for side, relay in relays.items()}
+    yield ids
+    for side, relay in relays.items():
+        relay.behind.delete(f"/v1/sessions/{ids[side]}")
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_retry, "_FIRST_PAUSE_SECONDS", 0.01)
+    # How long a daemon may take to store what it got; it is the timeouts' sum that is tested here.
+    monkeypatch.setattr(_filewire, "_WAIT_MS", 0)
+
+
+def made_session(behind: httpx.Client) -> str:
+    return str(behind.post("/v1/sessions", json={"image": "base"}).raise_for_status().json()["id"])
+
+
+def output_of(behind: httpx.Client, session_id: str, cmd: str) -> str:
+    return str(behind.post(f"/v1/sessions/{session_id}/exec", json={"cmd": cmd}).json()["output"])
+
+
+# --- the verbs: each does its thing to a file of its own, and makes sure of the result
+
+
+async def run_exec(session: Session, name: str, limit_ms: int) -> None:
+    result = await session.exec(f"echo ran >>{name}; echo done", timeout_ms=limit_ms)
+    assert (result.output, result.exit_code) == ("done\n", 0)
+
+
+async def run_stream(session: Session, name: str, limit_ms: int) -> None:
+    cmd = f"echo ran >>{name}; for i in 1 2 3; do echo $i; sleep 0.01; done; exit 4"
+    chunks = [chunk async for chunk in session.exec_stream(cmd, timeout_ms=limit_ms)]
+    assert "".join(chunk.output for chunk in chunks) == "1\n2\n3\n"
+    assert [chunk.done for chunk in chunks].count(True) == 1
+    assert chunks[-1].exit_code == 4
+
+
+async def run_read(session: Session, name: str, _limit_ms: int) -> None:
+    assert (await session.read(f"{name}.in")).text == f"content of {name}"
+
+
+async def run_write(session: Session, name: str, _limit_ms: int) -> None:
+    await session.write(f"{name}.out", f"content of {name}")
+
+
+async def run_upload(session: Session, name: str, _limit_ms: int) -> None:
+    file = io.BytesIO(f"content of {name}".encode())
+    assert await session.upload(file, filename=f"{name}.out") == [f"/workspace/{name}.out"]
+
+
+async def run_download(session: Session, name: str, _limit_ms: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = await session.download(f"{name}.in", folder)
+        assert path.read_text() == f"content of {name}"
+
+
+async def run_destroy(session: Session, _name: str, _limit_ms: int) -> None:
+    await session.destroy()
+
+
+RUN = {
+    "exec": run_exec,
+    "stream": run_stream,
+    "read": run_read,
+    "write": run_write,
+    "upload": run_upload,
+    "download": run_download,
+    "destroy": run_destroy,
+}
+
+
+async def outcome_of(
+    client: SandboxClient, verb: str, session_id: str, name: str, limit_ms: int = LONG_MS
+) -> str:
+    """Do it, and give the class of the error, or OK."""
+    try:
+        if verb == "create":
+            await client.create_session(image="base")
+        else:
+            await RUN[verb](Session(client._connection, session_id), name, limit_ms)
+    except errors.SandkastenError as error:
+        return type(error).__name__
+    return OK
+
+
+def check_effect(behind: httpx.Client, verb: str, session_id: str, name: str, outcome: str) -> None:
+    """Whatever a caller is told: no command runs twice, and what is said to be done is done."""
+    if verb in {"exec", "stream"}:
+        runs = output_of(behind, session_id, f"cat {name} 2>/dev/null").count("ran")
+        assert runs == 1 if outcome == OK else runs <= 1
+    elif verb in {"write", "upload"} and outcome == OK:
+        assert output_of(behind, session_id, f"cat {name}.out") == f"content of {name}"
+    elif verb == "destroy" and outcome == OK:
+        assert behind.get(f"/v1/sessions/{session_id}").status_code == 404
+
+
+# --- faults on the way
+
+
+def cells(names: Iterable[str], sides: Iterable[str]) -> list[object]:
+    """The cells that can occur, by fault, verb and side."""
+    return [
+        pytest.param(name, verb, side, id=f"{name}-{verb}-{side}")
+        for name, verb, side in product(names, VERBS, sides)
+        if not isinstance(getattr(TABLE[name].cells[verb], side), Never)
+    ]
+
+
+@pytest.mark.parametrize(("fault", "verb", "side"), cells(ON_THE_WAY, SIDES))
+async def test_a_fault_on_the_way(
+    relays: Mapping[str, Relay], session_ids: Mapping[str, str], fault: str, verb: str, side: str
+) -> None:
+    row, expected = TABLE[fault], getattr(TABLE[fault].cells[verb], side)
+    relay, name = relays[side], secrets.token_hex(4)
+    session_id = made_session(relay.behind) if verb == "destroy" else session_ids[side]
+    content = {"path": f"{name}.in", "text": f"content of {name}"}
+    relay.behind.post(f"/v1/sessions/{session_id}/fs/write", json=content).raise_for_status()
+    before = {info["id"] for info in relay.behind.get("/v1/sessions").json()}
+    assert row.fault is not None
+    timeout, limit_ms = (SHORT_SECONDS, SHORT_MS) if expected == SILENT else (DEADLINE_SECONDS, LONG_MS)
+    async with SandboxClient(base_url=relay.url, api_key=relay.api_key, timeout=timeout) as client:
+        await client.health()
+        relay.spoil(row.fault, row.times, REQUESTS[verb])
+        started = time.monotonic()
+        outcome = await outcome_of(client, verb, session_id, name, limit_ms)
+        seconds = time.monotonic() - started
+    check_effect(relay.behind, verb, session_id, name, outcome)
+    made = {info["id"] for info in relay.behind.get("/v1/sessions").json()} - before
+    for made_id in made:
+        relay.behind.delete(f"/v1/sessions/{made_id}")
+    assert outcome == expected
+    assert seconds < DEADLINE_SECONDS
+    assert relay.is_spoilt or outcome != OK
+    assert len(made) <= (verb == "create")
+
+
+# --- bad addresses
+
+
+@pytest.fixture
+def bad_urls(relays: Mapping[str, Relay]) -> Iterator[Mapping[str, str]]:
+    """By the table's names for them."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        yield {
+            "refused": f"http://127.0.0.1:{unused.getsockname()[1]}",
+            "dns": "http://sandkasten.invalid:8080",
+            "tls": relays["able"].url.replace("http:", "https:"),
+        }
+
+
+@pytest.mark.parametrize(("fault", "verb", "side"), cells(ADDRESSES, ["able"]))
+async def test_a_bad_address(bad_urls: Mapping[str, str], fault: str, verb: str, side: str) -> None:
+    async with SandboxClient(base_url=bad_urls[fault], timeout=DEADLINE_SECONDS) as client:
+        started = time.monotonic()
+        outcome = await outcome_of(client, verb, "1a2b3c4d-5e6", "file")
+    assert outcome == getattr(TABLE[fault].cells[verb], side)
+    assert time.monotonic() - started < DEADLINE_SECONDS
+
+
+# --- a daemon that is killed and comes back
+
+
+@pytest.fixture
+def served(daemon: LocalDaemon) -> Iterator[Served]:
+    """A daemon in a process of its own; `daemon` is here so that both start one after another."""
+    folder = Path(tempfile.mkdtemp(prefix="sandkasten-served-", dir="/tmp"))
+    folder.chmod(0o711)
+    served = Served(folder)
+    yield served
+    served.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def patient(served: Served) -> AsyncIterator[SandboxClient]:
+    """A client that goes on trying for longer than a start takes."""
+    async with SandboxClient(base_url=served.url, timeout=20, max_retries=100) as client:
+        yield client
+
+
+async def outcome_of_long(verb: str, session: Session) -> str:
+    cmd = "echo begun; sleep 2; echo ended"
+    try:
+        if verb == "exec":
+            await session.exec(cmd)
+        else:
+            async for _chunk in session.exec_stream(cmd):
+                pass
+    except errors.SandkastenError as error:
+        return type(error).__name__
+    return OK
+
+
+@pytest.mark.parametrize("verb", ["exec", "stream"])
+async def test_a_daemon_with_the_extensions_is_killed_and_started_again(
+    served: Served, patient: SandboxClient, verb: str
+) -> None:
+    expected = TABLE["killed"].cells
+    session = await patient.create_session(image="base")
+    killer = threading.Timer(0.4, served.restart)
+    killer.start()
+    outcome = await outcome_of_long(verb, session)
+    killer.join()
+    assert outcome == expected[verb].able
+    for other in VERBS[2:]:
+        assert await outcome_of(patient, other, session.id, "file") == expected[other].able
+
+
+@pytest.mark.parametrize("verb", ["exec", "stream"])
+async def test_a_daemon_without_extensions_is_started_again(daemon: LocalDaemon, verb: str) -> None:
+    expected = TABLE["killed"].cells
+    with GoDaemon(daemon) as go_daemon:
+        async with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
+            session = await client.create_session(image="base")
+            await session.write("file.in", "content of file")
+            restarter = threading.Timer(0.4, go_daemon.restart)
+            restarter.start()
+            outcome = await outcome_of_long(verb, session)
+            restarter.join()
+            assert outcome == expected[verb].plain
+            for other in VERBS[2:]:
+                assert await outcome_of(client, other, session.id, "file") == expected[other].plain
