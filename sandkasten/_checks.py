@@ -1,6 +1,6 @@
 """What can be known to be wrong before anything is sent: each check returns its value or raises.
 
-All of them raise `SandkastenInputError`. The limits are the protocol's.
+All of them raise `SandkastenInputError`. The limits are the protocol's, if nothing else is said.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from sandkasten.errors import SandkastenInputError
 
 MAX_COMMAND_BYTES = 1024 * 1024
 MAX_TTL_SECONDS = 86_400
-MAX_READ_BYTES = 100 * 1024 * 1024
+# What is read into memory as a whole. Sandboxed code can make a file of any size out of nothing.
+MAX_READ_BYTES = 4 * 1024**3
 
 # Daemons make ids such as 1a2b3c4d-5e6 or UUIDs; anything else could only change the meaning of the URL.
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")

@@ -1,47 +1,169 @@
-"""Opening what a caller hands to `upload`, with an answer to every wrong thing it could be."""
+"""Opening what a caller hands to `upload` or `write`, with an answer to every wrong thing it could be."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+import posixpath
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from attrs import define
+
+from sandkasten import _tar
 from sandkasten._checks import filename as check_filename
+from sandkasten._tar import Kind, Member
+from sandkasten._transfers import PIECE_BYTES, Item, Progress, needs_shell, stays_inside
 from sandkasten.errors import LocalFileError, SandkastenInputError
 
 
-@contextmanager
-def opened_for_upload(
-    file: str | Path | BinaryIO, filename: str | None
-) -> Generator[tuple[str, BinaryIO], None, None]:
-    """Give the name to send and the open file; closes what it opened, and nothing else.
+@define
+class Source:
+    """What is to be sent, and how it is read.
+
+    Attributes:
+        name: what it is called in the sandbox.
+        stream: a file that is open for reading; None: a directory.
+        directory: the directory.
+        size_bytes: how much there is; None if that is not known. Of a directory, what is in its files.
+        mode: its permission bits, if it has any that mean something.
+        can_repeat: whether it can be read more than once.
+        on_progress: called after each piece that was taken.
+        is_own: whether the stream is closed with it.
+        failure: what went wrong while it was read, for those who only see that a connection broke.
+    """
+
+    name: str
+    stream: BinaryIO | None = None
+    directory: Path | None = None
+    size_bytes: int | None = None
+    mode: int | None = None
+    can_repeat: bool = True
+    on_progress: Progress | None = None
+    is_own: bool = False
+    failure: Exception | None = None
+
+    def close(self) -> None:
+        """Close the stream, unless it is the caller's."""
+        if self.is_own and self.stream is not None:
+            self.stream.close()
+
+    def tell(self, done_bytes: int) -> None:
+        """Say how much was sent."""
+        if self.on_progress is not None:
+            self.on_progress(done_bytes, self.size_bytes)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield it in pieces of about 1 MiB, from its beginning; of a directory, an archive.
+
+        Raises:
+            SandkastenInputError: it cannot be read, or changes meanwhile.
+        """
+        if self.failure is not None:  # it is of no use to try again
+            raise self.failure
+        try:
+            yield from self._archive() if self.stream is None else self._content(self.stream)
+        except OSError as error:
+            self.failure = SandkastenInputError(f"{self.name!r} cannot be read: {error.strerror or error}.")
+            raise self.failure from error
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _content(self, stream: BinaryIO) -> Iterator[bytes]:
+        if self.can_repeat:
+            stream.seek(0)
+        done = 0
+        while self.size_bytes is None or done < self.size_bytes:
+            piece = stream.read(PIECE_BYTES)
+            done += len(piece)
+            # Found out before the last piece is sent, since with that the file would count as complete.
+            if self.size_bytes is not None and (
+                not piece or done > self.size_bytes or (done == self.size_bytes and stream.read(1))
+            ):
+                raise changed(self.name)
+            if not piece:
+                break
+            yield piece
+            self.tell(done)
+        if done == 0:
+            self.tell(0)
+
+    def _archive(self) -> Iterator[bytes]:
+        assert self.directory is not None
+        done, pending, size = 0, list[bytes](), 0
+        for part, is_content in _packed(self.directory):
+            pending.append(part)
+            size += len(part)
+            done += len(part) if is_content else 0
+            if size >= PIECE_BYTES:
+                yield b"".join(pending)
+                self.tell(done)
+                pending, size = [], 0
+        yield b"".join([*pending, _tar.END])
+        self.tell(done)
+
+
+def source_of(content: str | bytes, name: str) -> Source:
+    """What is in memory, and is written to a file."""
+    data = content.encode() if isinstance(content, str) else content
+    return Source(name, io.BytesIO(data), size_bytes=len(data))
+
+
+def open_source(
+    file: str | Path | BinaryIO, filename: str | None, on_progress: Progress | None = None
+) -> Source:
+    """Open what is to be sent; whoever asked closes it. Blocks.
 
     Raises:
-        LocalFileError: the path does not exist, or is not a file.
+        LocalFileError: the path does not exist.
         SandkastenInputError: the object cannot be sent as it is.
     """
     if filename is not None:
         check_filename(filename)
-    if isinstance(file, str | os.PathLike):
-        path = Path(file)
-        with _open(path) as stream:
-            yield filename or check_filename(path.resolve().name), stream
-    else:
-        yield filename or _name_of(file), _binary(file)
+    if not isinstance(file, str | os.PathLike):
+        return _opened_stream(file, filename or _name_of(file), on_progress)
+    if not str(file):
+        raise SandkastenInputError("file is '': it must be a path on this machine, or an open file.")
+    path = Path(file)
+    if path.is_dir():
+        name = filename or check_filename(path.resolve().name)
+        return Source(name, directory=path, size_bytes=_size_of(path), on_progress=on_progress)
+    stream = _open(path)
+    status = os.fstat(stream.fileno())
+    return Source(
+        filename or check_filename(path.resolve().name),
+        stream,
+        size_bytes=status.st_size,
+        mode=stat.S_IMODE(status.st_mode) & 0o777 if os.name == "posix" else None,
+        on_progress=on_progress,
+        is_own=True,
+    )
 
 
 def _open(path: Path) -> BinaryIO:
-    if not str(path) or path.is_dir():
-        raise LocalFileError(f"{str(path)!r} is a directory, not a file. Upload its files one by one.")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SandkastenInputError(f"{str(path)!r} is not a plain file. Open it, and pass the open file.")
         return path.open("rb")
     except FileNotFoundError:
         raise LocalFileError(f"{str(path)!r} does not exist on this machine. Check the path.") from None
-    except OSError as error:
-        raise SandkastenInputError(f"{str(path)!r} cannot be opened: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, SandkastenInputError):
+            raise
+        raise SandkastenInputError(f"{str(path)!r} cannot be opened: {error}.") from error
+
+
+def _opened_stream(file: BinaryIO, name: str, on_progress: Progress | None) -> Source:
+    _check_binary(file)
+    try:
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+    except (AttributeError, OSError, ValueError):  # a pipe, say
+        return Source(name, file, can_repeat=False, on_progress=on_progress)
+    return Source(name, file, size_bytes=size_bytes, on_progress=on_progress)
 
 
 def _name_of(file: BinaryIO) -> str:
@@ -51,9 +173,110 @@ def _name_of(file: BinaryIO) -> str:
     return check_filename(os.path.basename(name))
 
 
-def _binary(file: BinaryIO) -> BinaryIO:
+def _check_binary(file: BinaryIO) -> None:
     if isinstance(file, io.TextIOBase):
         raise SandkastenInputError("The file is open as text. Open it in binary mode ('rb').")
     if not callable(getattr(file, "read", None)):
         raise SandkastenInputError(f"A {type(file).__name__} is neither a path nor a file to upload.")
-    return file
+
+
+def changed(name: str) -> SandkastenInputError:
+    """The error for a file that was written to while it was sent."""
+    return SandkastenInputError(
+        f"{name!r} changed while it was sent. Send it again when nothing writes to it."
+    )
+
+
+# --- directories
+
+
+def entries_of(directory: Path) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
+    """Walk through a directory: what is in it, and the names on the way there. Symlinks are not followed."""
+    pending: list[tuple[str, ...]] = [()]
+    while pending:
+        path = pending.pop()
+        with os.scandir(directory.joinpath(*path)) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((*path, entry.name))
+                yield (*path, entry.name), entry
+
+
+def _size_of(directory: Path) -> int:
+    try:
+        return sum(
+            entry.stat(follow_symlinks=False).st_size
+            for _, entry in entries_of(directory)
+            if entry.is_file(follow_symlinks=False)
+        )
+    except OSError as error:
+        raise SandkastenInputError(f"{str(directory)!r} cannot be read: {error}.") from error
+
+
+def items_of(directory: Path, path: str) -> list[Item]:
+    """The files in a directory, as parts of uploads; blocks.
+
+    Raises:
+        ExtensionMissingError: there is something in it that cannot be uploaded so.
+    """
+    items: list[Item] = []
+    filled: set[tuple[str, ...]] = {()}
+    empty: set[tuple[str, ...]] = set()
+    for names, entry in entries_of(directory):
+        filled.add(names[:-1])
+        if entry.is_dir(follow_symlinks=False):
+            empty.add(names)
+        elif entry.is_symlink():
+            if stays_inside(names, os.readlink(entry.path)):
+                raise needs_shell(f"{entry.path!r} cannot be sent", "symlinks")
+        elif entry.is_file(follow_symlinks=False):
+            items.append(Item(posixpath.join(path, *names), entry.stat().st_size, entry.path))
+    for names in empty - filled:
+        raise needs_shell(f"{'/'.join(names)!r} cannot be sent", "empty directories")
+    return items
+
+
+def read_item(item: Item) -> bytes:
+    """Read one of them; blocks.
+
+    Raises:
+        SandkastenInputError: it cannot be read, or is not what it was.
+    """
+    try:
+        with open(item.source, "rb") as file:
+            content = file.read(item.size_bytes + 1)
+    except OSError as error:
+        raise SandkastenInputError(f"{item.source!r} cannot be read: {error}.") from error
+    if len(content) != item.size_bytes:
+        raise changed(item.source)
+    return content
+
+
+def _packed(directory: Path) -> Iterator[tuple[bytes, bool]]:
+    """The parts of an archive, and whether each is of a file's content."""
+    for path, entry in entries_of(directory):
+        if entry.is_dir(follow_symlinks=False):
+            yield _tar.header(Member(path, Kind.DIRECTORY, mode=0o755)), False
+        elif entry.is_symlink():
+            target = os.readlink(entry.path)
+            if stays_inside(path, target):
+                yield _tar.header(Member(path, Kind.SYMLINK, mode=0o777, target=target)), False
+        elif entry.is_file(follow_symlinks=False):
+            yield from _packed_file(path, entry.path)
+
+
+def _packed_file(path: tuple[str, ...], name: str) -> Iterator[tuple[bytes, bool]]:
+    with open(name, "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        mode = stat.S_IMODE(status.st_mode) & 0o777 if os.name == "posix" else 0o644
+        yield _tar.header(Member(path, Kind.FILE, status.st_size, mode)), False
+        left = status.st_size
+        while left:
+            part = file.read(min(left, PIECE_BYTES))
+            if not part:
+                raise changed("/".join(path))
+            left -= len(part)
+            yield part, True
+        if file.read(1):
+            raise changed("/".join(path))
+        yield _tar.padding(status.st_size), False

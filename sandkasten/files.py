@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import posixpath
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from sandkasten import _wire
-from sandkasten._uploads import opened_for_upload
+from sandkasten import _checks as check
+from sandkasten import _filewire
+from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget, check_tree_place, place_for
+from sandkasten._transfers import SMALL_BYTES, Progress
+from sandkasten._uploads import Source, open_source, source_of
+from sandkasten.errors import SandboxIsDirectoryError
 from sandkasten.models import ReadResult
 
 from ._http import Connection
+from ._rawfiles import RawFiles
+from ._seam import run_in_thread, told_here, uninterrupted
+from ._shellfiles import ShellFiles
+
+# How long somebody who was interrupted waits until a large half of a download is gone.
+_CLEAN_UP_SECONDS = 60.0
 
 
 class FileVerbs:
     """Files below /workspace of one session or one workspace.
 
-    Paths are relative to /workspace, or absolute below it; missing parents are made.
+    Paths are relative to /workspace, or absolute below it; missing parents are made. Files may be of any
+    size. On a daemon without the extension `files`, large ones and directories travel by commands in the
+    session's shell; a workspace has none, and says so where it needs one.
     """
 
     __slots__ = ("_connection", "_owner")
@@ -28,23 +42,38 @@ class FileVerbs:
     async def write(self, path: str | PurePosixPath, content: str | bytes) -> None:
         """Write a file, replacing what is there; text is stored as UTF-8.
 
+        The file is complete at once, or, if anything fails, what it was before. It keeps its permissions.
+
         Raises:
             SandkastenInputError: an empty path, or content that is neither text nor bytes.
-            InvalidRequestError: the path leads outside /workspace, or the content is too large.
+            InvalidRequestError: the path leads outside /workspace.
+            InsufficientStorageError: the workspace or the disk is full.
             SandkastenError: any other failure.
         """
-        await self._connection.call(_wire.write_file(self._owner, path, content))
+        path, content = check.sandbox_path(path), check.content(content)
+        if 0 < len(content) <= SMALL_BYTES:
+            await self._connection.call(_filewire.write_json(self._owner, path, content))
+        else:
+            await self._send(path, source_of(content, path))
 
     async def read(self, path: str | PurePosixPath, *, max_bytes: int | None = None) -> ReadResult:
-        """Read a file, at most `max_bytes` of it (None: the daemon's default, 10 MiB).
+        """Read a file into memory: all of it, or at most the first `max_bytes`.
+
+        What runs in the sandbox decides how large its files are: pass `max_bytes` if you do not trust it.
 
         Raises:
             SandkastenInputError: an empty path, or a `max_bytes` out of range.
             SandboxFileNotFoundError: there is no such file, or it is a link that leads out.
             SandboxIsDirectoryError: it is a directory.
-            SandkastenError: any other failure.
+            SandkastenError: any other failure; a file of more than 4 GiB is one.
         """
-        return await self._connection.call(_wire.read_file(self._owner, path, max_bytes))
+        path = check.sandbox_path(path)
+        if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES:
+            return await self._connection.call(_filewire.read_json(self._owner, path, max_bytes))
+        target = MemoryTarget()
+        ways = await self._ways()
+        truncated = await ways.fetch(path, target, max_bytes)
+        return ReadResult(content=target.commit(), path=path, truncated=truncated)
 
     async def upload(
         self,
@@ -52,16 +81,102 @@ class FileVerbs:
         *,
         dest_path: str | PurePosixPath = "/workspace",
         filename: str | None = None,
+        on_progress: Progress | None = None,
     ) -> list[str]:
-        """Copy a file of this machine into the directory `dest_path`; return the paths it got there.
+        """Copy a file or a directory of this machine into the directory `dest_path`; return its path there.
 
-        `file` is a path, or an object open for binary reading; `filename` names it in the sandbox,
-        and must be given where the object has no name of its own.
+        `file` is a path, or an object open for binary reading, which is read from its beginning if it can
+        seek; `filename` names it in the sandbox, and must be given where the object has no name of its own.
+        Files keep their permission bits. What is in a directory is merged with what is there; symlinks that
+        lead out of it are left out. A transfer that breaks is tried again where the source can be read again.
+
+        Example::
+
+            await session.upload("data", on_progress=lambda done, total: print(done, "of", total))
+
+        Args:
+            file: what to copy.
+            dest_path: the directory to copy it into.
+            filename: its name there.
+            on_progress: called with the bytes that were sent and, if that is known, with all of them; the
+                count begins again if the transfer does.
 
         Raises:
             LocalFileError: there is no such file here.
-            SandkastenInputError: a file-like object without a name, or one open as text.
+            SandkastenInputError: a file-like object without a name, or one open as text; or what is sent
+                changed meanwhile.
+            InsufficientStorageError: the workspace or the disk is full.
             SandkastenError: any other failure.
         """
-        with opened_for_upload(file, filename) as (name, stream):
-            return await self._connection.call(_wire.upload_file(self._owner, name, stream, dest_path))
+        check.sandbox_path(dest_path, name="dest_path")
+        source = await run_in_thread(partial(open_source, file, filename, told_here(on_progress)))
+        try:
+            return [await self._send(posixpath.join(str(dest_path), source.name), source)]
+        finally:
+            source.close()
+
+    async def download(
+        self,
+        path: str | PurePosixPath,
+        dest: str | Path,
+        *,
+        max_bytes: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> Path:
+        """Copy a file or a directory to this machine; return where it is.
+
+        If `dest` is a directory, the copy goes into it under its own name, else it becomes `dest`. A file
+        replaces one that is there; a directory must be new. It appears when it is complete; whatever
+        interrupts it leaves nothing. Plain files keep their permission bits, as far as the umask allows.
+        Nothing is written outside `dest`, whatever is in the sandbox: symlinks that lead out of a directory,
+        devices, FIFOs and sockets are left out.
+
+        Example::
+
+            await session.exec("mkdir -p results && date > results/now.txt")
+            await session.download("results", "results-of-today")
+
+        Args:
+            path: what to copy.
+            dest: where to.
+            max_bytes: the most that may come; None: as much as there is room for.
+            on_progress: called with the bytes that came and, if that is known, with all of them.
+
+        Raises:
+            SandkastenInputError: `dest` cannot be written to.
+            SandboxFileNotFoundError: there is no such file.
+            SandkastenError: any other failure.
+        """
+        path = check.sandbox_path(path)
+        place = await run_in_thread(partial(place_for, dest, path))
+        try:
+            return await self._download_file(path, FileTarget(place, max_bytes, on_progress))
+        except SandboxIsDirectoryError:
+            await run_in_thread(partial(check_tree_place, place))
+            return await self._download_tree(path, TreeTarget(place, max_bytes, on_progress))
+
+    async def _download_file(self, path: str, target: FileTarget) -> Path:
+        ways = await self._ways()
+        try:
+            await ways.fetch(path, target)
+            return await run_in_thread(target.commit)
+        finally:
+            with uninterrupted(_CLEAN_UP_SECONDS):
+                await run_in_thread(target.discard)
+
+    async def _download_tree(self, path: str, target: TreeTarget) -> Path:
+        ways = await self._ways()
+        try:
+            await ways.fetch_tree(path, target)
+            return await run_in_thread(target.commit)
+        finally:
+            with uninterrupted(_CLEAN_UP_SECONDS):
+                await run_in_thread(target.discard)
+
+    async def _send(self, path: str, source: Source) -> str:
+        ways = await self._ways()
+        return await ways.send(path, source)
+
+    async def _ways(self) -> RawFiles | ShellFiles:
+        has_extension = await self._connection.has(_filewire.EXTENSION)
+        return (RawFiles if has_extension else ShellFiles)(self._connection, self._owner)

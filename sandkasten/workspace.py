@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from sandkasten import _wire
+from sandkasten import _filewire, _wire
 from sandkasten.models import DirEntry
 
 from ._http import Connection
@@ -41,7 +41,7 @@ class Workspace(FileVerbs):
             SandboxFileNotFoundError: there is no such directory.
             SandkastenError: any other failure.
         """
-        return await self._connection.call(_wire.list_directory(self._id, path))
+        return await self._connection.call(_filewire.list_directory(self._owner, path))
 
     async def delete(self) -> None:
         """Delete the workspace and all its files.

@@ -110,7 +110,7 @@ class ShellFiles:
             contents = run_in_thread(partial(_read_all, group))
             self._send_group(group, contents)
             done_bytes += sum(item.size_bytes for item in group)
-            source.tell(done_bytes)
+            run_in_thread(partial(source.tell, done_bytes))
 
     def _send_group(self, group: list[Item], contents: list[bytes]) -> None:
         directory = posixpath.dirname(group[0].path)

@@ -20,7 +20,7 @@ fail() {
   exit 1
 }
 
-# Installs the project in editable mode with an extra, unless that was done already. `dev` includes `local`.
+# Installs the project in editable mode with extras, unless that was done already. `dev` includes the others.
 ensure_venv() {
   if is_installed "$1" || is_installed dev; then return; fi
   is_usable || make_venv
@@ -101,7 +101,7 @@ apt_get() {
 }
 
 install_project() {
-  say "Installing Sandkasten with its extra '$1' in .venv ..."
+  say "Installing Sandkasten [$1] in .venv ..."
   rm -f "$stamp"
   "$python" -m pip install --quiet --editable "${root}[$1]" ||
     fail "The installation failed. Read what pip says above, and run this again when that is mended."

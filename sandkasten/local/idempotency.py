@@ -83,7 +83,7 @@ class Keys(Generic[T]):
     def look(self, scope: str, key: str) -> T | None:
         """What a key stands for, if it has not ended."""
         entry = self._open.get((scope, key))
-        return entry and entry.value
+        return None if entry is None else entry.value
 
     def forget(self, scope: str, key: str | None) -> None:
         """It came to nothing: a repetition is a new request."""

@@ -241,12 +241,16 @@ class Manager:
         self, image: Image, session_id: str, workspace_id: str | None, *, host_network: bool
     ) -> Session:
         directory = self._settings.run_dir / "sessions" / session_id
-        tree = await asyncio.to_thread(self._make_tree, directory, workspace_id)
-        group = self._settings.cgroups.create(session_id, self._settings.limits)
+        tree = await self._make_tree(directory, workspace_id)
         policy = self._policy(image, tree, host_network=host_network)
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
         sandbox = Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
         shell = Shell(sandbox, on_lost=lambda: self._on_lost(session_id))
+        try:  # while bubblewrap builds
+            group = self._settings.cgroups.create(session_id, self._settings.limits)
+        except BaseException:
+            self._clean_up(shell.close(), None, directory)
+            raise
         try:
             await sandbox.release(group.add)
             await shell.wait_until_ready()
@@ -277,9 +281,9 @@ class Manager:
             host_network=host_network,
         )
 
-    def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
+    async def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
         if workspace_id is not None:
-            return self.workspaces.get_or_create(workspace_id)
+            return await asyncio.to_thread(self.workspaces.get_or_create, workspace_id)
         tree = Tree(directory, self._settings.identity, durable=False)
         tree.create()
         return tree
@@ -327,11 +331,13 @@ class Manager:
             self._ended.popitem(last=False)
         return self._discard(session)
 
-    def _clean_up(self, reap: Callable[[], None], group: Group, directory: Path) -> asyncio.Task[None]:
+    def _clean_up(self, reap: Callable[[], None], group: Group | None, directory: Path) -> asyncio.Task[None]:
         def work() -> None:
-            group.kill()
+            if group is not None:
+                group.kill()
             reap()
-            group.remove()
+            if group is not None:
+                group.remove()
             self._images.release(directory.name)
             remove_tree(directory)
 

@@ -128,8 +128,8 @@ async def test_uploads_that_cannot_work_are_refused_before_anything_is_sent(
         await session.upload(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         await session.upload(tmp_path / "missing")
-    with pytest.raises(LocalFileError, match="is a directory"):
-        await session.upload(tmp_path)
+    with pytest.raises(SandkastenInputError, match="must be a path"):
+        await session.upload("")
     with pytest.raises(SandkastenInputError, match="no name"):
         await session.upload(io.BytesIO(b""))
     with pytest.raises(SandkastenInputError, match="binary mode"):

@@ -123,7 +123,7 @@ def test_uploads_that_cannot_work_are_refused_before_anything_is_sent(
         session.upload(tmp_path / "missing")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         session.upload(tmp_path / "missing")
-    with pytest.raises(LocalFileError, match="does not exist"):
+    with pytest.raises(SandkastenInputError, match="must be a path"):
         session.upload("")
     with pytest.raises(SandkastenInputError, match="no name"):
         session.upload(io.BytesIO(b""))

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -239,3 +240,36 @@ def test_a_cancelled_task_leaves_nothing_on_either_side(
     assert os.listdir(tmp_path) == ["up"]
     until(lambda: ".sandkasten-" not in session.exec("find .").output)
     assert session.exec("find . -type f").output == "./large/file\n"
+
+
+# --- the page about it
+
+EXAMPLES = {
+    "project": [
+        "['/workspace/project']\n45\nproject-after\n",
+        "'project-after/result.txt', 'project-after/run', 'project-after/src', 'project-after/src/main.py'",
+    ],
+    "model.bin": ["larger than max_bytes=1000000"],
+    "show": ["1048576 of 3000000\n", "3000000 of 3000000\n"],
+}
+
+
+@pytest.mark.parametrize("word", EXAMPLES)
+def test_the_examples_of_the_page_about_files_run(word: str, data_dir: Path, tmp_path: Path) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs/files.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert len(blocks) == len(EXAMPLES)
+    (code,) = [block for block in blocks if word in block]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "SANDKASTEN_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for expected in EXAMPLES[word]:
+        assert expected in done.stdout

@@ -21,7 +21,7 @@ import pytest
 pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("sandkasten", "sandkasten_sync", "pytest_sandkasten")
+PACKAGES = ("sandkasten", "sandkasten_sync")
 NOT_OURS = shutil.ignore_patterns(".git", ".venv", "dist", "__pycache__", ".*_cache")
 
 
@@ -176,7 +176,7 @@ except SandkastenError as error:
     print(type(error).__name__, error)
 """
 
-BOTH_TWINS = pytest.mark.parametrize("code", [ASYNC, BLOCKING], ids=PACKAGES[:2])
+BOTH_TWINS = pytest.mark.parametrize("code", [ASYNC, BLOCKING], ids=PACKAGES)
 
 
 def test_both_packages_can_be_imported_from_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ LATE = {
     "__init__": {"notebook.extension"},
     "cli.arguments": {"cli.connecting"},
     "cli.passing": {"local.__main__", "local.doctor"},
+    "pytest_plugin": {"local.launch", "testing"},
 }
 
 # A leaf that imports nothing but itself.
@@ -129,6 +130,7 @@ TESTING = [
     {"testing._world"},
     {"testing._fake"},
     {"testing.__init__"},
+    {"pytest_plugin"},
 ]
 
 

@@ -559,13 +559,13 @@ def pytest_run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(code)
     # No plugins but this one: others have warnings of their own, and load what they like.
     env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "pytest_sandkasten", "-W", "error", "test_it.py"]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "sandkasten.pytest_plugin", "-W", "error", "test_it.py"]
     return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def test_pytest_finds_the_plugin_by_itself() -> None:
     (plugin,) = entry_points(group="pytest11", name="sandkasten")
-    assert plugin.value == "pytest_sandkasten"
+    assert plugin.value == "sandkasten.pytest_plugin"
 
 
 def test_the_plugins_fixtures_work(tmp_path: Path) -> None:
@@ -578,8 +578,8 @@ def test_the_plugin_loads_nothing_before_it_is_used(tmp_path: Path) -> None:
         import sys
 
         def test_what_is_loaded(pytestconfig):
-            assert "pytest_sandkasten" in sys.modules
-            assert not {"sandkasten", "sandkasten_sync", "httpx"} & sys.modules.keys()
+            assert "sandkasten.pytest_plugin" in sys.modules
+            assert not {"sandkasten_sync", "sandkasten.testing", "starlette"} & sys.modules.keys()
     """
     done = pytest_run(tmp_path, textwrap.dedent(code))
     assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -41,7 +41,8 @@ async def of_async(path: Path) -> None:
             assert_type(await session.read("a", max_bytes=1), ReadResult)
             assert_type(await session.upload(path, dest_path="d", filename="f"), list[str])
             with path.open("rb") as file:
-                await session.upload(file)
+                await session.upload(file, on_progress=lambda done, total: print(done, total))
+            assert_type(await session.download("a", path, max_bytes=1, on_progress=print), Path)
             assert_type(await session.stats(), SessionStats)
             assert_type(await session.info(), SessionInfo)
             assert_type(await session.destroy(), None)
@@ -64,6 +65,7 @@ def of_blocking(path: Path) -> None:
                 assert_type(chunk.exit_code, int | None)
                 assert_type(chunk.timestamp, datetime)
             assert_type(session.upload(path), list[str])
+            assert_type(session.download("a", "b"), Path)
         assert_type(client.workspace("ws").list(), list[DirEntry])
 
 
