@@ -119,7 +119,7 @@ LATE = {
     "__init__": {"notebook.extension"},
     "cli.arguments": {"cli.connecting"},
     "cli.passing": {"local.__main__", "local.doctor"},
-    "pytest_plugin": {"local.launch", "testing"},
+    "pytest_plugin": {"local.launch", "testing.FakeDaemon"},
 }
 
 # A leaf that imports nothing but itself.

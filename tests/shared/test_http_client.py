@@ -1,0 +1,80 @@
+"""An HTTP client of the caller's own, and the fast transport of the async client."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+import sandkasten
+import sandkasten_sync
+from sandkasten.errors import SandkastenInputError
+from sandkasten.testing import FakeDaemon
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def test_a_blocking_client_of_ones_own_is_used_and_left_open() -> None:
+    seen: list[str] = []
+    with (
+        FakeDaemon() as daemon,
+        httpx.Client(event_hooks={"request": [lambda r: seen.append(r.url.path)]}) as own,
+    ):
+        with sandkasten_sync.SandboxClient(base_url=daemon.url, http_client=own) as client:
+            client.list_sessions()
+        assert seen == ["/v1/sessions"]
+        assert not own.is_closed
+
+
+async def test_an_async_client_of_ones_own_is_used_and_left_open() -> None:
+    async with httpx.AsyncClient(headers={"X-Mine": "1"}) as own:
+        with FakeDaemon() as daemon:
+            async with sandkasten.SandboxClient(base_url=daemon.url, http_client=own) as client:
+                await client.list_sessions()
+        assert not own.is_closed
+
+
+@pytest.mark.parametrize("base_url", [None, "unix:///run/daemon.sock"])
+def test_a_client_of_ones_own_needs_a_url_it_can_reach(base_url: str | None) -> None:
+    with httpx.Client() as own, pytest.raises(SandkastenInputError, match="needs a base_url"):
+        sandkasten_sync.SandboxClient(base_url=base_url, http_client=own)
+
+
+@pytest.mark.parametrize("max_retries", [-1, 101, 1.5, True])
+def test_a_number_of_retries_that_cannot_be_is_refused(max_retries: int) -> None:
+    with pytest.raises(SandkastenInputError, match="max_retries"):
+        sandkasten_sync.SandboxClient(max_retries=max_retries)
+
+
+PROGRAM = """
+import asyncio, sys
+if sys.argv[2] == "without":
+    sys.modules["httpx_aiohttp"] = None  # as if it were not installed
+    import importlib.util
+    found = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *rest: None if name == "httpx_aiohttp" else found(name, *rest)
+from sandkasten import SandboxClient
+
+async def main():
+    async with SandboxClient(base_url=sys.argv[1]) as client:
+        async with await client.create_session() as session:
+            print((await session.exec("true")).exit_code, "aiohttp" in sys.modules)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("extra", "told"), [("with", "0 True\n"), ("without", "0 False\n")])
+def test_the_extra_fast_is_used_where_it_is_installed(extra: str, told: str) -> None:
+    with FakeDaemon() as daemon:
+        argv = [sys.executable, "-c", PROGRAM, daemon.url, extra]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == told
