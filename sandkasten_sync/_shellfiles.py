@@ -13,11 +13,13 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from sandkasten import _filecommands as commands
 from sandkasten import _filewire
 from sandkasten import _transfers as plan
 from sandkasten._downloads import Target, TreeTarget
+from sandkasten._filecommands import Pieces, Slices
 from sandkasten._tar import Kind, Member, TarError, TarReader
-from sandkasten._transfers import Item, Pieces, Slices, Way
+from sandkasten._transfers import Item, Way
 from sandkasten._uploads import Source, items_of, read_item
 from sandkasten.errors import (
     SandboxIsDirectoryError,
@@ -51,7 +53,7 @@ class ShellFiles:
             return path
         parts = plan.resized(source.pieces(), plan.MAX_UPLOAD_BYTES)
         if source.stream is None:
-            finish = partial(plan.unpack_command, path=path)
+            finish = partial(commands.unpack_command, path=path)
             self._send_pieces(path, parts, finish)
             return path
         # Whether it is all, tells only the size, or the next part.
@@ -61,13 +63,13 @@ class ShellFiles:
             more = run_in_thread(lambda: next(parts, b""))
         way = plan.way_to_write(path, len(first) + len(more), has_shell=_filewire.has_shell(self._owner))
         if way is Way.PIECES:
-            finish = partial(plan.join_command, path=path, mode=source.mode)
+            finish = partial(commands.join_command, path=path, mode=source.mode)
             self._send_pieces(path, chain([first, more] if more else [first], parts), finish)
             return path
         self._send_whole(path, first, way)
         run_in_thread(lambda: next(parts, b""))  # which tells that this was sent
         if source.mode not in {None, 0o644} and _filewire.has_shell(self._owner):
-            self._run(plan.chmod_command(path, source.mode or 0))
+            self._run(commands.chmod_command(path, source.mode or 0))
         return path
 
     def _send_whole(self, path: str, content: bytes, way: Way) -> None:
@@ -151,9 +153,9 @@ class ShellFiles:
 
     def _verify(self, path: str, sha256: str) -> None:
         mark = secrets.token_hex(8)
-        output = self._run(plan.checksum_command(path, mark), idempotent=True)
-        if plan.marked(output, mark) not in {"", sha256}:
-            raise plan.changed(path)
+        output = self._run(commands.checksum_command(path, mark), idempotent=True)
+        if commands.marked(output, mark) not in {"", sha256}:
+            raise commands.changed(path)
 
     def fetch_tree(self, path: str, target: TreeTarget) -> None:
         """Read a directory."""
@@ -163,7 +165,7 @@ class ShellFiles:
             self._fetch_each(path, target)
             return
         mark = secrets.token_hex(8)
-        archive = plan.marked(self._run(plan.pack_command(path, mark)), mark)
+        archive = commands.marked(self._run(commands.pack_command(path, mark)), mark)
         if archive is None:
             raise SandkastenError(
                 f"{path!r} cannot be packed. Check that the session's image has tar and mktemp."
@@ -222,7 +224,7 @@ class ShellFiles:
         """Take temporary files away, as well as that can be done now."""
         with uninterrupted(_CLEAN_UP_SECONDS):
             try:
-                self._connection.call(_filewire.command(self._owner, plan.remove_command(path)))
+                self._connection.call(_filewire.command(self._owner, commands.remove_command(path)))
             except SandkastenError:
                 return
 

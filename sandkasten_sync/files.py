@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from sandkasten import _checks as check
 from sandkasten import _filewire
-from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget, check_tree_place, place_for
+from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
+from sandkasten._places import check_tree_place, place_for
 from sandkasten._transfers import SMALL_BYTES, Progress
 from sandkasten._uploads import Source, open_source, source_of
 from sandkasten.errors import SandboxIsDirectoryError

@@ -70,18 +70,19 @@ class Owner:
             yield
             return
         loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
 
         def renew() -> None:
             nonlocal timer
             self._renew(session)
             timer = loop.call_later(session.ttl_seconds / 2, renew)
 
-        timer = loop.call_later(session.ttl_seconds / 2, renew)
-        self._renew(session)
+        renew()
         try:
             yield
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             self._renew(session)
 
     def _renew(self, session: Session) -> None:
@@ -204,7 +205,8 @@ class Transfers:
                 owner.wrote(len(piece))
                 if file is None and not more:  # a small file costs one step
                     return size, await in_thread(_write_at_once, begin, piece)
-                file = file or await in_thread(begin)
+                if file is None:
+                    file = await in_thread(begin)
                 await behind.then(file.write, piece)
             assert file is not None
             await behind.wait()

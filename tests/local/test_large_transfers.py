@@ -250,7 +250,7 @@ EXAMPLES = {
         "'project-after/result.txt', 'project-after/run', 'project-after/src', 'project-after/src/main.py'",
     ],
     "model.bin": ["larger than max_bytes=1000000"],
-    "show": ["1048576 of 3000000\n", "3000000 of 3000000\n"],
+    "show": [" of 3000000\n", "3000000 of 3000000\n"],
 }
 
 

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from sandkasten import _filecommands as commands
 from sandkasten import _transfers as plan
-from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget, place_for
+from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
+from sandkasten._filecommands import Pieces, Slices
+from sandkasten._places import place_for
 from sandkasten._tar import END, Kind, Member, TarError, TarReader, header, note, padding
-from sandkasten._transfers import Fetch, Item, Pieces, Slices, Tries, Way
+from sandkasten._transfers import Fetch, Item, Tries, Way
 from sandkasten._uploads import Source, items_of, open_source, source_of
 from sandkasten.errors import (
     ExtensionMissingError,
@@ -66,7 +69,7 @@ def test_what_goes_by_each_way_fits_into_the_go_daemons_limits() -> None:
     assert len(base64.b64encode(b"x" * plan.MAX_JSON_BYTES)) + 64 * 1024 < 2 * MIB
     assert len(base64.b64encode(b"x" * plan.MAX_READ_BYTES)) + 64 * 1024 < 5 * MIB
     assert plan.MAX_UPLOAD_BYTES < 10 * MIB
-    assert len(base64.encodebytes(b"x" * plan.FIRST_SLICE_BYTES)) + 1024 < MIB
+    assert len(base64.encodebytes(b"x" * commands.FIRST_SLICE_BYTES)) + 1024 < MIB
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "..", "../x", "a/../../x", "/workspacex", "/"])
@@ -121,7 +124,7 @@ def test_pieces_are_joined_into_their_place_and_nothing_else_is_left(tmp_path: P
         subprocess.run(["sha256sum"], input=whole, capture_output=True, check=True).stdout[:64].decode()
     )
     pieces = Pieces(str(tmp_path / ".t"), 3, len(whole), checksum)
-    done = bash(plan.join_command(pieces, str(place), None))
+    done = bash(commands.join_command(pieces, str(place), None))
     assert (done.returncode, done.stdout) == (0, ""), done
     assert place.read_bytes() == whole
     assert place.stat().st_mode & 0o777 == 0o750
@@ -140,7 +143,7 @@ def test_pieces_that_do_not_fit_leave_the_old_file_and_none_of_themselves(tmp_pa
     checksum = subprocess.run(["sha256sum"], input=b"1212", capture_output=True, check=True).stdout.decode()
     checksum = "0" * 64 if wrong == "checksum" else checksum[:64]
     pieces = Pieces(str(tmp_path / ".t"), 2, 5 if wrong == "size" else 4, checksum)
-    done = bash(plan.join_command(pieces, str(place), 0o600))
+    done = bash(commands.join_command(pieces, str(place), 0o600))
     assert done.returncode == 1
     assert done.stdout
     assert os.listdir(tmp_path) == ["x"]
@@ -150,7 +153,9 @@ def test_pieces_that_do_not_fit_leave_the_old_file_and_none_of_themselves(tmp_pa
 def test_no_pieces_are_an_empty_file_and_parents_are_made(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    done = bash(plan.join_command(Pieces(str(tmp_path / "d/.t"), 0, 0, empty), str(tmp_path / "d/x"), 0o755))
+    done = bash(
+        commands.join_command(Pieces(str(tmp_path / "d/.t"), 0, 0, empty), str(tmp_path / "d/x"), 0o755)
+    )
     assert done.returncode == 0, done
     assert (tmp_path / "d/x").stat().st_mode & 0o777 == 0o755
     assert os.listdir(tmp_path / "d") == ["x"]
@@ -168,7 +173,7 @@ def test_a_file_comes_back_in_slices(tmp_path: Path, name: str) -> None:
         parts.append(slices.take(done.stdout, "mark", truncated=False))
     assert b"".join(parts) == content
     assert [len(part) for part in parts] == [3_000, 3_000, 3_000, 1_000]
-    printed = plan.marked(bash(plan.checksum_command(str(file), "mark")).stdout, "mark")
+    printed = commands.marked(bash(commands.checksum_command(str(file), "mark")).stdout, "mark")
     expected = subprocess.run(["sha256sum"], input=content, capture_output=True, check=True).stdout[:64]
     assert printed == expected.decode()
 
@@ -775,6 +780,6 @@ def test_a_download_goes_into_a_directory_or_becomes_what_is_named(tmp_path: Pat
 def test_names_that_mean_something_else_on_windows_are_refused_there(
     target: TreeTarget, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandkasten._downloads._IS_WINDOWS", True)
+    monkeypatch.setattr("sandkasten._places._IS_WINDOWS", True)
     with pytest.raises(SandkastenError, match="means something else"):
         target.begin(Member((name,), Kind.FILE))

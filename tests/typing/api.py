@@ -41,7 +41,7 @@ async def of_async(path: Path) -> None:
             assert_type(await session.read("a", max_bytes=1), ReadResult)
             assert_type(await session.upload(path, dest_path="d", filename="f"), list[str])
             with path.open("rb") as file:
-                await session.upload(file, on_progress=lambda done, total: print(done, total))
+                await session.upload(file, on_progress=print)
             assert_type(await session.download("a", path, max_bytes=1, on_progress=print), Path)
             assert_type(await session.stats(), SessionStats)
             assert_type(await session.info(), SessionInfo)
