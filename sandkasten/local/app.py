@@ -36,6 +36,7 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
     api = Api(manager, observer)
     session, workspace = "/v1/sessions/{session_id}", "/v1/workspaces/{workspace_id}"
     routes = [
+        *Execs(manager, observer).routes(),  # first, since they are looked for in this order
         Route("/healthz", api.health, methods=["GET"]),
         Route("/metrics", api.metrics, methods=["GET"]),
         Route("/v1/sessions", api.create_session, methods=["POST"]),
@@ -53,7 +54,6 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
         Route(f"{workspace}/fs/write", api.write_in_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/upload", api.upload_to_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/read", api.read_in_workspace, methods=["GET"]),
-        *Execs(manager, observer).routes(),
         *Transfers(manager, observer).routes(),
     ]
     templates = {route.endpoint: route.path for route in routes}

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,15 +58,17 @@ def leftovers(daemon: LocalDaemon) -> dict[str, object]:
     groups = Path("/sys/fs/cgroup").glob(f"**/sandkasten-{daemon.pid}-*/*-*")
     return {
         "processes": len(list(descendants(daemon.pid))),
-        "descriptors": sorted(
-            os.readlink(f"/proc/{daemon.pid}/fd/{fd}").split(":")[0]
-            for fd in os.listdir(f"/proc/{daemon.pid}/fd")
-            if os.path.islink(f"/proc/{daemon.pid}/fd/{fd}")
-        ),
+        "descriptors": sorted(kinds_of_descriptors(daemon.pid)),
         "directories": sorted(path.name for path in (run_dir / "sessions").iterdir()),
         "mounts": len(Path(f"/proc/{daemon.pid}/mounts").read_text().splitlines()),
         "groups": sorted(str(group) for group in groups if group.is_dir()),
     }
+
+
+def kinds_of_descriptors(pid: int) -> Iterator[str]:
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(entry).split(":")[0]
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

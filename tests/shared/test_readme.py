@@ -7,18 +7,11 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Model, ModelResponse, Usage
-from openai.types.responses import (
-    ResponseFunctionToolCall,
-    ResponseOutputMessage,
-    ResponseOutputText,
-    ResponseStreamEvent,
-)
+from agents.testing import ScriptedModel, assistant_message, function_call
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -32,6 +25,7 @@ OUTPUTS = {
     "line $i": ["line 1\nline 2\nline 3\nexit code 0 after "],
     "table.csv": ["blob.bin\ntable.csv\n", "ada,36", r"b'\x00\x01'"],
     "remember me": ["remember me\n", "['note.txt', 'todo.txt']"],
+    "client.map": ["['42\\n', 'hello\\n']\n"],
     "counter": ["stopped after printing: working\n", "the shell still knows: 42\n", "404\n"],
 }
 
@@ -61,7 +55,7 @@ def as_async(code: str) -> str:
     """Do to a blocking example what the README says makes it async."""
     imports = re.findall(r"^(?:import|from) .*\n", code, re.MULTILINE)
     body = re.sub(r"^(?:import|from) .*\n", "", code, flags=re.MULTILINE)
-    body = re.sub(r"\b(with|for chunk in)\b", r"async \1", body)
+    body = re.sub(r"\b(with|for chunk in|def)\b", r"async \1", body)
     header = "".join(imports).replace("sandkasten_sync", "sandkasten")
     return (
         f"import asyncio\n{header}\n"
@@ -72,7 +66,7 @@ def as_async(code: str) -> str:
 
 def with_await(code: str) -> str:
     """Put `await` before each call that waits, with parentheses so that `.output` can follow."""
-    verbs = "create_session|get_session|delete_workspace|close|exec|write|read|upload|list|destroy"
+    verbs = "create_session|get_session|delete_workspace|close|exec|write|read|upload|list|destroy|map"
     for start in reversed([match.start() for match in re.finditer(rf"\b\w+\.({verbs})\(", code)]):
         end = code.index("(", start) + 1
         while code[start:end].count("(") > code[start:end].count(")"):
@@ -83,7 +77,7 @@ def with_await(code: str) -> str:
 
 
 def test_every_example_is_accounted_for() -> None:
-    accounted = [*map(block_with, OUTPUTS), block_with("from agents"), block_with("langchain")]
+    accounted = [*map(block_with, OUTPUTS), block_with("openai_agents"), block_with("langchain")]
     assert sorted(accounted) == sorted(BLOCKS)
 
 
@@ -105,42 +99,31 @@ def test_the_first_example_prints_hello_world() -> None:
     assert "hello.py" in BLOCKS[0]
 
 
-class ScriptedModel(Model):
-    """Asks for one tool call, and then answers with what the tool said."""
-
-    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        conversation = kwargs["input"] if "input" in kwargs else args[1]
-        items = [] if isinstance(conversation, str) else conversation
-        said = [item["output"] for item in items if item.get("type") == "function_call_output"]
-        output = self._answer(str(said[0])) if said else self._call('{"command": "echo $((6 * 7))"}')
-        return ModelResponse(output=[output], usage=Usage(), response_id=None)
-
-    def stream_response(self, *_args: Any, **_kwargs: Any) -> AsyncIterator[ResponseStreamEvent]:
-        raise NotImplementedError
-
-    def _call(self, arguments: str) -> ResponseFunctionToolCall:
-        return ResponseFunctionToolCall(
-            arguments=arguments, call_id="call", name="run_shell", type="function_call"
-        )
-
-    def _answer(self, text: str) -> ResponseOutputMessage:
-        content = ResponseOutputText(annotations=[], text=text, type="output_text", logprobs=[])
-        return ResponseOutputMessage(
-            id="m", content=[content], role="assistant", status="completed", type="message"
-        )
-
-
-def test_the_openai_agents_example_runs_a_whole_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_openai_agents_example_runs_a_whole_agent(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    monkeypatch.setenv("SANDKASTEN_DATA_DIR", str(data_dir))
+    call = function_call("exec", {"command": "echo $((6 * 7))", "timeout_seconds": None}, call_id="1")
+    model = ScriptedModel([[call], [assistant_message("It is 42.")]])
     names: dict[str, Any] = {}
-    exec(compile(block_with("from agents"), "README.md", "exec"), names)
-    assert asyncio.run(names["main"]("What is 6 * 7?", ScriptedModel())) == "exit code 0\n42\n"
+    exec(compile(block_with("openai_agents"), "README.md", "exec"), names)
+    assert asyncio.run(names["main"]("What is 6 * 7?", model)) == "It is 42."
+    (output,) = [item["output"] for item in items_of(model) if item.get("type") == "function_call_output"]
+    assert output == "exit code 0, directory /workspace\n42\n"
 
 
-def test_the_langchain_example_is_a_tool_that_works() -> None:
+def items_of(model: ScriptedModel) -> Any:
+    assert model.last_call is not None
+    return model.last_call.input
+
+
+def test_the_langchain_example_makes_tools_that_work(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDKASTEN_DATA_DIR", str(data_dir))
     names: dict[str, Any] = {}
     exec(compile(block_with("langchain"), "README.md", "exec"), names)
-    assert names["run_shell"].invoke({"command": "cd /tmp; pwd"}) == "exit code 0\n/tmp\n"
-    assert names["run_shell"].invoke({"command": "pwd"}) == "exit code 0\n/tmp\n"
-    assert names["run_shell"].invoke({"command": ""}).startswith("error: cmd is ''")
+    (tool,) = [tool for tool in names["tools"] if tool.name == "exec"]
+    assert tool.invoke({"command": "cd /tmp; pwd"}) == "exit code 0, directory /tmp\n/tmp\n"
+    assert tool.invoke({"command": "pwd"}) == "exit code 0, directory /tmp\n/tmp\n"
+    assert "error:" in tool.invoke({"command": ""})
     names["session"]._connection.close()
