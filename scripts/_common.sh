@@ -57,7 +57,7 @@ is_new_enough() {
 make_venv() {
   local base
   base=$(find_python)
-  say "Making .venv with Python $(version_of "$base") ..."
+  say "Making ${venv##*/} with Python $(version_of "$base") ..."
   "$base" -m venv --clear "$venv" ||
     fail "The virtual environment $venv could not be made. Mend what $base complains of above, and run this again."
 }
@@ -101,7 +101,7 @@ apt_get() {
 }
 
 install_project() {
-  say "Installing Sandkasten [$1] in .venv ..."
+  say "Installing Sandkasten [$1] in ${venv##*/} ..."
   rm -f "$stamp"
   "$python" -m pip install --quiet --editable "${root}[$1]" ||
     fail "The installation failed. Read what pip says above, and run this again when that is mended."

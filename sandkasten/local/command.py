@@ -50,6 +50,20 @@ class Owner(Protocol):
         ...
 
 
+class _Nobody:
+    """The owner of a command that has ended."""
+
+    def output_taken(self) -> None:
+        """See `Owner`."""
+
+    def on_abandoned(self, command: Command) -> None:
+        """See `Owner`."""
+
+
+def _nothing() -> None:
+    pass
+
+
 class Command:
     """A command that was submitted: its output as it comes, then its outcome."""
 
@@ -66,8 +80,8 @@ class Command:
         self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
-        self.on_finished: Callable[[], None] = lambda: None
-        self._owner = owner
+        self.on_finished: Callable[[], None] = _nothing
+        self._owner: Owner = owner
         self._output = bytearray()
         self._changed = asyncio.Event()
 
@@ -135,6 +149,7 @@ class Command:
     def finish(self, outcome: Outcome | None, error: SandboxLostError | None = None) -> None:
         """Called by the shell."""
         self.outcome, self.error = outcome, error
-        self.text = ""  # it may be large, and the result may be kept for long
         self.on_finished()
         self._changed.set()
+        # The result may be kept for long, and must not hold on to what is large or to a session that ended.
+        self.text, self.on_finished, self._owner = "", _nothing, _Nobody()
