@@ -93,7 +93,7 @@ def test_a_large_file_arrives_without_the_extension(go_session: Session) -> None
 
 def check_names(session: Session, path: Path) -> None:
     for name in NAMES:
-        for size_bytes in (0, 2 * MIB):
+        for size_bytes in (0, 800_000):
             content = content_of(size_bytes)
             session.write(f"d/{name}", content)
             assert session.read(f"d/{name}").content == content

@@ -82,12 +82,10 @@ def test_a_gibibyte_comes_back_as_it_went(session: sandkasten_sync.Session, tmp_
     place.unlink()
 
 
-def test_ten_thousand_files_come_and_go(session: sandkasten_sync.Session, tmp_path: Path) -> None:
+def test_ten_thousand_files_come_in_one_go(session: sandkasten_sync.Session, tmp_path: Path) -> None:
     session.exec("mkdir m; cd m; for d in $(seq 100); do mkdir $d; touch $(seq -f $d/%g 100); done; cd ..")
     place = session.download("m", tmp_path)
     assert sum(len(files) for _, _, files in os.walk(place)) == 10_000
-    session.upload(place, filename="again")
-    assert session.exec("find again -type f | wc -l").output == "10000\n"
 
 
 TRANSFERS = {

@@ -1,0 +1,356 @@
+"""Where downloads go: to another name first, so that nobody ever sees a part of one under its own.
+
+What comes was made by code in a sandbox, and is believed in nothing. A directory grows inside a new one
+that only this user can enter, so that nothing in it was planted before: each file must be new, no name may
+stand for another one, and symlinks are made last, when nothing is written through them any more. Those that
+would lead out of the directory are left out, and so are devices, FIFOs and sockets.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from sandkasten import _checks as check
+from sandkasten._places import beside, check_name
+from sandkasten._tar import Kind, Member
+from sandkasten._transfers import PIECE_BYTES, Progress, stays_inside
+from sandkasten.errors import SandkastenError
+
+MAX_MEMBERS = 1_000_000
+
+
+class Teller(Protocol):
+    """What comes from a daemon goes to one of these.
+
+    Attributes:
+        in_memory: whether its methods never block.
+    """
+
+    in_memory: bool
+
+    def tell(self) -> None:
+        """Say how much came, to who asked for that."""
+        ...
+
+
+class Target(Teller, Protocol):
+    """Where the bytes of a file go."""
+
+    def begin(self, size_bytes: int | None, mode: int) -> None:
+        """Begin, or begin again, a file of this size if it is known, and with these permissions."""
+        ...
+
+    def expect(self, size_bytes: int) -> None:
+        """Learn how large it is.
+
+        Raises:
+            SandkastenError: that is too large.
+        """
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write on."""
+        ...
+
+
+class Allowance:
+    """How much may come, and how much did.
+
+    Attributes:
+        done_bytes: how much of files' contents came.
+        total_bytes: how much there is, where that is known.
+    """
+
+    def __init__(self, place: Path, max_bytes: int | None, on_progress: Progress | None) -> None:
+        """Bind to where it goes."""
+        self.done_bytes = 0
+        self.total_bytes: int | None = None
+        self._place = place
+        self._max_bytes = max_bytes
+        self._on_progress = on_progress
+
+    def restart(self) -> None:
+        """Begin from nothing."""
+        self.done_bytes = 0
+
+    def check(self, more_bytes: int) -> None:
+        """Make sure that so much more may come, before any of it does.
+
+        Raises:
+            SandkastenError: it is more than `max_bytes`, or than there is room for.
+        """
+        if self._max_bytes is not None and self.done_bytes + more_bytes > self._max_bytes:
+            raise SandkastenError(
+                f"What was to be downloaded is larger than max_bytes={self._max_bytes}. Nothing was kept."
+            )
+        if more_bytes > shutil.disk_usage(self._place).free:
+            raise SandkastenError(
+                f"There is no room for {more_bytes} bytes in {str(self._place)!r}. Nothing was kept."
+            )
+
+    def take(self, count: int) -> None:
+        """Count what came."""
+        self.done_bytes += count
+
+    def tell(self) -> None:
+        """Say how much came."""
+        if self._on_progress is not None:
+            self._on_progress(self.done_bytes, self.total_bytes)
+
+
+class MemoryTarget:
+    """Bytes that are read into memory."""
+
+    in_memory = True
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._content = io.BytesIO()
+
+    def begin(self, size_bytes: int | None, mode: int) -> None:
+        """Begin, or begin again."""
+        del mode
+        self.expect(size_bytes or 0)
+        self._content = io.BytesIO()
+
+    def expect(self, size_bytes: int) -> None:
+        """Refuse what is too large for memory."""
+        if size_bytes > check.MAX_READ_BYTES:
+            raise SandkastenError(
+                f"The file has {size_bytes} bytes; no more than {check.MAX_READ_BYTES} are read into memory. "
+                "Use download(), or pass max_bytes=."
+            )
+
+    def write(self, data: bytes) -> None:
+        """Read on."""
+        self._content.write(data)
+
+    def commit(self) -> bytes:
+        """All of it."""
+        return self._content.getvalue()
+
+    def discard(self) -> None:
+        """Let go of it."""
+        self._content = io.BytesIO()
+
+    def tell(self) -> None:
+        """Nobody asked."""
+
+
+class FileTarget:
+    """A file in the making. Methods block, and raise `SandkastenError` for what the disk refuses.
+
+    What is written goes to the disk while the next piece is on its way, so an error may come one call later.
+    """
+
+    in_memory = False
+
+    def __init__(self, place: Path, max_bytes: int | None, on_progress: Progress | None) -> None:
+        """Make nothing yet; `place` is the file's own path."""
+        self._place = place
+        self._temporary = beside(place)
+        self._file: BinaryIO | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
+        self.allowance = Allowance(place.parent, max_bytes, on_progress)
+
+    def tell(self) -> None:
+        """Say how much came."""
+        self.allowance.tell()
+
+    def begin(self, size_bytes: int | None, mode: int) -> None:
+        """Begin, or begin again, a file of this size if it is known, and with these permissions."""
+        self.discard()
+        self.allowance.restart()
+        if size_bytes is not None:
+            self.expect(size_bytes)
+        with _explained(self._place):
+            self._file = _new_file(self._temporary, mode)
+
+    def expect(self, size_bytes: int) -> None:
+        """Refuse what is too large for the place, or for who asked."""
+        self.allowance.total_bytes = size_bytes
+        self.allowance.check(size_bytes - self.allowance.done_bytes)
+
+    def write(self, data: bytes) -> None:
+        """Write on."""
+        assert self._file is not None
+        self.allowance.take(len(data))
+        self._settle()
+        if len(data) < PIECE_BYTES:
+            with _explained(self._place):
+                _write(self._file, data)
+            return
+        self._writer = self._writer or ThreadPoolExecutor(1)
+        self._writing = self._writer.submit(_write, self._file, data)
+
+    def _settle(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            with _explained(self._place):
+                writing.result()
+
+    def commit(self) -> Path:
+        """Put it in its place."""
+        assert self._file is not None
+        self._settle()
+        with _explained(self._place):
+            self._file.close()
+            os.replace(self._temporary, self._place)
+        self._file = None
+        return self._place
+
+    def discard(self) -> None:
+        """Leave nothing of it, unless it is in its place."""
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = self._writing = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with suppress(OSError):
+                self._temporary.unlink()
+
+
+class TreeTarget:
+    """A directory in the making, which takes the members of an archive. Methods block, see `FileTarget`."""
+
+    in_memory = False
+
+    def __init__(self, place: Path, max_bytes: int | None, on_progress: Progress | None) -> None:
+        """Make nothing yet; `place` is the directory's own path."""
+        self._place = place
+        self._temporary = beside(place)
+        self._root = self._temporary / "tree"
+        self._count = 0
+        self._directories: set[tuple[str, ...]] = set()
+        self._links: list[tuple[tuple[str, ...], str]] = []
+        self._file: BinaryIO | None = None
+        self.allowance = Allowance(place.parent, max_bytes, on_progress)
+
+    def tell(self) -> None:
+        """Say how much came."""
+        self.allowance.tell()
+
+    def restart(self) -> None:
+        """Begin, or begin again."""
+        self.discard()
+        self.allowance.restart()
+        self._count = 0
+        self._directories = {()}
+        self._links = []
+        with _explained(self._place):
+            self._temporary.mkdir(mode=0o700)
+            self._root.mkdir()
+
+    def begin(self, member: Member) -> None:
+        """Make a directory, or begin a file."""
+        self._count += 1
+        if self._count > MAX_MEMBERS:
+            raise SandkastenError(f"The directory has more than {MAX_MEMBERS} files in it.")
+        with _explained(self._place):
+            if member.kind is Kind.DIRECTORY:
+                self._make_directories(member.path)
+                return
+            self._make_directories(member.path[:-1])
+            if member.kind is Kind.FILE:
+                self.allowance.check(member.size_bytes)
+                self._file = _new_file(self._at(member.path), member.mode)
+            elif member.kind is Kind.HARD_LINK:
+                self._copy(member)
+            elif member.kind is Kind.SYMLINK and stays_inside(member.path, member.target):
+                self._links.append((member.path, member.target))
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write on."""
+        assert self._file is not None
+        self.allowance.take(len(data))
+        with _explained(self._place):
+            _write(self._file, data)
+
+    def end(self) -> None:
+        """The file is complete."""
+        assert self._file is not None
+        with _explained(self._place):
+            self._file.close()
+        self._file = None
+
+    def add_file(self, path: tuple[str, ...], content: bytes) -> None:
+        """Make a file whose content is known."""
+        self.begin(Member(path, Kind.FILE, len(content)))
+        self.write(content)
+        self.end()
+
+    def commit(self) -> Path:
+        """Make the symlinks, and put the directory in its place."""
+        with _explained(self._place):
+            for path, target in self._links:
+                check_name(target.replace("/", "."), what="target")
+                os.symlink(target, self._at(path))
+            os.rename(self._root, self._place)
+            self._temporary.rmdir()
+        return self._place
+
+    def discard(self) -> None:
+        """Leave nothing of it, unless it is in its place."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _at(self, path: tuple[str, ...]) -> Path:
+        for name in path:
+            check_name(name)
+        return self._root.joinpath(*path)
+
+    def _make_directories(self, path: tuple[str, ...]) -> None:
+        for depth in range(1, len(path) + 1):
+            if path[:depth] not in self._directories:
+                self._at(path[:depth]).mkdir()  # fails if another name means the same here
+                self._directories.add(path[:depth])
+
+    def _copy(self, member: Member) -> None:
+        """What has several names becomes several files."""
+        names = tuple(name for name in member.target.split("/") if name not in {"", "."})
+        source = self._at(names)
+        if ".." in names or not stat.S_ISREG((status := os.lstat(source)).st_mode):
+            raise SandkastenError("The archive has a hard link to something that is not a file in it.")
+        self.allowance.check(status.st_size)
+        with open(source, "rb") as old, _new_file(self._at(member.path), status.st_mode) as new:
+            shutil.copyfileobj(old, new, PIECE_BYTES)
+        self.allowance.take(status.st_size)
+
+
+def _new_file(path: Path, mode: int) -> BinaryIO:
+    """Open a file that must not exist; its permissions are those of the sandbox, as far as the umask lets."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return open(os.open(path, flags, mode & 0o777 | 0o400), "wb", buffering=0)
+
+
+def _write(file: BinaryIO, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+@contextmanager
+def _explained(place: Path) -> Generator[None, None, None]:
+    try:
+        yield
+    except SandkastenError:
+        raise
+    except FileExistsError as error:
+        raise SandkastenError(
+            f"{str(place)!r} cannot be made: two of the names in it are one to this machine's file system."
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SandkastenError(f"{str(place)!r} cannot be written: {reason}.") from error

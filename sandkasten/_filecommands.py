@@ -1,0 +1,182 @@
+"""Commands that carry files, for daemons without the extension `files`: pure, each tested with a real bash.
+
+Each runs in a subshell, so that it changes nothing in a shell that remembers; what it prints between two
+marks is its result, whatever else is in the output. Paths are absolute and quoted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import shlex
+
+from attrs import define, frozen
+
+from sandkasten.errors import SandkastenError
+
+# A command's output may be 1 MiB, or less: then slices become smaller until they fit.
+FIRST_SLICE_BYTES = 720 * 1024
+_LEAST_SLICE_BYTES = 1024
+
+
+@frozen
+class Pieces:
+    """Files that are parts of one.
+
+    Attributes:
+        prefix: their path, but for `.0` and so on.
+        count: how many there are.
+        size_bytes: of all together.
+        sha256: of all together, in hexadecimal digits.
+    """
+
+    prefix: str
+    count: int
+    size_bytes: int
+    sha256: str
+
+
+def join_command(pieces: Pieces, path: str, mode: int | None) -> str:
+    """Put pieces together, and the whole in its place, or nothing."""
+    return _script(
+        f"t={shlex.quote(pieces.prefix)} d={shlex.quote(path)} m={'' if mode is None else f'{mode:o}'}",
+        'fail() { rm -f -- "$t".*; echo "$1"; exit 1; }',
+        *([] if pieces.count else ['mkdir -p -- "${d%/*}"; : >"$t.0"']),
+        f"i=1; while [ $i -lt {pieces.count} ]; do",
+        'cat -- "$t.$i" >>"$t.0" && rm -f -- "$t.$i" || fail "the pieces could not be joined"',
+        "i=$((i+1)); done",
+        f'[ "$(wc -c <"$t.0")" -eq {pieces.size_bytes} ] || fail "the pieces have another size"',
+        "if command -v sha256sum >/dev/null; then",
+        f'[ "$(sha256sum <"$t.0" | cut -c1-64)" = {pieces.sha256} ] || fail "the pieces have changed"; fi',
+        '[ ! -d "$d" ] || fail "$d is a directory"',
+        'if [ -z "$m" ] && [ -f "$d" ] && [ ! -h "$d" ]; then m=$(stat -c %a -- "$d"); m=${m: -3}; fi',
+        'chmod "${m:-644}" "$t.0"; mv -f -- "$t.0" "$d" || fail "$d could not be replaced"',
+    )
+
+
+def unpack_command(pieces: Pieces, path: str) -> str:
+    """Unpack the archive that pieces are into a directory, with permissions, but no owners or times."""
+    return _script(
+        f"t={shlex.quote(pieces.prefix)} d={shlex.quote(path)}",
+        'set -o pipefail; mkdir -p -- "$d" || exit 1',
+        f"i=0; while [ $i -lt {pieces.count} ]; do",
+        'cat -- "$t.$i" && rm -f -- "$t.$i" || exit 1; i=$((i+1)); done | tar -xpomf - -C "$d"',
+        's=$?; rm -f -- "$t".*; exit $s',
+    )
+
+
+def remove_command(path: str) -> str:
+    """Take a temporary file away, and the pieces whose prefix it is."""
+    return _script(f"t={shlex.quote(path)}", 'rm -f -- "$t" "$t".*')
+
+
+def pack_command(path: str, mark: str) -> str:
+    """Pack a directory into a temporary file, and print its name."""
+    return _script(
+        "t=$(mktemp) || exit 1",
+        f'tar -cf "$t" -C {shlex.quote(path)} . || {{ s=$?; rm -f -- "$t"; exit $s; }}',
+        f'printf "\\n%s:%s:%s\\n" {mark} "$t" {mark}',
+    )
+
+
+def slice_command(path: str, offset: int, size_bytes: int, mark: str) -> str:
+    """Print a part of a file in base64, and how large the file is."""
+    return _script(
+        f"f={shlex.quote(path)}",
+        f'printf "\\n%s:" {mark}',
+        f'tail -c +{offset + 1} <"$f" | head -c {size_bytes} | base64',
+        f'printf ":%s:%s\\n" "$(wc -c <"$f")" {mark}',
+    )
+
+
+def checksum_command(path: str, mark: str) -> str:
+    """Print a file's checksum, or nothing where there is no program for that."""
+    return _script(
+        f'printf "\\n%s:%s:%s\\n" {mark} "$(sha256sum <{shlex.quote(path)} 2>/dev/null | cut -c1-64)" {mark}'
+    )
+
+
+def chmod_command(path: str, mode: int) -> str:
+    """Set a file's permissions."""
+    return _script(f"chmod {mode:o} {shlex.quote(path)}")
+
+
+def _script(*lines: str) -> str:
+    return "(\nset +euf; export LC_ALL=C\n" + "\n".join(lines) + "\n)"
+
+
+def marked(output: str, mark: str) -> str | None:
+    """What a command printed between its marks; None if one of them is missing."""
+    found = re.search(rf"{mark}:(.*):{mark}", output, re.DOTALL)
+    return None if found is None else found[1]
+
+
+# --- reading in slices
+
+
+@define
+class Slices:
+    """A file that is read in slices, from one offset on.
+
+    Attributes:
+        path: which file.
+        offset: where the next slice begins.
+        end: where the last one ends; None: where the file does.
+        total_bytes: how large the file is, once that is known.
+        size_bytes: how large the next slice is.
+    """
+
+    path: str
+    offset: int = 0
+    end: int | None = None
+    total_bytes: int | None = None
+    size_bytes: int = FIRST_SLICE_BYTES
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that is wanted was read."""
+        ends = [end for end in (self.end, self.total_bytes) if end is not None]
+        return bool(ends) and self.offset >= min(ends)
+
+    def command(self, mark: str) -> str:
+        """The command for the next slice."""
+        if self.end is not None:
+            self.size_bytes = min(self.size_bytes, self.end - self.offset)
+        return slice_command(self.path, self.offset, self.size_bytes, mark)
+
+    def take(self, output: str, mark: str, *, truncated: bool) -> bytes:
+        """Read the command's output; empty if it must be asked for again, in a smaller size.
+
+        Raises:
+            SandkastenError: the output is not what was asked for, or the file has changed.
+        """
+        text = marked(output, mark)
+        if text is None:
+            return self._halve(truncated=truncated)
+        encoded, _, size = text.rpartition(":")
+        try:
+            data = base64.b64decode("".join(encoded.split()), validate=True)
+            total_bytes = int(size)
+        except (binascii.Error, ValueError):
+            raise SandkastenError(f"{self.path!r} cannot be read by commands: {text[:200]!r}.") from None
+        expected = min(self.size_bytes, total_bytes - self.offset)
+        if self.total_bytes not in {None, total_bytes} or len(data) != expected:
+            raise changed(self.path)
+        self.total_bytes = total_bytes
+        self.offset += len(data)
+        return data
+
+    def _halve(self, *, truncated: bool) -> bytes:
+        if not truncated or self.size_bytes <= _LEAST_SLICE_BYTES:
+            raise SandkastenError(
+                f"{self.path!r} cannot be read by commands: their output comes incomplete. "
+                "Check that the session's image has head, tail and base64."
+            )
+        self.size_bytes //= 2
+        return b""
+
+
+def changed(path: str) -> SandkastenError:
+    """The error for a file that was written to while it was read."""
+    return SandkastenError(f"{path!r} changed while it was read. Read it again when nothing writes to it.")

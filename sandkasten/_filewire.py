@@ -1,0 +1,224 @@
+"""The calls that carry files, of a session or of a workspace; `owner` is the path of either.
+
+Those to `fs/raw` and `fs/tar` are the extension `files`: bodies are the bytes as they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Any
+
+import httpx
+from attrs import evolve, frozen
+
+from sandkasten import _checks as check
+from sandkasten import _wire
+from sandkasten._answers import api_error, as_object, structure
+from sandkasten._wire import Call
+from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
+from sandkasten.models import DirEntry, ExecResult, ReadResult
+
+EXTENSION = "files"
+
+# What an archive says instead of its end if the daemon cannot pack it to that.
+ERROR_NOTE = "SANDKASTEN.error"
+
+# Nothing between here and there may change the bytes, or count others.
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+# Writing what was received to the disk takes a while after the last byte.
+_WAIT_MS = 120_000
+
+Body = Callable[[], Iterator[bytes]]
+
+
+# --- the common calls
+
+
+def write_json(owner: str, path: str | PurePosixPath, content: str | bytes) -> Call[None]:
+    """`POST {owner}/fs/write`; the content must not be empty, which the Go daemon takes for missing."""
+    body = {"path": check.sandbox_path(path)}
+    if isinstance(content, str):
+        body["text"] = content
+    else:
+        body["content_base64"] = base64.b64encode(content).decode()
+    return Call("POST", f"{owner}/fs/write", _nothing, json=body, idempotent=True)
+
+
+def read_json(owner: str, path: str | PurePosixPath, max_bytes: int) -> Call[ReadResult]:
+    """`GET {owner}/fs/read`."""
+    params: dict[str, str | int] = {"path": check.sandbox_path(path), "max_bytes": max_bytes}
+    return Call("GET", f"{owner}/fs/read", _read_result, params=params, idempotent=True)
+
+
+def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Call[list[str]]:
+    """`POST {owner}/fs/upload`: files, each a plain name and its content, into one directory."""
+    boundary = os.urandom(16).hex()
+    body = b"".join(_form(boundary, directory, files))
+    headers = {
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+        "Content-Length": str(len(body)),
+    }
+    return Call(
+        "POST",
+        f"{owner}/fs/upload",
+        _paths,
+        content=lambda: iter([body]),
+        headers=headers,
+        is_transfer=True,
+        idempotent=True,
+    )
+
+
+def list_directory(owner: str, path: str | PurePosixPath) -> Call[list[DirEntry]]:
+    """`GET {owner}/fs`, which workspaces have."""
+    params = {"path": check.sandbox_path(path)}
+    return Call("GET", f"{owner}/fs", _entries, params=params, idempotent=True)
+
+
+def has_shell(owner: str) -> bool:
+    """Whether there are commands: a session has them, a workspace has not."""
+    return owner.startswith(_SESSIONS)
+
+
+def command(owner: str, cmd: str, *, idempotent: bool = False) -> Call[ExecResult]:
+    """A command in the session's shell."""
+    call = _wire.exec_command(owner.removeprefix(_SESSIONS), cmd, 0, raw_output=False)
+    return evolve(call, idempotent=idempotent)
+
+
+_SESSIONS = "/v1/sessions/"
+
+
+# --- the extension
+
+
+def put_raw(owner: str, path: str, body: Body, size_bytes: int | None, mode: int | None) -> Call[str]:
+    """`PUT {owner}/fs/raw`; the answer is the file's path."""
+    params = {"path": path} | ({} if mode is None else {"mode": f"{mode:o}"})
+    return _put(f"{owner}/fs/raw", params, body, size_bytes)
+
+
+def put_tar(owner: str, path: str, body: Body) -> Call[str]:
+    """`PUT {owner}/fs/tar`: unpack an archive into a directory; the answer is its path."""
+    return _put(f"{owner}/fs/tar", {"path": path}, body, None)
+
+
+def get_raw(owner: str, path: str, headers: Mapping[str, str]) -> Call[None]:
+    """`GET {owner}/fs/raw`; the body is the file, or the part of it that `headers` ask for."""
+    return _get(f"{owner}/fs/raw", {"path": path}, headers)
+
+
+def get_tar(owner: str, path: str) -> Call[None]:
+    """`GET {owner}/fs/tar`; the body is an archive of a directory."""
+    return _get(f"{owner}/fs/tar", {"path": path}, {})
+
+
+def _put(path: str, params: Mapping[str, str], body: Body, size_bytes: int | None) -> Call[str]:
+    length = {} if size_bytes is None else {"Content-Length": str(size_bytes)}
+    return Call(
+        "PUT",
+        path,
+        _path,
+        params=params,
+        content=body,
+        headers={"Content-Type": "application/octet-stream", **length},
+        wait_ms=_WAIT_MS,
+        is_transfer=True,
+        idempotent=True,
+    )
+
+
+def _get(path: str, params: Mapping[str, str], headers: Mapping[str, str]) -> Call[None]:
+    return Call(
+        "GET",
+        path,
+        _nothing,
+        params=params,
+        headers={**_AS_IT_IS, **headers},
+        is_transfer=True,
+        idempotent=True,
+    )
+
+
+def error_in_archive(notes: Mapping[str, str], response: httpx.Response) -> SandkastenAPIError | None:
+    """The error that ended an archive, if one did."""
+    if ERROR_NOTE not in notes:
+        return None
+    body: Mapping[str, Any] = {}
+    with suppress(ValueError, RecursionError):
+        body = as_object(json.loads(notes[ERROR_NOTE]))
+    return api_error(str(body.get("message", "The daemon could not pack the directory")), body, response)
+
+
+# --- forms
+
+
+def _form(boundary: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Iterator[bytes]:
+    start, kind = (
+        f"--{boundary}\r\nContent-Disposition: form-data; ",
+        "Content-Type: application/octet-stream",
+    )
+    yield f'{start}name="path"\r\n\r\n{directory}\r\n'.encode()
+    for name, content in files:
+        yield f'{start}name="file"; filename="{name}"\r\n{kind}\r\n\r\n'.encode()
+        yield content
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+# --- answers
+
+
+def _nothing(_answer: Any) -> None:
+    return None
+
+
+def _read_result(answer: Any) -> ReadResult:
+    raw = structure(answer, _ReadAnswer)
+    try:
+        content = base64.b64decode(raw.content_base64, validate=True)
+    except ValueError as error:
+        raise SandkastenResponseError(
+            "The daemon's answer has a content_base64 that is not base64."
+        ) from error
+    return ReadResult(content=content, path=raw.path, truncated=raw.truncated)
+
+
+def _paths(answer: Any) -> list[str]:
+    return list(structure(answer, _UploadAnswer).paths)
+
+
+def _path(answer: Any) -> str:
+    return structure(answer, _PutAnswer).path
+
+
+def _entries(answer: Any) -> list[DirEntry]:
+    # A Go server writes an empty list as null.
+    return list(structure(answer, _ListAnswer).entries or ())
+
+
+@frozen
+class _ReadAnswer:
+    path: str
+    content_base64: str
+    truncated: bool = False
+
+
+@frozen
+class _UploadAnswer:
+    paths: Sequence[str]
+
+
+@frozen
+class _PutAnswer:
+    path: str
+
+
+@frozen
+class _ListAnswer:
+    entries: Sequence[DirEntry] | None = None

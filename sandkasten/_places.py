@@ -1,0 +1,65 @@
+"""Where on this machine a download goes, and which names this machine takes for names."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import secrets
+from pathlib import Path
+
+from sandkasten._transfers import absolute
+from sandkasten.errors import SandkastenError, SandkastenInputError
+
+_IS_WINDOWS = os.name == "nt"
+
+_NOT_ON_WINDOWS = re.compile(
+    r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)', re.IGNORECASE
+)
+
+
+def place_for(dest: str | Path, path: str) -> Path:
+    """Where something is downloaded to: into a directory that exists, under its own name; or to `dest`.
+
+    Raises:
+        SandkastenInputError: that cannot be.
+    """
+    if not isinstance(dest, str | os.PathLike) or not str(dest):
+        raise SandkastenInputError(f"dest is {dest!r}: it must be a path on this machine.")
+    place = Path(dest)
+    if place.is_dir():
+        name = posixpath.basename(absolute(path))
+        check_name(name)
+        place /= name
+    if place.is_dir():
+        raise SandkastenInputError(f"{str(place)!r} is a directory. Remove it, or choose another dest.")
+    if not place.parent.is_dir():
+        raise SandkastenInputError(
+            f"{str(place.parent)!r} is not a directory on this machine. Make it first."
+        )
+    return place
+
+
+def check_tree_place(place: Path) -> None:
+    """Make sure that a directory can be put there.
+
+    Raises:
+        SandkastenInputError: it cannot.
+    """
+    if os.path.lexists(place):
+        raise SandkastenInputError(f"{str(place)!r} exists. Remove it, or choose another dest.")
+
+
+def beside(place: Path) -> Path:
+    """Another name in the same directory, which nobody knows."""
+    return place.with_name(f".sandkasten-{secrets.token_hex(8)}")
+
+
+def check_name(name: str, *, what: str = "name") -> None:
+    """Make sure that a name is one here, and not a path, a device or a stream.
+
+    Raises:
+        SandkastenError: it is not.
+    """
+    if _IS_WINDOWS and _NOT_ON_WINDOWS.search(name):
+        raise SandkastenError(f"The {what} {name[:100]!r} means something else on this machine.")

@@ -1,0 +1,121 @@
+"""Files by the extension `files`: bytes as they are, in one request as long as nothing breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import httpx
+from attrs import evolve
+
+from sandkasten import _filewire
+from sandkasten._downloads import Target, Teller, TreeTarget
+from sandkasten._tar import TarError, TarReader
+from sandkasten._transfers import PIECE_BYTES, Fetch, Tries
+from sandkasten._uploads import Source
+from sandkasten.errors import SandkastenConnectionError, SandkastenResponseError
+
+from ._http import Connection
+from ._seam import close_response, run_in_thread
+
+T = TypeVar("T")
+
+
+class RawFiles:
+    """Files of one session or workspace, of a daemon with the extension."""
+
+    def __init__(self, connection: Connection, owner: str) -> None:
+        """Bind to the path of a session or of a workspace; nothing is sent."""
+        self._connection = connection
+        self._owner = owner
+
+    async def send(self, path: str, source: Source) -> str:
+        """Send a file, or merge a directory into `path`; return its path in the sandbox."""
+        if source.stream is None:
+            call = _filewire.put_tar(self._owner, path, source.pieces)
+        else:
+            call = _filewire.put_raw(self._owner, path, source.pieces, source.size_bytes, source.mode)
+        try:
+            return await self._connection.call(evolve(call, idempotent=source.can_repeat))
+        except SandkastenConnectionError:
+            if source.failure is not None:  # it is why the connection broke
+                raise source.failure from None
+            raise
+
+    async def fetch(self, path: str, target: Target, max_bytes: int | None = None) -> bool:
+        """Read a file, or the first bytes of it; return whether there are more."""
+        state = Fetch(max_bytes)
+        tries = Tries(self._connection.max_retries)
+        while not state.is_complete:
+            try:
+                await self._fetch_on(path, target, state)
+            except SandkastenConnectionError as error:
+                if not tries.allow(error, state.offset):
+                    raise
+        return state.offset < (state.size_bytes or 0)
+
+    async def _fetch_on(self, path: str, target: Target, state: Fetch) -> None:
+        def take(piece: bytes) -> None:
+            target.write(piece)
+            state.take(len(piece))
+
+        response = await self._connection.open_body(_filewire.get_raw(self._owner, path, state.headers))
+        try:
+            if state.begin(response.status_code, response.headers):
+                await at(target, partial(target.begin, state.wanted_bytes, state.mode))
+            await self._pump(response, target, take)
+        finally:
+            await close_response(response)
+        if not state.is_complete:
+            raise SandkastenResponseError("The daemon sent less of the file than it said.")
+        if not state.offset:
+            target.tell()
+
+    async def fetch_tree(self, path: str, target: TreeTarget) -> None:
+        """Read a directory; from its beginning, if the connection breaks."""
+        tries = Tries(self._connection.max_retries)
+        while True:
+            try:
+                return await self._fetch_tree(path, target)
+            except SandkastenConnectionError as error:
+                if not tries.allow(error):
+                    raise
+
+    async def _fetch_tree(self, path: str, target: TreeTarget) -> None:
+        response = await self._connection.open_body(_filewire.get_tar(self._owner, path))
+        try:
+            await run_in_thread(target.restart)
+            reader = TarReader(target)
+            await self._pump(response, target, reader.feed)
+            if (error := _filewire.error_in_archive(reader.notes, response)) is not None:
+                raise error
+            reader.close()
+        except TarError as error:
+            raise SandkastenResponseError(f"The daemon's answer cannot be unpacked. {error}") from error
+        finally:
+            await close_response(response)
+
+    async def _pump(self, response: httpx.Response, target: Teller, take: Callable[[bytes], object]) -> None:
+        """Give a body away in pieces of about 1 MiB; before an error comes all that came before it."""
+        pending: list[bytes] = []
+        size_bytes = 0
+        try:
+            async for part in self._connection.parts(response):
+                pending.append(part)
+                size_bytes += len(part)
+                if size_bytes >= PIECE_BYTES:
+                    await at(target, partial(take, b"".join(pending)))
+                    target.tell()
+                    pending, size_bytes = [], 0
+        except SandkastenConnectionError:
+            await at(target, partial(take, b"".join(pending)))
+            raise
+        if pending:
+            await at(target, partial(take, b"".join(pending)))
+            target.tell()
+
+
+async def at(target: Teller, function: Callable[[], T]) -> T:
+    """Call something of a target's, in a thread if it blocks."""
+    return function() if target.in_memory else await run_in_thread(function)

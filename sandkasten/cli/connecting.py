@@ -1,0 +1,129 @@
+"""Finding the daemon: what the command line says, the environment, the one in the background."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandkasten.cli.failures import USAGE, CommandLineError
+
+if TYPE_CHECKING:
+    from sandkasten_sync import SandboxClient
+
+_NO_DAEMON = "No daemon runs in the background. Start one: sandkasten up."
+_KEY_MAX_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the command line says about where the daemon is."""
+
+    url: str | None = None
+    api_key_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A daemon's URL and key; the rest is known of the one in the background."""
+
+    url: str
+    api_key: str | None
+    pid: int | None = None
+    key_file: Path | None = None
+    log: Path | None = None
+
+
+def find(where: Where) -> Found | None:
+    """The daemon that commands use; None: there is none.
+
+    Raises:
+        CommandLineError: the key cannot be read, or the directory of the daemon is not safe.
+    """
+    key = read_key(Path(where.api_key_file)) if where.api_key_file else os.environ.get("SANDKASTEN_API_KEY")
+    url = where.url or os.environ.get("SANDKASTEN_BASE_URL")
+    if url:
+        return Found(url, key or None)
+    return _in_background() if sys.platform == "linux" else None
+
+
+def open_client(where: Where) -> SandboxClient:
+    """A client of a daemon that outlives this command.
+
+    Raises:
+        CommandLineError: there is none.
+    """
+    found = find(where)
+    if found is None:
+        raise CommandLineError(_NO_DAEMON)
+    return client_of(found)
+
+
+def open_any_client(where: Where) -> AbstractContextManager[SandboxClient]:
+    """A client of such a daemon, or else of an embedded one, for what outlives both."""
+    found = find(where)
+    return _embedded() if found is None else client_of(found)
+
+
+def open_own_client(where: Where) -> AbstractContextManager[SandboxClient]:
+    """A client of an embedded daemon, unless the command line or the environment names another."""
+    named = where.url or os.environ.get("SANDKASTEN_BASE_URL")
+    return open_client(where) if named else _embedded()
+
+
+def read_key(path: Path) -> str:
+    """The key in a file.
+
+    Raises:
+        CommandLineError: there is none.
+    """
+    try:
+        with path.open("rb") as file:
+            key = file.read(_KEY_MAX_BYTES).decode("ascii", "replace").strip()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise CommandLineError(
+            f"The key file {path} cannot be read: {reason}. Check --api-key-file."
+        ) from error
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise CommandLineError(f"The key file {path} must hold one line of printable ASCII.", USAGE)
+    return key
+
+
+def _in_background() -> Found | None:
+    from sandkasten.cli import place as places  # noqa: PLC0415  (Linux only)
+    from sandkasten.cli import process  # noqa: PLC0415
+
+    place = places.find()
+    pid = None if place is None else process.listener(place)
+    if place is None or pid is None:
+        return None
+    return Found(place.url, read_key(place.key), pid, place.key, place.log)
+
+
+def client_of(found: Found) -> SandboxClient:
+    """A client of it."""
+    _prepare()
+    from sandkasten_sync import SandboxClient  # noqa: PLC0415
+
+    return SandboxClient(base_url=found.url, api_key=found.api_key)
+
+
+def _embedded() -> AbstractContextManager[SandboxClient]:
+    from sandkasten.cli.embedded import embedded_client  # noqa: PLC0415
+
+    _prepare()
+    return embedded_client()
+
+
+def _prepare() -> None:
+    """Before the client is imported: what libraries do for others is of no use here."""
+    import logging  # noqa: PLC0415  (the client loads it, too)
+
+    # What they log of retries would go to standard error, where the outcome is told anyway.
+    logging.getLogger().addHandler(logging.NullHandler())
+    # httpx imports its own command line, with rich and pygments, wherever those are installed.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -1,0 +1,79 @@
+"""The entry of the command `sandkasten`: what comes out of it, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+from sandkasten.cli.failures import BROKEN_PIPE, FAILED, INTERRUPTED, NobodyReadsError, explain
+
+_NO_CLICK = "The command line is not installed ({} missing). Install it: pip install 'sandkasten[cli]'"
+
+
+def main() -> NoReturn:
+    """Do what the command line says, and exit."""
+    _open_missing_streams()
+    try:
+        code = _flushed(_run())
+    except BaseException as error:
+        code = _exit_code(error)
+        _give_up_output()
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        import click  # noqa: PLC0415  (it may be missing)
+    except ModuleNotFoundError as error:
+        print(_NO_CLICK.format(error.name), file=sys.stderr)
+        return FAILED
+    from sandkasten.cli.app import sandkasten  # noqa: PLC0415
+
+    try:
+        code = sandkasten.main(prog_name="sandkasten", standalone_mode=False)
+    except click.Abort:
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _exit_code(error: BaseException) -> int:
+    """Tell people what went wrong, once; the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, BrokenPipeError | NobodyReadsError):
+        return BROKEN_PIPE
+    if os.environ.get("SANDKASTEN_DEBUG") == "1":
+        traceback.print_exception(error)
+    sentence, code = explain(error)
+    if sentence:
+        print(sentence, file=sys.stderr)
+    return code
+
+
+def _flushed(code: int) -> int:
+    sys.stdout.flush()
+    return code
+
+
+def _open_missing_streams() -> None:
+    """A program may be started without them; Python then has None in their place."""
+    # They stay open until the process ends.
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        # Names from a sandbox may be no text that the terminal's encoding has.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _give_up_output() -> None:
+    """What cannot be written is dropped, or the interpreter would complain of it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

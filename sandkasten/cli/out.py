@@ -1,0 +1,81 @@
+"""Where things are printed: data on standard output, all that is said about it on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sandkasten.cli.text import field, for_terminal
+
+
+def say(text: str) -> None:
+    """Tell people something."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(text: str) -> None:
+    """Print a line of data."""
+    print(field(text))
+
+
+def emit_json(value: Any, *, one_line: bool = False) -> None:
+    """Print data as JSON; attrs classes and times have their fields and ISO 8601."""
+    print(json.dumps(value, default=_plain, indent=None if one_line else 2), flush=True)
+
+
+def emit_fields(fields: Mapping[str, str | int | tuple[str, ...] | None]) -> None:
+    """Print names and values, one a line; what is None is left out."""
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0) + 1
+    for name, value in shown.items():
+        words = " ".join(value) if isinstance(value, tuple) else value
+        print(f"{f'{name}:':<{width}} {field(words)}")
+
+
+def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows: a table on a terminal, else fields between tabs and no head."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(map(field, row)))
+        return
+    from rich.console import Console  # noqa: PLC0415  (a tenth of a second, for terminals alone)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(field(cell)) for cell in row))
+    Console().print(table)
+
+
+class Output:
+    """A remote command's output, as it comes.
+
+    A terminal gets text without commands of its own; whatever else reads gets all that was printed.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
+        """Look where standard output leads."""
+        self.raw = raw or not sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Print a piece."""
+        text = text if self.raw else for_terminal(text)
+        sys.stdout.buffer.write(text.encode(errors="replace"))
+        sys.stdout.buffer.flush()
+
+
+def when(moment: datetime | None) -> str | None:
+    """A time for people, in their time zone."""
+    return None if moment is None else moment.astimezone().isoformat(" ", "seconds")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    import attrs  # noqa: PLC0415  (loaded with the client's models)
+
+    return attrs.asdict(value, recurse=False)

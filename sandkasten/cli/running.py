@@ -1,0 +1,134 @@
+"""`run` and `exec`: one command, with its output, its input and its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sandkasten.cli import arguments, out, transfers
+from sandkasten.cli.connecting import Where, open_client, open_own_client
+from sandkasten.cli.failures import FAILED, TIMED_OUT, sentence_of
+from sandkasten.cli.stdin import with_stdin
+from sandkasten.cli.streaming import signals_end_us, stream
+
+if TYPE_CHECKING:
+    from sandkasten_sync import Session
+
+
+@click.command("run")
+@arguments.image_option
+@arguments.network_option
+@click.option("--workspace", metavar="ID", help="The workspace to use; it outlives the sandbox.")
+@click.option(
+    "--upload", "uploads", metavar="PATH", multiple=True, help="Copy this in, to /workspace; repeatable."
+)
+@click.option(
+    "--download", "downloads", metavar="PATH", multiple=True,
+    help="Copy this out of /workspace afterwards, to the current directory; repeatable.",
+)  # fmt: skip
+@arguments.timeout_option
+@arguments.no_stdin_option
+@arguments.raw_option
+@arguments.command_argument
+@click.pass_obj
+def run_command(
+    where: Where,
+    *,
+    image: str,
+    network: Literal["none", "host"] | None,
+    workspace: str | None,
+    uploads: Sequence[str],
+    downloads: Sequence[str],
+    timeout_ms: int,
+    no_stdin: bool,
+    raw: bool,
+    command: Sequence[str],
+) -> int:
+    """Run one command in a sandbox of its own, which ends with it.
+
+    The sandbox is an embedded daemon's, which ends, too; with --url or SANDKASTEN_BASE_URL it is that
+    daemon's. Input that is piped or redirected is the command's; its exit code is ours.
+
+    COMMAND is one command and its words, or a single word, which is shell text:
+
+    \b
+      sandkasten run -- python3 -c 'print(6 * 7)'
+      sandkasten run --upload data.csv -- 'sort data.csv | head -3'
+      sandkasten run --download report -- 'mkdir report && date > report/now'
+    """
+    sources = [transfers.existing(path) for path in uploads]
+    targets = [(path, transfers.name_of(path)) for path in downloads]
+    text = arguments.command_text(command)
+    with (
+        signals_end_us(),
+        open_own_client(where) as client,
+        client.create_session(image=image, network=network, workspace_id=workspace) as session,
+    ):
+        for source in sources:
+            transfers.push(session, source, "/workspace", source.resolve().name)
+        code = _execute(session, text, timeout_ms, no_stdin=no_stdin, raw=raw)
+        copied = [_download(session, path, name) for path, name in targets]
+        return code or (0 if all(copied) else FAILED)
+
+
+@click.command("exec")
+@arguments.timeout_option
+@arguments.no_stdin_option
+@arguments.raw_option
+@arguments.session_argument
+@arguments.command_argument
+@click.pass_obj
+def exec_command(
+    where: Where,
+    *,
+    session_id: str,
+    timeout_ms: int,
+    no_stdin: bool,
+    raw: bool,
+    command: Sequence[str],
+) -> int:
+    """Run a command in a session's shell; its exit code is ours.
+
+    Directory, variables and background jobs stay from one command to the next; commands of one session
+    run one after another. Ctrl-C stops the command, and the session goes on. Input that is piped or
+    redirected is the command's.
+
+    COMMAND is one command and its words, or a single word, which is shell text:
+
+    \b
+      sandkasten exec $id -- ls -l data
+      sandkasten exec $id -- 'cd data && export NAME=World'
+
+    On a terminal, output comes without escape sequences, unless --raw asks for them. Output is text:
+    what is no UTF-8 is replaced, so copy binary files with `sandkasten cp`.
+    """
+    text = arguments.command_text(command)
+    with signals_end_us(), open_client(where) as client:
+        return _execute(client.get_session(session_id), text, timeout_ms, no_stdin=no_stdin, raw=raw)
+
+
+def _execute(session: Session, text: str, timeout_ms: int, *, no_stdin: bool, raw: bool) -> int:
+    from sandkasten.errors import ExecTimeoutError  # noqa: PLC0415  (loaded with the client)
+
+    if not no_stdin:
+        text = with_stdin(session, text)
+    try:
+        return stream(session, text, out.Output(raw=raw), timeout_ms).exit_code
+    except ExecTimeoutError as error:
+        out.say(sentence_of(error))
+        return TIMED_OUT
+
+
+def _download(session: Session, path: str, name: str) -> bool:
+    """Copy one thing out; one that is missing does not keep the others here."""
+    from sandkasten.errors import SandkastenAPIError  # noqa: PLC0415
+
+    try:
+        transfers.pull(session, path, Path(name))
+    except SandkastenAPIError as error:
+        out.say(sentence_of(error))
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""`new`, `ls`, `info`, `stats` and `rm`: the sessions of a daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sandkasten.cli import arguments, out
+from sandkasten.cli.connecting import Where, open_client
+from sandkasten.cli.failures import FAILED, sentence_of
+from sandkasten.cli.text import size
+
+if TYPE_CHECKING:
+    from sandkasten.models import SessionStats
+    from sandkasten_sync import SandboxClient
+
+
+@click.command("new")
+@arguments.image_option
+@arguments.network_option
+@click.option(
+    "--workspace", metavar="ID", help="The workspace to use; without, its files end with the session."
+)
+@click.option("--ttl", "ttl_seconds", type=click.IntRange(1, 86_400), metavar="SECONDS",
+              help="How long it lives after its last use; the daemon's default, if not given.")  # fmt: skip
+@click.pass_obj
+def new_command(
+    where: Where,
+    image: str,
+    network: Literal["none", "host"] | None,
+    workspace: str | None,
+    ttl_seconds: int | None,
+) -> None:
+    """Make a session, and print its id.
+
+    \b
+      id=$(sandkasten new --workspace notes)
+    """
+    with open_client(where) as client:
+        session = client.create_session(
+            image=image, network=network, workspace_id=workspace, ttl_seconds=ttl_seconds
+        )
+        out.emit(session.id)
+
+
+@click.command("ls")
+@click.argument(
+    "place", metavar="[SESSION[:/PATH]]", required=False, shell_complete=arguments.complete_session
+)
+@arguments.json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
+@click.pass_obj
+def ls_command(where: Where, place: str | None, as_json: bool, quiet: bool) -> None:
+    """List the sessions, or a directory in one of them.
+
+    Without a terminal, the fields of a line are between tabs, and there is no head.
+    """
+    with open_client(where) as client:
+        if place is None:
+            _list_sessions(client, as_json=as_json, quiet=quiet)
+            return
+        remote = arguments.parse_remote(place) or arguments.Remote(place, "/workspace")
+        from sandkasten.cli.listing import list_directory  # noqa: PLC0415
+
+        list_directory(client.get_session(remote.owner), remote.path, as_json=as_json, quiet=quiet)
+
+
+@click.command("info")
+@arguments.session_argument
+@arguments.json_option
+@click.pass_obj
+def info_command(where: Where, session_id: str, as_json: bool) -> None:
+    """Tell what the daemon knows about a session.
+
+    This does not renew its lifetime.
+    """
+    with open_client(where) as client:
+        info = client.get_session(session_id).info()
+    if as_json:
+        out.emit_json(info)
+        return
+    out.emit_fields(
+        {
+            "id": info.id,
+            "image": info.image,
+            "status": info.status,
+            "cwd": info.cwd,
+            "workspace": info.workspace_id,
+            "created": out.when(info.created_at),
+            "last used": out.when(info.last_activity),
+            "expires": out.when(info.expires_at),
+        }
+    )
+
+
+@click.command("stats")
+@arguments.session_argument
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C or the session's end.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
+              metavar="SECONDS", help="How long to wait in between.")  # fmt: skip
+@arguments.json_option
+@click.pass_obj
+def stats_command(where: Where, session_id: str, watch: bool, interval: float, as_json: bool) -> None:
+    """Tell what a session uses: memory and CPU time."""
+    with open_client(where) as client:
+        session = client.get_session(session_id)
+        _emit_stats(session.stats(), as_json=as_json, one_line=watch)
+        while watch:
+            time.sleep(interval)
+            _emit_stats(session.stats(), as_json=as_json, one_line=True)
+
+
+@click.command("rm")
+@click.argument("session_ids", metavar="SESSION...", nargs=-1, shell_complete=arguments.complete_session)
+@click.option("--all", "every", is_flag=True, help="End all sessions of the daemon.")
+@click.pass_obj
+def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:
+    """End sessions with their processes and files.
+
+    The ids of those that ended are printed; workspaces stay.
+    """
+    if bool(session_ids) == every:
+        raise click.UsageError("Name sessions, or say --all.", click.get_current_context())
+    with open_client(where) as client:
+        ids = [info.id for info in client.list_sessions()] if every else session_ids
+        ended = [_end(client, session_id, may_be_gone=every) for session_id in ids]
+    return 0 if all(ended) else FAILED
+
+
+def _end(client: SandboxClient, session_id: str, *, may_be_gone: bool) -> bool:
+    """End one; what is wrong with one does not keep the others alive."""
+    from sandkasten.errors import NotFoundError, SandkastenAPIError, SessionExpiredError  # noqa: PLC0415
+
+    try:
+        client.get_session(session_id).destroy()
+    except SandkastenAPIError as error:
+        if may_be_gone and isinstance(error, NotFoundError | SessionExpiredError):
+            return True
+        out.say(sentence_of(error))
+        return False
+    out.emit(session_id)
+    return True
+
+
+def _list_sessions(client: SandboxClient, *, as_json: bool, quiet: bool) -> None:
+    sessions = sorted(client.list_sessions(), key=lambda info: info.created_at)
+    if as_json:
+        out.emit_json(sessions)
+    elif quiet:
+        for info in sessions:
+            out.emit(info.id)
+    else:
+        out.emit_table(
+            ("ID", "IMAGE", "STATUS", "CREATED", "EXPIRES", "WORKSPACE", "DIRECTORY"),
+            [
+                (
+                    info.id,
+                    info.image,
+                    info.status,
+                    out.when(info.created_at),
+                    out.when(info.expires_at),
+                    info.workspace_id or "-",
+                    info.cwd,
+                )
+                for info in sessions
+            ],
+        )
+
+
+def _emit_stats(stats: SessionStats, *, as_json: bool, one_line: bool) -> None:
+    if as_json:
+        out.emit_json(stats, one_line=one_line)
+        return
+    limit = "" if stats.memory_limit is None else f" of {size(stats.memory_limit)}"
+    fields = {"memory": f"{size(stats.memory_bytes)}{limit}", "cpu": f"{stats.cpu_usage_usec / 1e6:.2f} s"}
+    if one_line:
+        out.emit("   ".join(f"{name} {value}" for name, value in fields.items()))
+    else:
+        out.emit_fields(fields)

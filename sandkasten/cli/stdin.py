@@ -1,0 +1,73 @@
+"""Forwarding standard input: a command in a session has none, so it gets ours as a file.
+
+It is read to its end first, stored in the workspace, opened by the session's shell, and unlinked before
+the command runs: nothing is left over, and the command reads the bytes as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shlex
+import stat
+import sys
+import tempfile
+from typing import IO, TYPE_CHECKING
+
+from sandkasten.cli import out
+from sandkasten.cli.failures import CommandLineError
+
+if TYPE_CHECKING:
+    from sandkasten_sync import Session
+
+MAX_BYTES = 1024**3
+_PIECE_BYTES = 1024 * 1024
+_PATIENCE_SECONDS = 2.0
+_DIRECTORY = "/workspace"
+
+
+def with_stdin(session: Session, command: str) -> str:
+    """Store our standard input in the session, if it is piped; the command with its input redirected.
+
+    Raises:
+        CommandLineError: it is longer than 1 GiB.
+        SandkastenError: it cannot be stored.
+    """
+    if not is_piped(sys.stdin.fileno()):
+        return command
+    with tempfile.TemporaryFile() as spool:
+        if not _copy(sys.stdin.buffer, spool):
+            return command  # no input is what it has anyway
+        spool.seek(0)
+        name = f".sandkasten-stdin-{secrets.token_hex(8)}"
+        session.upload(spool, dest_path=_DIRECTORY, filename=name)
+    return redirected(command, f"{_DIRECTORY}/{name}")
+
+
+def is_piped(descriptor: int) -> bool:
+    """Whether something may be read there: from a pipe, a file or a socket, not a terminal or /dev/null."""
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def redirected(command: str, path: str) -> str:
+    """Shell text that runs a command in the same shell with a file as its input, unlinked by then; pure."""
+    file = shlex.quote(path)
+    return f"{{ command rm -f -- {file}; builtin eval {shlex.quote(command)}; }} <{file}"
+
+
+def _copy(source: IO[bytes], spool: IO[bytes]) -> int:
+    _tell_if_it_takes_long(source)
+    size = 0
+    while part := source.read(min(_PIECE_BYTES, MAX_BYTES + 1 - size)):
+        size += len(part)
+        if size > MAX_BYTES:
+            raise CommandLineError("Standard input is longer than 1 GiB. Copy it first: sandkasten cp.")
+        spool.write(part)
+    return size
+
+
+def _tell_if_it_takes_long(source: IO[bytes]) -> None:
+    if os.name == "posix" and not select.select([source], [], [], _PATIENCE_SECONDS)[0]:
+        out.say("Waiting for standard input to end; if there is none, use --no-stdin.")

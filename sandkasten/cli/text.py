@@ -1,0 +1,40 @@
+"""Text from a sandbox, made harmless for a terminal; pure.
+
+Whoever runs code in a sandbox writes what we print: output, names of files, the directory. A terminal
+takes some characters for commands, which reach as far as the clipboard.
+"""
+
+from __future__ import annotations
+
+# C0 without what only moves the cursor or rings, DEL, and C1 (which are escape sequences in one character).
+_MOVES = "\t\n\r\b\a"
+_COMMANDS = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))]
+_IN_STREAM = {
+    ord(character): "\N{REPLACEMENT CHARACTER}" for character in _COMMANDS if character not in _MOVES
+}
+_IN_FIELD = dict.fromkeys(map(ord, _COMMANDS), "?")
+
+
+def for_terminal(text: str) -> str:
+    """A command's output, without what a terminal would obey."""
+    return text.translate(_IN_STREAM)
+
+
+def field(value: object) -> str:
+    """A value for a cell of a table or a prompt: one line, whatever is in it."""
+    return "" if value is None else str(value).translate(_IN_FIELD)
+
+
+def one_line(text: str) -> str:
+    """A sentence on one line."""
+    return field(" ".join(text.split()))
+
+
+def size(size_bytes: int) -> str:
+    """A number of bytes for people."""
+    amount = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"

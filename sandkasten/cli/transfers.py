@@ -1,0 +1,147 @@
+"""Copying between this machine and a session or a workspace, with a bar where people look."""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from sandkasten.cli.failures import USAGE, CommandLineError
+
+if TYPE_CHECKING:
+    from sandkasten_sync import Session, Workspace
+
+    Files = Session | Workspace
+
+OnProgress = Callable[[int, int | None], None]
+
+_ROOT = "/workspace"
+
+
+def push(files: Files, source: Path, directory: str, name: str) -> None:
+    """Copy a file or a directory of this machine into a remote directory, under a name.
+
+    Raises:
+        SandkastenError: as `upload` does.
+    """
+    with progress(name) as on_progress:
+        files.upload(source, dest_path=directory, filename=name, on_progress=on_progress)
+
+
+def pull(files: Files, path: str, target: Path) -> None:
+    """Copy a remote file or directory to a path of this machine.
+
+    Raises:
+        SandkastenError: as `download` does.
+    """
+    with progress(posixpath.basename(path.rstrip("/"))) as on_progress:
+        files.download(path, target, on_progress=on_progress)
+
+
+def push_stdin(files: Files, path: str) -> None:
+    """Copy standard input into a remote file.
+
+    Raises:
+        SandkastenError: as `upload` does.
+    """
+    directory, name = split(path)
+    with tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.seek(0)
+        files.upload(spool, dest_path=directory, filename=name)
+
+
+def pull_to_stdout(files: Files, path: str) -> None:
+    """Copy a remote file to standard output.
+
+    Raises:
+        SandkastenError: as `download` does.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "file"
+        pull(files, path, target)
+        if target.is_dir():
+            raise CommandLineError(f"{path} is a directory. Name a place for it instead of -.", USAGE)
+        with target.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+def is_directory(files: Files, path: str) -> bool:
+    """Whether there is a directory at a remote path.
+
+    Raises:
+        SandkastenError: it cannot be told.
+    """
+    from sandkasten.errors import NotFoundError, SandboxIsDirectoryError  # noqa: PLC0415
+
+    try:
+        files.read(path, max_bytes=1)
+    except SandboxIsDirectoryError:
+        return True
+    except NotFoundError as error:
+        if error.error_code == "SESSION_NOT_FOUND":
+            raise
+    return False
+
+
+def existing(path: str) -> Path:
+    """A path of this machine that must lead somewhere.
+
+    Raises:
+        CommandLineError: nothing is there.
+    """
+    if not Path(path).exists():
+        raise CommandLineError(f"{path!r} does not exist on this machine. Check the path.")
+    return Path(path)
+
+
+def name_of(path: str) -> str:
+    """The last name of a remote path, as which it is stored here.
+
+    Raises:
+        CommandLineError: it has none.
+    """
+    name = PurePosixPath(posixpath.normpath(posixpath.join(_ROOT, path))).name
+    if not name or "\\" in name:
+        raise CommandLineError(f"{path!r} has no name to store it as. Name a file or a directory.", USAGE)
+    return name
+
+
+def split(path: str) -> tuple[str, str]:
+    """The directory and the name of a remote file.
+
+    Raises:
+        CommandLineError: it has no name.
+    """
+    directory, name = posixpath.split(posixpath.join(_ROOT, path))
+    if name in {"", ".", ".."}:
+        raise CommandLineError(f"{path!r} is a directory. Name the file, too.", USAGE)
+    return directory or "/", name
+
+
+@contextmanager
+def progress(label: str) -> Generator[OnProgress, None, None]:
+    """A bar on standard error, if that is a terminal; what is yielded takes bytes done and bytes in all."""
+    if not sys.stderr.isatty():
+        yield lambda _done_bytes, _total_bytes: None
+        return
+    from rich.console import Console  # noqa: PLC0415  (for terminals alone)
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    from sandkasten.cli.text import field  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(field(label), total=None)
+        yield lambda done_bytes, total_bytes: bars.update(task, completed=done_bytes, total=total_bytes)

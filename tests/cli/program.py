@@ -1,0 +1,88 @@
+"""The real executable, in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+EXECUTABLE = Path(sys.executable).parent / "sandkasten"
+
+
+class Home:
+    """One user's environment, and the command line as that user calls it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.runtime = directory / "run"
+        for path in (self.runtime, directory / "home"):
+            path.mkdir(mode=0o700)
+        (directory / "data").mkdir(mode=0o711)
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "TERM": "xterm",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(directory / "home"),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "SANDKASTEN_DATA_DIR": str(directory / "data"),
+        }
+
+    def start(self, *words: str | Path, **settings: Any) -> subprocess.Popen[bytes]:
+        """Start a command; its standard input is empty, unless something is said."""
+        settings = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        } | settings
+        settings["env"] = self.environ | settings.get("env", {})
+        settings.setdefault("cwd", self.directory / "home")
+        return subprocess.Popen([EXECUTABLE, *map(str, words)], **settings)
+
+    def run(
+        self, *words: str | Path, expect: int | None = 0, feed: bytes | None = None, **settings: Any
+    ) -> Done:
+        """Run a command to its end; its exit code must be the expected one, if one is."""
+        if feed is not None:
+            settings["stdin"] = subprocess.PIPE
+        with self.start(*words, **settings) as process:
+            try:
+                stdout, stderr = process.communicate(feed, timeout=40)
+            except BaseException:
+                process.kill()
+                raise
+        done = Done(process.returncode, stdout or b"", (stderr or b"").decode())
+        assert "Traceback" not in done.stderr, done.stderr
+        if expect is not None:
+            assert done.code == expect, f"{words}: {done}"
+        return done
+
+    def __call__(self, *words: str | Path, **settings: Any) -> str:
+        """What a command prints that succeeds."""
+        return self.run(*words, **settings).text
+
+
+class Done:
+    """How a command ended."""
+
+    def __init__(self, code: int, stdout: bytes, stderr: str) -> None:
+        self.code = code
+        self.stdout = stdout
+        self.stderr = stderr
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode()
+
+    @property
+    def sentence(self) -> str:
+        """Standard error, which must be one line, without anything on standard output."""
+        assert self.stderr.count("\n") == 1, self.stderr
+        assert self.stdout == b""
+        return self.stderr
+
+    def __repr__(self) -> str:
+        return f"<{self.code} {self.stdout[-2000:]!r} {self.stderr[-2000:]!r}>"

@@ -1,0 +1,106 @@
+"""`cp`: what goes where."""
+
+from __future__ import annotations
+
+import os
+import pty
+import secrets
+from pathlib import Path
+
+import pytest
+
+from sandkasten.cli.arguments import Remote, parse_remote
+from tests.cli.program import Home
+
+
+def test_files_come_back_as_they_went(cli: Home, session: str, tmp_path: Path) -> None:
+    content = secrets.token_bytes(3_000_000)
+    (tmp_path / "blob").write_bytes(content)
+    cli("cp", tmp_path / "blob", f"{session}:/workspace/deep/er/")
+    cli("cp", f"{session}:deep/er/blob", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("", "name"),
+        ("/workspace", "name"),
+        ("sub", "sub/name"),
+        ("sub/", "sub/name"),
+        ("new/", "new/name"),
+        ("new", "new"),
+        ("sub/new", "sub/new"),
+    ],
+)
+def test_a_target_is_a_directory_or_a_name(
+    cli: Home, session: str, tmp_path: Path, target: str, found: str
+) -> None:
+    cli("exec", session, "--", "mkdir sub")
+    (tmp_path / "name").write_text("content")
+    cli("cp", tmp_path / "name", f"{session}:{target}")
+    assert cli("exec", session, "--", "find * -type f") == f"{found}\n"
+
+
+def test_directories_go_both_ways(cli: Home, session: str, tmp_path: Path) -> None:
+    (tmp_path / "tree/empty").mkdir(parents=True)
+    (tmp_path / "tree/run").write_text("#!/bin/sh\necho ran\n")
+    (tmp_path / "tree/run").chmod(0o755)
+    cli("cp", tmp_path / "tree", f"{session}:/workspace")
+    assert cli("exec", session, "--", "tree/run; ls -A tree") == "ran\nempty\nrun\n"
+    cli("cp", f"{session}:tree", f"{tmp_path}/into/")
+    cli("cp", f"{session}:tree", tmp_path / "named")
+    for copy in (tmp_path / "into/tree", tmp_path / "named"):
+        assert os.access(copy / "run", os.X_OK)
+        assert (copy / "empty").is_dir()
+
+
+def test_a_dash_is_standard_input_or_output(cli: Home, session: str) -> None:
+    cli("cp", "-", f"{session}:some/where", feed=bytes(range(256)))
+    assert cli.run("cp", f"{session}:some/where", "-").stdout == bytes(range(256))
+    assert "is a directory" in cli.run("cp", f"{session}:some", "-", expect=2).sentence
+
+
+def test_what_is_not_there_is_told(cli: Home, session: str, tmp_path: Path) -> None:
+    assert "does not exist" in cli.run("cp", "nothing", f"{session}:x", expect=125).sentence
+    assert cli.run("cp", f"{session}:nothing", tmp_path / "x", expect=125).sentence
+    assert "sandkasten ls" in cli.run("cp", "deadbeef-123:x", tmp_path / "x", expect=125).sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_from_inside_leads_nowhere_else(cli: Home, session: str, tmp_path: Path) -> None:
+    cli("exec", session, "--", "mkdir d; ln -s /etc/passwd d/out; ln -s ../../../.. d/up; echo x > d/file")
+    cli("cp", f"{session}:d", tmp_path / "d")
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["file"]
+
+
+def test_one_side_is_remote(cli: Home, session: str) -> None:
+    for pair in [("a", "b"), (f"{session}:a", f"{session}:b")]:
+        assert "Exactly one" in cli.run("cp", *pair, expect=2).sentence
+
+
+def test_a_bar_is_for_terminals_alone(cli: Home, session: str, tmp_path: Path) -> None:
+    (tmp_path / "[red]blob").write_bytes(bytes(200_000))
+    source = tmp_path / "[red]blob"
+    assert cli.run("cp", source, f"{session}:quiet").stderr == ""
+    ours, theirs = pty.openpty()
+    with cli.start("cp", source, f"{session}:shown", stderr=theirs, env={"NO_COLOR": "1"}) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:
+            pass  # the end of a terminal
+        os.close(ours)
+        process.communicate()
+    assert process.returncode == 0
+    assert "shown" in shown.decode()
+    assert "195.3/195.3 KiB" in shown.decode()
+
+
+def test_a_remote_path_has_an_owner_before_its_colon() -> None:
+    assert parse_remote("ab-1:/x:y") == Remote("ab-1", "/x:y")
+    assert parse_remote("ab-1:") == Remote("ab-1", "/workspace")
+    for local in ("x", "./ab:c", "/a/b:c", "C:\\x", "C:x", ":x", "-"):
+        assert parse_remote(local) is None

@@ -1,0 +1,157 @@
+"""`new`, `ls`, `info`, `stats`, `rm`, `workspace` and `doctor`: data on standard output, and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+from collections.abc import Callable
+from datetime import datetime
+
+from tests.cli.program import Home
+from tests.local.box import until
+
+
+def test_new_prints_the_id_and_nothing_else(cli: Home) -> None:
+    done = cli.run("new", "--image", "base", "--ttl", "77")
+    session = done.text.strip()
+    assert done.stderr == ""
+    info = json.loads(cli("info", session, "--json"))
+    assert (info["id"], info["image"], info["status"]) == (session, "base", "running")
+    lifetime = datetime.fromisoformat(info["expires_at"]) - datetime.fromisoformat(info["created_at"])
+    assert 70 < lifetime.total_seconds() < 90
+    assert cli("rm", session) == f"{session}\n"
+
+
+def test_ls_lists_sessions_for_programs_and_for_json(cli: Home, session: str) -> None:
+    rows = [line.split("\t") for line in cli("ls").splitlines()]
+    assert [row[1:3] for row in rows if row[0] == session] == [["python", "running"]]
+    assert session in cli("ls", "--quiet").splitlines()
+    assert session in [info["id"] for info in json.loads(cli("ls", "--json"))]
+
+
+def on_a_terminal(home: Home, *words: str) -> str:
+    """What a command prints on a terminal."""
+    ours, theirs = pty.openpty()
+    with home.start(*words, stdout=theirs, env={"COLUMNS": "150"}) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:
+            pass  # the end of a terminal
+        os.close(ours)
+        process.communicate()
+    return shown.decode()
+
+
+def test_ls_is_a_table_with_a_head_on_a_terminal(cli: Home, session: str) -> None:
+    shown = on_a_terminal(cli, "ls")
+    assert "ID" in shown
+    assert "DIRECTORY" in shown
+    assert session in shown
+
+
+def test_ls_lists_a_directory_whatever_is_in_it(cli: Home, session: str) -> None:
+    cli(
+        "exec",
+        session,
+        "--",
+        r"mkdir d; printf 12345 > d/$'a\nb\e[2J'; ln -s /etc d/link; mkdir d/.sub; touch -- d/-x",
+    )
+    entries = {entry["name"]: entry for entry in json.loads(cli("ls", f"{session}:d", "--json"))}
+    assert {name: entry["kind"] for name, entry in entries.items()} == {
+        "a\nb\x1b[2J": "file", "link": "link", ".sub": "directory", "-x": "file",
+    }  # fmt: skip
+    assert entries["a\nb\x1b[2J"]["size_bytes"] == 5
+    assert cli("ls", "-q", f"{session}:/workspace/d").splitlines() == ["-x", ".sub", "a?b?[2J", "link"]
+    assert cli("ls", session).count("\n") == 1
+    assert cli("ls", f"{session}:d/-x", "-q") == "-x\n"
+    assert "cannot be listed" in cli.run("ls", f"{session}:gone", expect=125).sentence
+
+
+def test_a_terminal_gets_nothing_to_obey(cli: Home, session: str) -> None:
+    evil = r"printf 'a\e]52;c;ZXZpbA==\a\e[2Jb\x9b\302\2332Jc\x01\x1b\x18d\n'"
+    shown = on_a_terminal(cli, "exec", session, "--", evil)
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert "\x01" not in shown
+    assert shown.startswith("a")
+    cli("exec", session, "--", r"mkdir -p $'/tmp/\e]0;evil\a'; cd /tmp/*evil*")
+    assert "\x1b" not in on_a_terminal(cli, "info", session)
+    assert "\x1b]" not in on_a_terminal(cli, "ls")
+
+
+def test_info_and_stats_are_for_people_too(cli: Home, session: str) -> None:
+    assert f"id:        {session}\n" in cli("info", session)
+    assert "memory: " in cli("stats", session)
+    stats = json.loads(cli("stats", session, "--json"))
+    assert stats["memory_bytes"] > 0
+    assert stats["cpu_usage_usec"] >= 0
+
+
+def test_stats_go_on_until_ctrl_c(cli: Home, session: str) -> None:
+    with cli.start("stats", session, "--watch", "--interval", "0.1", "--json") as process:
+        assert process.stdout is not None
+        rows = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert all(row["memory_bytes"] > 0 for row in rows)
+
+
+def test_rm_ends_those_it_can_and_tells_of_the_others(cli: Home) -> None:
+    first, second = cli("new").strip(), cli("new").strip()
+    done = cli.run("rm", first, "deadbeef-123", second, expect=125)
+    assert done.text.split() == [first, second]
+    assert "deadbeef-123" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_rm_all_ends_all_of_this_daemon(home: Home) -> None:
+    home("up")
+    ids = {home("new").strip() for _ in range(2)}
+    assert set(home("rm", "--all").split()) == ids
+    assert home.run("rm", "--all").text == ""
+    assert home("ls") == ""
+    home("down")
+
+
+def test_workspaces_need_no_daemon_in_the_background(make_home: Callable[[], Home]) -> None:
+    home = make_home()
+    (home.directory / "home" / "file").write_bytes(b"\0\xff")
+    home("workspace", "cp", "file", "notes:sub/dir/")
+    home("workspace", "cp", "-", "notes:words", feed=b"words")
+    assert home("workspace", "ls").split("\t")[0] == "notes"
+    assert [row["id"] for row in json.loads(home("workspace", "ls", "--json"))] == ["notes"]
+    assert home("workspace", "ls", "notes").split() == ["sub/", "words"]
+    assert json.loads(home("workspace", "ls", "notes:sub/dir", "--json")) == [
+        {"name": "file", "is_dir": False}
+    ]
+    home("workspace", "cp", "notes:sub", "copy")
+    assert (home.directory / "home" / "copy" / "dir" / "file").read_bytes() == b"\0\xff"
+    assert home.run("workspace", "cp", "notes:words", "-").stdout == b"words"
+    done = home.run("workspace", "rm", "none", "notes", expect=125)
+    assert done.text == "notes\n"
+    assert "none" in done.stderr
+    assert home("workspace", "ls") == ""
+
+
+def test_the_doctor_reports_for_people_and_programs(home: Home) -> None:
+    assert "Sandboxes can be built here" in home("doctor")
+    report = json.loads(home("doctor", "--json"))
+    assert report["can_build"] is True
+    assert {"name", "state", "says", "mend"} == set(report["findings"][0])
+
+
+def test_serve_is_the_server(home: Home) -> None:
+    path = home.directory / "run" / "s.sock"
+    with home.start("serve", "--listen", f"unix:{path}", "--no-api-key", "--pool-size", "0") as process:
+        until(path.is_socket, 20)
+        assert "url" in home("--url", f"unix://{path}", "status", "--json")
+        assert home("--url", f"unix://{path}", "run", "--", "echo served") == "served\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "--listen ADDRESS" in home("serve", "--help")

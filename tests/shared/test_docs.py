@@ -1,0 +1,276 @@
+"""The pages of docs/: their code compiles, what is marked to run does what it says, their commands exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+import sandkasten.errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARK = "<!-- run -->"
+# A fence, whatever its language; the mark before it; and the output after it.
+_BLOCK = re.compile(
+    rf"^(?P<mark>{re.escape(MARK)}\n+)?```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$"
+    r"(?:\n\n```text\n(?P<output>.*?)^```$)?",
+    re.DOTALL | re.MULTILINE,
+)
+_MAGIC = re.compile(r"(^|= )%", re.MULTILINE)  # cells of a notebook are not Python; tests/notebook runs them
+# What a command of a shell may begin behind.
+_SEPARATOR = re.compile(r"&&|\|\||[|;]|\$\(|[()]|\n")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+class Block(NamedTuple):
+    """A block of code on a page."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+    is_marked: bool
+    output: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(path: Path) -> list[Block]:
+    text = path.read_text("utf-8")
+    return [
+        Block(
+            path.name,
+            text.count("\n", 0, match.start("code")),
+            match["language"],
+            match["code"],
+            match["mark"] is not None,
+            match["output"],
+        )
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+BLOCKS = [block for path in PAGES for block in blocks_of(path)]
+PYTHON = [block for block in BLOCKS if block.language == "python" and not _MAGIC.search(block.code)]
+MARKED = [block for block in BLOCKS if block.is_marked]
+SHELL = [block for block in BLOCKS if block.language in {"console", "bash", "sh"}]
+
+
+def run(code: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run code as a script of its own, with nothing but the package."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(data_dir), "SANDKASTEN_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def commands_in(code: str) -> list[str]:
+    """The programs that the lines behind a prompt start."""
+    lines = re.findall(r"^\$ (.*(?:\\\n.*)*)", code, re.MULTILINE)
+    parts = (part for line in lines for part in _SEPARATOR.split(without_texts(line)))
+    words = ([word for word in part.split() if not re.match(r"\w+=", word)] for part in parts)
+    return [found[0] for found in words if found]
+
+
+def without_texts(line: str) -> str:
+    """Take quoted texts and the comment out of a line."""
+    return re.sub(r"(^|\s)#.*", "", _QUOTED.sub("_", line))
+
+
+def exists(command: str) -> bool:
+    """Tell whether this is a file of the repository, a program, or bash's own."""
+    if "/" in command:
+        in_venv = command.startswith(".venv/bin/") and shutil.which(Path(command).name) is not None
+        return (ROOT / command).is_file() or in_venv
+    builtin = ["/bin/bash", "-c", f"type -t -- {command}"]
+    beside_python = (Path(sys.executable).parent / command).is_file()
+    return beside_python or subprocess.run(builtin, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def script(name: str) -> ModuleType:
+    """Load a script's module, which lies outside the packages."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- How pages are read
+
+
+def test_blocks_are_read_with_their_mark_and_output(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        f"# Page\n\n{MARK}\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
+        "```python\n2\n```\n\n```toml\n```\n"
+    )
+    marked, plain, toml = blocks_of(page)
+    assert (marked.code, marked.is_marked, marked.output, str(marked)) == (
+        "print(1)\n",
+        True,
+        "1\n",
+        "page.md:5",
+    )
+    assert (plain.code, plain.is_marked, plain.output) == ("2\n", False, None)
+    assert toml.language == "toml"
+
+
+def test_the_commands_of_a_line_are_found() -> None:
+    code = "$ (umask 077; python3 -c 'a | b' > f)  # c | d\nnot | it\n$ id=$(sandkasten new) && A=1 ls | wc\n"
+    assert commands_in(code) == ["umask", "python3", "sandkasten", "ls", "wc"]
+
+
+def test_a_command_that_is_nowhere_does_not_exist() -> None:
+    assert exists("scripts/test")
+    assert exists("cd")
+    assert not exists("scripts/tests")
+    assert not exists("no-such-program")
+
+
+def test_no_mark_is_lost() -> None:
+    for path in PAGES:
+        marked = [block for block in blocks_of(path) if block.is_marked and block.language == "python"]
+        assert path.read_text("utf-8").count(f"\n{MARK}\n") == len(marked), path.name
+
+
+# ---- What they say
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_on_the_pages_compiles(block: Block) -> None:
+    compile(block.code, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_what_is_imported_from_sandkasten_is_there(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sandkasten"):
+            assert node.module is not None
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name), f"{node.module} has no {name.name}"
+
+
+@pytest.mark.parametrize("block", MARKED, ids=str)
+def test_what_is_marked_runs_and_prints_what_stands_below(block: Block, data_dir: Path) -> None:
+    done = run(block.code, data_dir)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert block.output is not None, "write what it prints below it, as ```text"
+    assert done.stdout == block.output
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_the_commands_of_the_pages_exist(block: Block) -> None:
+    commands = commands_in(block.code)
+    assert commands
+    assert [command for command in commands if not exists(command)] == []
+
+
+# ---- The page of errors
+
+ERRORS_PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
+ERRORS = [
+    value
+    for name, value in vars(sandkasten.errors).items()
+    if isinstance(value, type) and issubclass(value, sandkasten.errors.SandkastenError) and name[0] != "_"
+]
+
+
+def test_the_tree_of_errors_is_that_of_the_source() -> None:
+    doc = sandkasten.errors.__doc__ or ""
+    drawn = re.findall(r"^ {4}((?:SandkastenError|[├│└ ]).*)$", doc, re.MULTILINE)
+    assert len(drawn) > 20
+    assert "\n".join(drawn) in ERRORS_PAGE
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_the_page_says_of_each_error_when_it_comes_and_what_to_do(error: type[httpx.HTTPError]) -> None:
+    (row,) = re.findall(rf"^\| `{error.__name__}` \|(.*)\|$", ERRORS_PAGE, re.MULTILINE)
+    assert all(cell.strip() for cell in row.split("|"))
+    assert len(row.split("|")) == 2
+
+
+# ---- The site
+
+SITE: Any = script("_docs")
+EXAMPLES: Any = script("_docs_examples")
+NAV = [{"Start": "index.md"}, {"More": [{"Page": "page.md"}]}]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """A site with two pages and a picture, and what it was made of."""
+    for name in ("docs/index.md", "docs/page.md", "site/logo.svg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "site/page.html").write_text('<h2 id="there">There</h2>')
+    return tmp_path
+
+
+def complaints_about(built: Path, html: str, nav: list[Any] = NAV) -> list[str]:
+    (built / "site/index.html").write_text(html)
+    return list(SITE.complaints(built / "docs", built / "site", nav))
+
+
+def test_the_site_is_refused_nothing_where_everything_is_there(built: Path) -> None:
+    html = (
+        '<a href="page.html#there"></a><a href="https://example.com"></a><img src="logo.svg"><a href="#"></a>'
+    )
+    assert complaints_about(built, html) == []
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="missing.html">x</a>',
+        '<a href="page.html#nowhere">x</a>',
+        '<a href="#nowhere">x</a>',
+        '<img src="missing.svg">',
+        '<script src="https://example.com/script.js"></script>',
+        '<link rel="stylesheet" href="https://example.com/font.css">',
+    ],
+)
+def test_the_site_is_refused_with_a_reference_that_does_not_hold(built: Path, html: str) -> None:
+    (complaint,) = complaints_about(built, html)
+    assert complaint.startswith("index.html ")
+
+
+def test_the_site_is_refused_with_pages_that_the_navigation_lacks_or_invents(built: Path) -> None:
+    assert complaints_about(built, "", [{"Start": "index.md"}, {"No": "no.md"}]) == [
+        "docs/page.md is not in the navigation of zensical.toml.",
+        "zensical.toml has no.md, but there is no docs/no.md.",
+    ]
+
+
+def test_every_page_of_the_documentation_is_in_the_navigation() -> None:
+    nav = SITE.tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]["nav"]
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert list(SITE.complaints_about_pages(pages, set(SITE.named(nav)))) == []
+
+
+def test_literal_blocks_of_docstrings_become_code() -> None:
+    shown = EXAMPLES.fenced("Do it.\n\nExample::\n\n    await do()\n\n    done()\n\nArgs:\n    it: what.\n")
+    assert shown == "Do it.\n\nExample:\n\n```python\nawait do()\n\ndone()\n```\n\nArgs:\n    it: what.\n"
+
+
+def test_literal_blocks_that_are_not_python_stay_text() -> None:
+    assert EXAMPLES.fenced("A tree::\n\n    a\n    └── b") == "A tree:\n\n```text\na\n└── b\n```\n\n"
