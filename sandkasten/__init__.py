@@ -5,52 +5,55 @@ Start with `SandboxClient`.
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sandkasten._version import __version__
-from sandkasten.errors import (
-    AuthenticationError,
-    CapacityExceededError,
-    CommandFailedError,
-    ExecTimeoutError,
-    ExtensionMissingError,
-    InsufficientStorageError,
-    InvalidImageError,
-    InvalidRequestError,
-    InvalidWorkspaceError,
-    LocalDaemonError,
-    LocalFileError,
-    NotFoundError,
-    SandboxFileNotFoundError,
-    SandboxIsDirectoryError,
-    SandboxPermissionError,
-    SandkastenAPIError,
-    SandkastenConnectionError,
-    SandkastenError,
-    SandkastenInputError,
-    SandkastenResponseError,
-    SandkastenStreamError,
-    SandkastenTimeoutError,
-    SessionExpiredError,
-    SessionNotFoundError,
-    WorkspaceNotFoundError,
-)
-from sandkasten.local.launch import LocalOptions
-from sandkasten.models import (
-    DirEntry,
-    ExecChunk,
-    ExecResult,
-    Health,
-    ReadResult,
-    SessionInfo,
-    SessionStats,
-    WorkspaceInfo,
-)
 
-from .client import SandboxClient
-from .session import Session
-from .stream import ExecStream
-from .workspace import Workspace
+if TYPE_CHECKING:
+    from sandkasten.errors import (
+        AuthenticationError,
+        CapacityExceededError,
+        CommandFailedError,
+        ExecTimeoutError,
+        ExtensionMissingError,
+        InsufficientStorageError,
+        InvalidImageError,
+        InvalidRequestError,
+        InvalidWorkspaceError,
+        LocalDaemonError,
+        LocalFileError,
+        NotFoundError,
+        SandboxFileNotFoundError,
+        SandboxIsDirectoryError,
+        SandboxPermissionError,
+        SandkastenAPIError,
+        SandkastenConnectionError,
+        SandkastenError,
+        SandkastenInputError,
+        SandkastenResponseError,
+        SandkastenStreamError,
+        SandkastenTimeoutError,
+        SessionExpiredError,
+        SessionNotFoundError,
+        WorkspaceNotFoundError,
+    )
+    from sandkasten.local.launch import LocalOptions
+    from sandkasten.models import (
+        DirEntry,
+        ExecChunk,
+        ExecResult,
+        Health,
+        ReadResult,
+        SessionInfo,
+        SessionStats,
+        WorkspaceInfo,
+    )
+
+    from .client import SandboxClient
+    from .session import Session
+    from .stream import ExecStream
+    from .workspace import Workspace
 
 __all__ = [
     "AuthenticationError",
@@ -93,6 +96,31 @@ __all__ = [
     "WorkspaceNotFoundError",
     "__version__",
 ]
+
+# Where they are, looked through in this order.
+_HOMES = (
+    "sandkasten.errors",
+    "sandkasten.models",
+    "sandkasten.local.launch",
+    ".client",
+    ".session",
+    ".stream",
+    ".workspace",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: the daemon and the command line do without httpx."""
+    for home in _HOMES if name in __all__ else ():
+        module = import_module(home, __name__)
+        if hasattr(module, name):
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -125,25 +125,8 @@ def no_answer(error: httpx.RequestError, daemon: str, *, is_embedded: bool) -> S
 
 
 def _no_answer(error: httpx.RequestError, reason: str, daemon: str, *, is_embedded: bool) -> SandkastenError:
-    if isinstance(error, httpx.PoolTimeout):
-        return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
-    if "Too many open files" in reason:
-        return SandkastenConnectionError(
-            f"This process has no descriptor left for a connection to {daemon}. "
-            "Raise its limit (ulimit -n), or do less at once.",
-            never_sent=True,
-        )
-    if isinstance(error, httpx.ConnectError) and is_embedded:
-        return LocalDaemonError(
-            f"The embedded daemon ended ({reason}), and its sessions with it. Make a new SandboxClient."
-        )
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        kind = SandkastenConnectionError if isinstance(error, httpx.ConnectError) else SandkastenTimeoutError
-        return kind(
-            f"Nothing answers at {daemon} ({reason}). Start a daemon there and check the address, "
-            "or leave base_url out to use the embedded one.",
-            never_sent=True,
-        )
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        return _not_connected(error, reason, daemon, is_embedded=is_embedded)
     if isinstance(error, httpx.TimeoutException):
         return SandkastenTimeoutError(
             f"{daemon} stayed silent for longer than this call allows ({reason}). "
@@ -154,6 +137,29 @@ def _no_answer(error: httpx.RequestError, reason: str, daemon: str, *, is_embedd
     return SandkastenConnectionError(
         f"The connection to {daemon} was lost before the answer ({reason}). "
         "Whether the call took effect is not known: look before you repeat it."
+    )
+
+
+def _not_connected(
+    error: httpx.RequestError, reason: str, daemon: str, *, is_embedded: bool
+) -> SandkastenConnectionError:
+    if "Too many open files" in reason:
+        return SandkastenConnectionError(
+            f"This process has no descriptor left for a connection to {daemon}. "
+            "Raise its limit (ulimit -n), or do less at once.",
+            never_sent=True,
+        )
+    if isinstance(error, httpx.PoolTimeout):
+        return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
+    if isinstance(error, httpx.ConnectError) and is_embedded:
+        return LocalDaemonError(
+            f"The embedded daemon ended ({reason}), and its sessions with it. Make a new SandboxClient."
+        )
+    kind = SandkastenConnectionError if isinstance(error, httpx.ConnectError) else SandkastenTimeoutError
+    return kind(
+        f"Nothing answers at {daemon} ({reason}). Start a daemon there and check the address, "
+        "or leave base_url out to use the embedded one.",
+        never_sent=True,
     )
 
 

@@ -1,7 +1,7 @@
 """The pytest plugin of Sandkasten.
 
-pytest imports this module in every run, whatever is tested; so beyond the client, which its package
-imports anyway, nothing is loaded before a test asks for a fixture.
+pytest imports this module in every run, whatever is tested; so nothing else of the package is loaded
+before a test asks for a fixture.
 """
 
 from __future__ import annotations

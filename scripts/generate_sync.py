@@ -37,7 +37,17 @@ Files = dict[str, str]  # texts by their path below the root, written with forwa
 # What unasync is to rename beyond its own table; each needs its reason, and one that nothing uses is refused.
 RULES: dict[str, str] = {}
 
-MODULES = ("__init__", "_http", "_rawfiles", "_shellfiles", "client", "files", "session", "stream", "workspace")
+MODULES = (
+    "__init__",
+    "_http",
+    "_rawfiles",
+    "_shellfiles",
+    "client",
+    "files",
+    "session",
+    "stream",
+    "workspace",
+)
 TESTS = "tests/_async/"
 TREES = {"sandkasten/": "sandkasten_sync/", TESTS: "tests/_sync/"}
 

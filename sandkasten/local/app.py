@@ -140,6 +140,7 @@ class Api:
         body = await bodies.write_body(request)
         await session.check_space()
         response = await self._write(session.tree, body)
+        session.quota.wrote(len(body.content))
         self._manager.renew(session)
         return response
 
@@ -149,6 +150,7 @@ class Api:
         async with uploaded(request) as files:
             await session.check_space()
             response = await self._upload(session.tree, files)
+            session.quota.wrote(sum(file.source.tell() for file in files))
         self._manager.renew(session)
         return response
 

@@ -139,10 +139,16 @@ class Server(uvicorn.Server):
         super().__init__(_config(app))
         self._manager = manager
         self._on_ready = on_ready
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """End soon."""
         self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Wait for that; uvicorn would look ten times a second, whether anything happens or not."""
+        await self._stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -134,7 +134,8 @@ async def _events(execution: Execution, listener: Listener, position: int) -> As
 
 def _result(execution: Execution) -> Response:
     command, output = execution.command, execution.kept
-    assert isinstance(output, CappedText) and command.outcome is not None
+    assert isinstance(output, CappedText)
+    assert command.outcome is not None
     if command.outcome.timed_out or command.outcome.over_quota:
         raise _stopped_error(command, command.outcome, output.text())
     return answer(_ending(command.outcome) | {"output": output.text(), "truncated": output.truncated})

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sandkasten._config import LOCAL_URL, Target
-from sandkasten.errors import LocalDaemonError
-
 # What starting takes is imported when it is needed: every program that imports the client loads this.
 if TYPE_CHECKING:
     import subprocess
+
+    from sandkasten._config import Target
+    from sandkasten.errors import LocalDaemonError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -99,20 +99,28 @@ def start_daemon(options: LocalOptions | None = None) -> LocalDaemon:
             raise
         if "socket_path" not in answer:
             _stop(process)
-            raise LocalDaemonError(answer.get("error") or _last_words(log))
+            raise _failure(answer.get("error") or _last_words(log))
+    from sandkasten._config import LOCAL_URL, Target  # noqa: PLC0415  (meanwhile the client imported it)
+
     target = Target(base_url=LOCAL_URL, api_key=api_key, socket_path=answer["socket_path"])
     return LocalDaemon(process, target)
 
 
+def _failure(text: str) -> LocalDaemonError:
+    from sandkasten.errors import LocalDaemonError  # noqa: PLC0415  (with all of httpx)
+
+    return LocalDaemonError(text)
+
+
 def _check_platform() -> None:
     if sys.platform != "linux":
-        raise LocalDaemonError(
+        raise _failure(
             "The embedded daemon runs on Linux only (WSL2 included). "
             "Pass base_url= (or set SANDKASTEN_BASE_URL) to use a daemon on another machine."
         )
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise LocalDaemonError(
+        raise _failure(
             f"The embedded daemon is not installed ({', '.join(missing)} missing). "
             "Install it: pip install 'sandkasten[local]'. Or pass base_url= to use another daemon."
         )

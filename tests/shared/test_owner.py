@@ -82,7 +82,7 @@ def test_nothing_is_left_when_the_owner_is(ending: str) -> None:
 def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
     daemon = start_daemon(LocalOptions(data_dir=data_dir))
     url = f"unix://{daemon.target.socket_path}"
-    with sandkasten_sync.SandboxClient(base_url=url, api_key=daemon.target.api_key) as client:
+    with sandkasten_sync.SandboxClient(base_url=url, api_key=daemon.target.api_key, max_retries=0) as client:
         client.create_session().exec(f"sleep {MARKER}7 & setsid sleep {MARKER}7 &")
         assert eventually(lambda: len(processes_of(f"sleep\0{MARKER}7")) == 2)
         os.kill(daemon.pid, signal.SIGKILL)
