@@ -62,7 +62,7 @@ class SandboxClient:
             timeout: how long, in seconds, the daemon may stay silent beyond what the call itself
                 allows (an exec: its `timeout_ms`), and for how long after a failure it may be tried again.
             max_retries: how often a call that failed in passing is tried again, where that does no harm
-                (`docs/architecture.md` says where); 0 for never.
+                (`docs/retries.md` says where); 0 for never.
             http_client: an httpx client of your own, with your proxies, certificates and hooks; you close
                 it. It needs a `base_url`, since the embedded daemon is reached by a socket of its own.
             local: options of the embedded daemon.

@@ -70,7 +70,9 @@ def with_figures(page: str, rows: list[Figure]) -> str:
         )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
-    told = f"<!-- figures -->\n\n{chr(10).join(lines)}\n\nTaken on: {machine}.\n\n<!-- /figures -->"
+    drawing = "![How far each figure is from its goal](performance.svg){ .drawing }"
+    body = "\n\n".join(["\n".join(lines), f"Taken on: {machine}.", drawing])
+    told = f"<!-- figures -->\n\n{body}\n\n<!-- /figures -->"
     return re.sub(r"<!-- figures -->.*<!-- /figures -->", lambda _: told, page, flags=re.DOTALL)
 
 
