@@ -14,7 +14,6 @@ import pytest
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.go_daemon import GoDaemon
 
-
 # What starts the tests in the background may have Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

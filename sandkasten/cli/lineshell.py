@@ -116,7 +116,7 @@ class LineShell:
         else:
             self.status, self._cwd = ending.exit_code, ending.cwd or self._cwd
             if ending.shell_restarted:
-                out.say("(The shell ended; another one has its directory and exported variables.)")
+                out.say(out.SHELL_ENDED)
         if self.status == INTERRUPTED and self._source.is_interactive:
             out.say("")  # after the ^C that the terminal shows
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from sandkasten.cli.text import field, for_terminal
 
+SHELL_ENDED = "(The shell ended; another one has its directory and exported variables.)"
+
 
 def say(text: str) -> None:
     """Tell people something."""

@@ -37,8 +37,11 @@ def pull(files: Files, path: str, target: Path) -> None:
     """Copy a remote file or directory to a path of this machine.
 
     Raises:
+        CommandLineError: a directory is there, into which `download` would put it.
         SandkastenError: as `download` does.
     """
+    if target.is_dir():
+        raise CommandLineError(f"{str(target)!r} is there already. Remove it, or copy to another place.")
     with progress(posixpath.basename(path.rstrip("/"))) as on_progress:
         files.download(path, target, on_progress=on_progress)
 
@@ -80,6 +83,8 @@ def is_directory(files: Files, path: str) -> bool:
     """
     from sandkasten.errors import NotFoundError, SandboxIsDirectoryError  # noqa: PLC0415
 
+    if posixpath.normpath(posixpath.join(_ROOT, path)) == _ROOT:
+        return True  # also in a workspace that does not exist yet
     try:
         files.read(path, max_bytes=1)
     except SandboxIsDirectoryError:
