@@ -30,7 +30,7 @@ class Source:
         size_bytes: how much there is; None if that is not known. Of a directory, what is in its files.
         mode: its permission bits, if it has any that mean something.
         can_repeat: whether it can be read more than once.
-        on_progress: called after each piece that was taken.
+        on_progress: called for each piece as it is taken.
         is_own: whether the stream is closed with it.
         failure: what went wrong while it was read, for those who only see that a connection broke.
     """
@@ -86,8 +86,8 @@ class Source:
                 raise changed(self.name)
             if not piece:
                 break
+            self.tell(done)  # not after it was sent: by then the daemon may have answered already
             yield piece
-            self.tell(done)
         if done == 0:
             self.tell(0)
 
@@ -99,11 +99,11 @@ class Source:
             size += len(part)
             done += len(part) if is_content else 0
             if size >= PIECE_BYTES:
-                yield b"".join(pending)
                 self.tell(done)
+                yield b"".join(pending)
                 pending, size = [], 0
-        yield b"".join([*pending, _tar.END])
         self.tell(done)
+        yield b"".join([*pending, _tar.END])
 
 
 def source_of(content: str | bytes, name: str) -> Source:

@@ -102,7 +102,7 @@ class FileVerbs:
             file: what to copy.
             dest_path: the directory to copy it into.
             filename: its name there.
-            on_progress: called with the bytes that were sent and, if that is known, with all of them; the
+            on_progress: called with the bytes that were taken and, if that is known, with all of them; the
                 count begins again if the transfer does.
 
         Raises:
