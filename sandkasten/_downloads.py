@@ -220,6 +220,10 @@ class FileTarget:
                 self._temporary.unlink()
 
 
+# The names in a directory, and in each of them; a set of whole paths would weigh the square of a deep tree.
+_Names = dict[str, "_Names"]
+
+
 class TreeTarget:
     """A directory in the making, which takes the members of an archive. Methods block, see `FileTarget`."""
 
@@ -231,7 +235,7 @@ class TreeTarget:
         self._temporary = beside(place)
         self._root = self._temporary / "tree"
         self._count = 0
-        self._directories: set[tuple[str, ...]] = set()
+        self._directories: _Names = {}
         self._links: list[tuple[tuple[str, ...], str]] = []
         self._file: BinaryIO | None = None
         self.allowance = Allowance(place.parent, max_bytes, on_progress)
@@ -245,7 +249,7 @@ class TreeTarget:
         self.discard()
         self.allowance.restart()
         self._count = 0
-        self._directories = {()}
+        self._directories = {}
         self._links = []
         with _explained(self._place):
             self._temporary.mkdir(mode=0o700)
@@ -312,10 +316,12 @@ class TreeTarget:
         return self._root.joinpath(*path)
 
     def _make_directories(self, path: tuple[str, ...]) -> None:
-        for depth in range(1, len(path) + 1):
-            if path[:depth] not in self._directories:
+        known = self._directories
+        for depth, name in enumerate(path, start=1):
+            if name not in known:
                 self._at(path[:depth]).mkdir()  # fails if another name means the same here
-                self._directories.add(path[:depth])
+                known[name] = {}
+            known = known[name]
 
     def _copy(self, member: Member) -> None:
         """What has several names becomes several files."""

@@ -64,8 +64,8 @@ class StreamReader:
             return None
         chunk = make(_data(event))
         self.finished = chunk.done
-        self.position = event.id or self.position
-        self.cuts = 0
+        if event.id != self.position and _is_count(event.id):
+            self.position, self.cuts = event.id, 0  # it goes on
         self._keep(chunk.output)
         return chunk
 
@@ -97,10 +97,16 @@ class StreamReader:
         return api_error(message, body, self.response)
 
     def _keep(self, output: str) -> None:
+        if not output:
+            return
         self._kept.append(output)
         self._kept_chars += len(output)
         while self._kept_chars - len(self._kept[0]) >= _KEPT_CHARS:
             self._kept_chars -= len(self._kept.popleft())
+
+
+def _is_count(event_id: str) -> bool:
+    return event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
 
 
 def _chunk(data: Any) -> ExecChunk:
@@ -109,7 +115,8 @@ def _chunk(data: Any) -> ExecChunk:
 
 
 def _gap(data: Any) -> ExecChunk:
-    return ExecChunk(output="", timestamp=_moment(None), missed_bytes=structure(data, _GapData).missed_bytes)
+    missed_bytes = max(0, structure(data, _GapData).missed_bytes)
+    return ExecChunk(output="", timestamp=_moment(None), missed_bytes=missed_bytes)
 
 
 def _done(data: Any) -> ExecChunk:

@@ -19,14 +19,12 @@ from attrs import evolve, frozen
 from sandkasten import _checks as check
 from sandkasten import _wire
 from sandkasten._answers import api_error, as_object, structure
+from sandkasten._tar import ERROR_NOTE
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
 from sandkasten.models import DirEntry, ExecResult, ReadResult
 
 EXTENSION = "files"
-
-# What an archive says instead of its end if the daemon cannot pack it to that.
-ERROR_NOTE = "SANDKASTEN.error"
 
 # Nothing between here and there may change the bytes, or count others.
 _AS_IT_IS = {"Accept-Encoding": "identity"}

@@ -137,7 +137,7 @@ class Connection:
         try:
             async for event in events_of(response):
                 yield event
-        except httpx.TimeoutException as error:
+        except (httpx.TimeoutException, httpx.DecodingError) as error:
             raise self._no_answer(error) from None
         except httpx.TransportError:
             return  # whoever reads the events knows whether that was the end
@@ -230,7 +230,8 @@ class Connection:
 
     async def _read(self, response: httpx.Response) -> None:
         try:
-            await read_body(response)
+            with deadline(response.request, self._timeout_seconds):
+                await read_body(response)
         except httpx.RequestError as error:
             raise self._no_answer(error) from None
 

@@ -46,7 +46,7 @@ def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
 
 def _transport(target: Target) -> httpx.AsyncBaseTransport | None:
     """Choose what carries the requests; None is what httpx itself does, with the environment's proxies."""
-    if _has_aiohttp() and (target.socket_path or not getproxies()):
+    if _has_aiohttp() and (target.socket_path or not set(getproxies()) - {"no"}):
         from sandkasten._aiohttp import AiohttpTransport  # noqa: PLC0415
 
         return AiohttpTransport(target.socket_path)

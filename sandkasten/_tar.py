@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+# What the daemon could not do, as the last thing in an archive; no other note means anything, or is kept.
+ERROR_NOTE = "SANDKASTEN.error"
+
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
 
@@ -240,7 +243,8 @@ class TarReader:
             self._overrides |= _records(data)
         else:
             records = _records(data)
-            self.notes |= {key: value.decode(errors="replace") for key, value in records.items()}
+            known = {key: value for key, value in records.items() if key == ERROR_NOTE}
+            self.notes |= {key: value.decode(errors="replace") for key, value in known.items()}
 
     def _take_member(self, block: bytes, kind: bytes) -> int:
         overrides, self._overrides, self._extensions = self._overrides, {}, 0

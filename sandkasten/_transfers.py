@@ -198,6 +198,8 @@ class Fetch:
         start = int(found[1]) if found else 0
         if start not in {0, self.offset} or not (size.isascii() and size.isdigit()) or status_code > 206:
             raise SandkastenResponseError("The daemon's answer does not say which part of the file it is.")
+        if start and int(size) != self.size_bytes:
+            raise SandkastenResponseError("The daemon goes on with another file than the one it began.")
         self.offset, self.size_bytes = start, int(size)
         self.etag = headers.get("etag", "")
         mode = headers.get("x-file-mode", "")

@@ -149,17 +149,21 @@ class SandboxClient:
         """
         check_concurrency(concurrency)
         at_work: set[Session] = set()
+        failed: list[bool] = []
 
         async def run(item: T) -> R:
             session = await self.create_session(image=image, ttl_seconds=ttl_seconds, network=network)
             async with session:
                 at_work.add(session)
                 try:
+                    if failed:  # while this session was being made
+                        raise SandkastenError("Another item failed, so this one was not begun.")
                     return await function(session, item)
                 finally:
                     at_work.discard(session)
 
         async def end_all() -> None:
+            failed.append(True)
             for session in list(at_work):
                 with suppress(SandkastenError):
                     await session.destroy()

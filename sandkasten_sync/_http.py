@@ -138,7 +138,7 @@ class Connection:
         try:
             for event in events_of(response):
                 yield event
-        except httpx.TimeoutException as error:
+        except (httpx.TimeoutException, httpx.DecodingError) as error:
             raise self._no_answer(error) from None
         except httpx.TransportError:
             return  # whoever reads the events knows whether that was the end
@@ -231,7 +231,8 @@ class Connection:
 
     def _read(self, response: httpx.Response) -> None:
         try:
-            read_body(response)
+            with deadline(response.request, self._timeout_seconds):
+                read_body(response)
         except httpx.RequestError as error:
             raise self._no_answer(error) from None
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.request import getproxies
 
-import httpcore
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
@@ -24,6 +23,9 @@ from sandkasten._transfers import Progress
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
+
+# When the request that is under way must have ended, by the clock `time.monotonic`.
+DEADLINE: ContextVar[float | None] = ContextVar("sandkasten_deadline", default=None)
 
 HTTPClient = httpx.Client
 Action = Callable[[bool], T]
@@ -42,7 +44,11 @@ def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
 
 def _transport(target: Target) -> httpx.HTTPTransport | None:
     # Through the environment's proxies only httpx itself knows the way.
-    return _Transport(target.socket_path) if target.socket_path or not getproxies() else None
+    if not target.socket_path and set(getproxies()) - {"no"}:
+        return None
+    from sandkasten_sync._transport import Transport  # noqa: PLC0415  (with httpcore, at the first call)
+
+    return Transport(target.socket_path)
 
 
 def close_client(client: HTTPClient) -> None:
@@ -82,11 +88,11 @@ def deadline(_request: httpx.Request, seconds: float | None) -> Generator[None, 
     Raises:
         httpx.ReadTimeout: it took longer.
     """
-    token = _deadline.set(None if seconds is None else time.monotonic() + seconds)
+    token = DEADLINE.set(None if seconds is None else time.monotonic() + seconds)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        DEADLINE.reset(token)
 
 
 @contextmanager
@@ -136,53 +142,6 @@ def spread(
             on_failure()
             raise
     return [results[index] for index in sorted(results)]
-
-
-# --- a transport with deadlines. httpx limits each wait for bytes, so an answer that trickles could take
-# for ever; nothing but the socket's own reads can be told in a blocking world to wait for less.
-
-_deadline: ContextVar[float | None] = ContextVar("sandkasten_deadline", default=None)
-
-
-class _Transport(httpx.HTTPTransport):
-    def __init__(self, socket_path: str | None) -> None:
-        super().__init__(uds=socket_path, limits=POOL_LIMITS)
-        # httpx gives no other way in; `tests/_async/test_faults.py` would tell if this one closed.
-        self._pool._network_backend = _Backend()  # pyright: ignore[reportPrivateUsage]
-
-
-class _Backend(httpcore.SyncBackend):
-    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        return _Stream(super().connect_tcp(*args, **options))
-
-    def connect_unix_socket(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        return _Stream(super().connect_unix_socket(*args, **options))
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        moment = _deadline.get()
-        if moment is not None:
-            left_seconds = moment - time.monotonic()
-            if left_seconds <= 0:
-                raise httpcore.ReadTimeout("no whole answer in time")
-            timeout = left_seconds if timeout is None else min(timeout, left_seconds)
-        return self._stream.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(*args, **options))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
 
 
 def told_here(on_progress: Progress | None) -> Progress | None:

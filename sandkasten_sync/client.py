@@ -152,17 +152,21 @@ class SandboxClient:
         """
         check_concurrency(concurrency)
         at_work: set[Session] = set()
+        failed: list[bool] = []
 
         def run(item: T) -> R:
             session = self.create_session(image=image, ttl_seconds=ttl_seconds, network=network)
             with session:
                 at_work.add(session)
                 try:
+                    if failed:  # while this session was being made
+                        raise SandkastenError("Another item failed, so this one was not begun.")
                     return function(session, item)
                 finally:
                     at_work.discard(session)
 
         def end_all() -> None:
+            failed.append(True)
             for session in list(at_work):
                 with suppress(SandkastenError):
                     session.destroy()

@@ -54,6 +54,7 @@ TREES = {"sandkasten/": "sandkasten_sync/", TESTS: "tests/_sync/"}
 # Where the two worlds really differ, both sides are written by hand.
 BY_HAND = {
     "sandkasten_sync/_seam.py",
+    "sandkasten_sync/_transport.py",
     "sandkasten_sync/py.typed",
     "tests/_sync/__init__.py",
     "tests/_sync/conftest.py",

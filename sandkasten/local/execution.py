@@ -20,7 +20,11 @@ from sandkasten.local.transcript import CappedText, Transcript
 GRACE_SECONDS = 15.0
 
 
-@dataclass(frozen=True)
+# Smaller pieces are joined to what follows them.
+_SMALL_CHARS = 4096
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of output; `end` is the number of bytes of the whole output up to its end, as UTF-8."""
 
@@ -43,6 +47,9 @@ class Replay:
         if not text:
             return
         self.end += len(text.encode())
+        last = self._pieces[-1].text if self._pieces else ""
+        if last and len(last) < _SMALL_CHARS:  # many tiny ones would weigh far more than what they hold
+            text = self._pieces.pop().text + text
         self._pieces.append(Piece(text, self.end))
         while self.end - self._pieces[0].end >= self._limit_bytes:
             self._start = self._pieces.popleft().end

@@ -202,7 +202,9 @@ class Manager:
         return list(self._sessions.values())
 
     def renew(self, session: Session) -> None:
-        """Count a session's lifetime from now on."""
+        """Count a session's lifetime from now on; one that ended, under its last command, has none."""
+        if self._sessions.get(session.id) is not session:
+            return
         session.last_activity = datetime.now(UTC)
         self._set_timer(session)
 

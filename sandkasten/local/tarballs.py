@@ -17,15 +17,13 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 
 from sandkasten import _tar
-from sandkasten._tar import Kind, Member
+from sandkasten._tar import ERROR_NOTE, Kind, Member
 from sandkasten.local.bodystream import PIECE_BYTES, BrokenOffError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree, open_inside
 from sandkasten.local.newfile import NewFile, explained
 
 MAX_MEMBERS = 1_000_000
-# What an archive says instead of its end if it cannot be packed to it.
-ERROR_NOTE = "SANDKASTEN.error"
 
 
 def pack(tree: Tree, path: str) -> Generator[bytes, None, None]:

@@ -109,10 +109,12 @@ def test_a_stream_can_be_read_again_from_any_of_its_events(http: httpx.Client, s
     for seen in range(len(first)):
         position = {"Last-Event-ID": first[seen]["id"]}
         again = events(http.post(f"{session}/exec/stream", json=body, headers=KEY | position))
-        texts = [
-            [json.loads(event["data"]).get("chunk") for event in some] for some in (first[seen + 1 :], again)
-        ]
-        assert texts[1] == (texts[0] or [None])  # the end itself is told as often as one asks
+        assert (text_of(again), again[-1]["id"]) == (text_of(first[seen + 1 :]), first[-1]["id"])
+        assert again[-1]["event"] == "done"  # the end itself is told as often as one asks
+
+
+def text_of(some: list[dict[str, str]]) -> str:
+    return "".join(json.loads(event["data"]).get("chunk", "") for event in some)
 
 
 def test_a_stream_that_is_not_known_cannot_be_gone_on_with(http: httpx.Client, session: str) -> None:
@@ -171,12 +173,21 @@ def test_a_replay_gives_what_follows_any_position() -> None:
 
 
 def test_a_replay_keeps_no_more_than_its_limit_and_says_what_is_gone() -> None:
-    replay = Replay(10)
+    replay = Replay(10_000)
     for number in range(100):
-        replay.add(f"{number:04}")
-    assert 10 <= replay.size_bytes < 14
+        replay.add(f"{number:04}" * 1250)
+    assert 10_000 <= replay.size_bytes < 15_000
     assert replay.missed_bytes(0) == replay.end - replay.size_bytes
-    assert "".join(piece.text for piece in replay.after(0)) == "009700980099"
+    assert "".join(piece.text for piece in replay.after(0)) == "0098" * 1250 + "0099" * 1250
+
+
+def test_a_replay_of_tiny_pieces_weighs_little_more_than_they_do() -> None:
+    replay = Replay(1_000_000)
+    for _ in range(10_000):
+        replay.add("ab")
+    pieces = list(replay.after(0))
+    assert len(pieces) < 10
+    assert "".join(piece.text for piece in pieces) == "ab" * 10_000
 
 
 def test_keys_are_bounded_and_those_that_had_to_go_are_refused() -> None:
