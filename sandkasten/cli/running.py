@@ -116,10 +116,7 @@ def _execute(session: Session, text: str, timeout_ms: int, *, no_stdin: bool, ra
     if not no_stdin:
         text = with_stdin(session, text)
     try:
-        ending = stream(session, text, out.Output(raw=raw), timeout_ms)
-        if ending.shell_restarted:
-            out.say(out.SHELL_ENDED)
-        return ending.exit_code
+        return stream(session, text, out.Output(raw=raw), timeout_ms).exit_code
     except ExecTimeoutError as error:
         out.say(sentence_of(error))
         return TIMED_OUT
