@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -55,18 +54,12 @@ def read_json(owner: str, path: str | PurePosixPath, max_bytes: int) -> Call[Rea
 
 def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Call[list[str]]:
     """`POST {owner}/fs/upload`: files, each a plain name and its content, into one directory."""
-    boundary = os.urandom(16).hex()
-    body = b"".join(_form(boundary, directory, files))
-    headers = {
-        "Content-Type": f"multipart/form-data; boundary={boundary}",
-        "Content-Length": str(len(body)),
-    }
     return Call(
         "POST",
         f"{owner}/fs/upload",
         _paths,
-        content=lambda: iter([body]),
-        headers=headers,
+        data={"path": directory},
+        files=files,
         is_transfer=True,
         idempotent=True,
     )
@@ -151,22 +144,6 @@ def error_in_archive(notes: Mapping[str, str], response: httpx.Response) -> Sand
     with suppress(ValueError, RecursionError):
         body = as_object(json.loads(notes[ERROR_NOTE]))
     return api_error(str(body.get("message", "The daemon could not pack the directory")), body, response)
-
-
-# --- forms
-
-
-def _form(boundary: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Iterator[bytes]:
-    start, kind = (
-        f"--{boundary}\r\nContent-Disposition: form-data; ",
-        "Content-Type: application/octet-stream",
-    )
-    yield f'{start}name="path"\r\n\r\n{directory}\r\n'.encode()
-    for name, content in files:
-        yield f'{start}name="file"; filename="{name}"\r\n{kind}\r\n\r\n'.encode()
-        yield content
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode()
 
 
 # --- answers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx
+from attrs import evolve
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import check_stream, check_success, no_answer
@@ -65,6 +67,7 @@ class Connection:
         self._daemon: LocalDaemon | None = None
         self._extensions: frozenset[str] | None = None
         self._opening, self._asking = make_lock(), make_lock()
+        self._opened_by: int | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -76,9 +79,9 @@ class Connection:
         Raises:
             SandkastenError: see `sandkasten.errors`, which draws the tree.
         """
-        is_keyed = call.key is not None and await self.has("idempotency")
+        call = await self._understood(call)
         try:
-            return await self._persist(call, partial(self._answer_to, call, is_keyed), is_keyed=is_keyed)
+            return await self._persist(call, partial(self._answer_to, call))
         except BaseException as error:
             if not isinstance(error, Exception):  # whoever waited was interrupted
                 await self.cancel(call)
@@ -115,10 +118,8 @@ class Connection:
         Raises:
             SandkastenError: as `call` does, for an answer that is not a stream.
         """
-        is_keyed = call.key is not None and await self.has("idempotency")
-        return await self._persist(
-            call, partial(self._opened, call, check_stream, is_keyed), is_keyed=is_keyed
-        )
+        call = await self._understood(call)
+        return await self._persist(call, partial(self._opened, call, check_stream))
 
     async def open_body(self, call: Call[Any]) -> httpx.Response:
         """Send a call whose answer's bytes are read by `parts`; the caller closes the response.
@@ -126,7 +127,7 @@ class Connection:
         Raises:
             SandkastenError: as `call` does.
         """
-        return await self._persist(call, partial(self._opened, call, check_success, False), is_keyed=False)
+        return await self._persist(call, partial(self._opened, call, check_success))
 
     async def events(self, response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
         """Iterate over an open stream's events; it just ends where the connection ends.
@@ -159,11 +160,11 @@ class Connection:
 
         A daemon without keys needs no telling: there a command ends with its connection.
         """
-        if call.cancel_path is None or not self._extensions or "idempotency" not in self._extensions:
+        if call.cancel_path is None or "idempotency" not in (self._extensions or ()):
             return
         with uninterrupted(_CANCEL_SECONDS):
             try:
-                await self._send(cancel(call, _CANCEL_SECONDS), is_keyed=False)
+                await self._send(cancel(call, _CANCEL_SECONDS))
             except SandkastenError:
                 return  # then it finds out by itself, a little later
 
@@ -187,38 +188,37 @@ class Connection:
 
     # --- one call, once or several times
 
-    async def _persist(self, call: Call[Any], action: Action[T], *, is_keyed: bool) -> T:
-        repeatable = call.idempotent or is_keyed
+    async def _understood(self, call: Call[T]) -> Call[T]:
+        """The call as this daemon understands it: without a key, if it knows none."""
+        return call if call.key is None or await self.has("idempotency") else evolve(call, key=None)
+
+    async def _persist(self, call: Call[Any], action: Action[T]) -> T:
         failures: list[SandkastenError] = []
         try:
             return await action(False)
         except SandkastenError as error:
-            if not self._retries.pause(error, repeatable=repeatable):
+            if not self._retries.pause(error, call):
                 raise
             failures.append(error)
-        async for attempt in self._retries.attempts(call, repeatable=repeatable):
+        async for attempt in self._retries.attempts(call):
             with attempt:
                 if failures:  # the first of these attempts was made above
                     raise failures.pop()
                 return await action(True)
         raise AssertionError("an attempt either returns or raises")
 
-    async def _answer_to(self, call: Call[T], is_keyed: bool, is_repetition: bool) -> T:
+    async def _answer_to(self, call: Call[T], is_repetition: bool) -> T:
         try:
-            return receive(call, await self._send(call, is_keyed=is_keyed))
+            return receive(call, await self._send(call))
         except SandkastenError as error:
             if is_repetition and call.already_done is not None and isinstance(error, call.already_done):
                 return call.parse({})  # the attempt whose answer was lost did it
             raise
 
     async def _opened(
-        self,
-        call: Call[Any],
-        check: Callable[[httpx.Response], None],
-        is_keyed: bool,
-        _is_repetition: bool,
+        self, call: Call[Any], check: Callable[[httpx.Response], None], _is_repetition: bool
     ) -> httpx.Response:
-        response = await self._send(call, is_keyed=is_keyed, stream=True)
+        response = await self._send(call, stream=True)
         try:
             if not response.is_success:
                 await self._read(response)
@@ -235,7 +235,7 @@ class Connection:
         except httpx.RequestError as error:
             raise self._no_answer(error) from None
 
-    async def _send(self, call: Call[Any], *, is_keyed: bool, stream: bool = False) -> httpx.Response:
+    async def _send(self, call: Call[Any], *, stream: bool = False) -> httpx.Response:
         http = await self._open()
         silence_seconds = call.timeout_seconds or self._timeout_seconds
         answer_seconds = silence_seconds + call.wait_ms / 1000
@@ -247,8 +247,8 @@ class Connection:
             content=body_of(call.content),
             params=call.params,
             data=call.data,
-            files={"file": call.file} if call.file else None,
-            headers=self._headers(call, request_id, is_keyed=is_keyed),
+            files=[("file", file) for file in call.files] or None,
+            headers=self._headers(call, request_id),
             timeout=httpx.Timeout(silence_seconds, read=answer_seconds),
         )
         with Observed(call, self._name, request_id) as observed:
@@ -267,6 +267,8 @@ class Connection:
             return self._extensions
 
     async def _open(self) -> HTTPClient:
+        if self._opened_by not in {None, os.getpid()}:  # two processes would read each other's answers
+            raise SandkastenError("This client was used before the fork. Make a new SandboxClient after it.")
         if self._http is not None:
             return self._http
         async with self._opening:
@@ -276,17 +278,18 @@ class Connection:
                 if self._target is None:
                     self._daemon = await run_in_thread(partial(start_daemon, self._local))
                     self._target = self._daemon.target
+                self._opened_by = os.getpid()
                 self._http = self._given or open_client(self._target, self._timeout_seconds)
             return self._http
 
     def _no_answer(self, error: httpx.RequestError) -> SandkastenError:
         return no_answer(error, self._name, is_embedded=self._daemon is not None)
 
-    def _headers(self, call: Call[Any], request_id: str, *, is_keyed: bool) -> dict[str, str]:
+    def _headers(self, call: Call[Any], request_id: str) -> dict[str, str]:
         headers = {"X-Request-ID": request_id, **(call.headers or {})}
         if self._target is not None and self._target.api_key:
             headers["Authorization"] = f"Bearer {self._target.api_key}"
-        if is_keyed and call.key is not None:
+        if call.key is not None:
             headers["Idempotency-Key"] = call.key
         return headers
 

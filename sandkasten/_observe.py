@@ -12,6 +12,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from sandkasten._version import __version__
 from sandkasten._wire import Call
 
 log = logging.getLogger("sandkasten")
@@ -36,17 +37,18 @@ class Observed:
 
     def __enter__(self) -> Observed:
         self._started = time.perf_counter()
-        tracer = _tracer()
-        if tracer is not None:
-            from opentelemetry.trace import SpanKind  # noqa: PLC0415
-
+        trace = _trace()
+        if trace is not None:
             attributes = {
                 "http.request.method": self._call.method,
                 "url.template": self._call.route.partition(" ")[2],
                 "server.address": self._daemon,
                 "sandkasten.request_id": self._request_id,
             }
-            self._span = tracer.start_span(self._call.route, kind=SpanKind.CLIENT, attributes=attributes)
+            tracer = trace.get_tracer("sandkasten", __version__)
+            self._span = tracer.start_span(
+                self._call.route, kind=trace.SpanKind.CLIENT, attributes=attributes
+            )
         return self
 
     def __exit__(
@@ -66,23 +68,19 @@ class Observed:
 
 
 def _end(span: Any, status: int | None, exc_type: type[BaseException] | None) -> None:
-    from opentelemetry.trace import StatusCode  # noqa: PLC0415
-
     if status is not None:
         span.set_attribute("http.response.status_code", status)
     failure = exc_type.__name__ if exc_type else str(status) if status and status >= 400 else None
     if failure:
         span.set_attribute("error.type", failure)
-        span.set_status(StatusCode.ERROR)
+        span.set_status(_trace().StatusCode.ERROR)
     span.end()
 
 
 @functools.cache
-def _tracer() -> Any:
+def _trace() -> Any:
     try:
         from opentelemetry import trace  # noqa: PLC0415
     except ImportError:
         return None
-    from sandkasten._version import __version__  # noqa: PLC0415
-
-    return trace.get_tracer("sandkasten", __version__)
+    return trace

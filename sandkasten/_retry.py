@@ -53,20 +53,20 @@ class RetryPolicy:
     max_retries: int
     budget_seconds: float
 
-    def pause(self, error: Exception, *, repeatable: bool) -> bool | float:
+    def pause(self, error: Exception, call: Call[Any]) -> bool | float:
         """Decide on another attempt: False for none, True after the usual pause, or after so many seconds."""
         if self.max_retries == 0 or isinstance(error, SandkastenTimeoutError | LocalDaemonError):
             return False
         if isinstance(error, SandkastenConnectionError):
-            return error.never_sent or repeatable
-        if not (repeatable and isinstance(error, SandkastenAPIError) and _is_transient(error)):
+            return error.never_sent or call.is_repeatable
+        if not (call.is_repeatable and isinstance(error, SandkastenAPIError) and _is_transient(error)):
             return False
         asked_seconds = error.retry_after_seconds
         if not asked_seconds:
             return True
         return asked_seconds if asked_seconds <= self.budget_seconds else False
 
-    def attempts(self, call: Call[Any], *, repeatable: bool) -> Attempts:
+    def attempts(self, call: Call[Any]) -> Attempts:
         """Give the attempts after the first, to be iterated over; the first of these must fail as that did.
 
         So that the pause comes before the second of them, which is the call's second.
@@ -77,7 +77,7 @@ class RetryPolicy:
         logging.getLogger("stamina").addHandler(_SILENT)
 
         def on(error: Exception) -> bool | float:
-            pause = self.pause(error, repeatable=repeatable)
+            pause = self.pause(error, call)
             if pause:
                 log.info("%s failed and is tried again: %s", call.route, type(error).__name__)
             return pause

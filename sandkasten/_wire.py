@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import httpx
 from attrs import evolve, frozen
@@ -38,7 +38,7 @@ MAX_TIMEOUT_MS = 600_000
 # How often a daemon with the extension `resume` sends something on a stream at the least.
 KEEP_ALIVE_MS = 15_000
 
-_ID = re.compile(r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/))[^/]+")
+_ID = re.compile(r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/)|(?<=/creations/))[^/]+")
 
 
 @frozen
@@ -54,7 +54,7 @@ class Call(Generic[T]):
         headers: beyond those of every call.
         params: the query.
         data: the plain fields of a multipart body.
-        file: the file part of a multipart body: its name and its open file or bytes.
+        files: the file parts of a multipart body: their names and contents.
         wait_ms: how long the daemon may rightly be busy with it, beyond the client's own timeout.
         timeout_seconds: how long it may stay silent, where that is not the client's own timeout.
         is_transfer: whether it may take as long as it will, as long as something moves.
@@ -72,7 +72,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] | None = None
     params: Mapping[str, str | int] | None = None
     data: Mapping[str, str] | None = None
-    file: tuple[str, IO[bytes] | bytes] | None = None
+    files: Sequence[tuple[str, bytes]] = ()
     wait_ms: int = 0
     timeout_seconds: float | None = None
     is_transfer: bool = False
@@ -80,6 +80,11 @@ class Call(Generic[T]):
     already_done: type[SandkastenError] | None = None
     key: str | None = None
     cancel_path: str | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again though the first attempt may have taken effect."""
+        return self.idempotent or self.key is not None
 
     @property
     def route(self) -> str:
@@ -117,7 +122,10 @@ def create_session(
         body["workspace_id"] = check.workspace_id(workspace_id)
     if network is not None:
         body["network"] = check.network(network)
-    return Call("POST", "/v1/sessions", _one(SessionInfo), json=body, key=_new_key())
+    key = _new_key()
+    return Call(
+        "POST", "/v1/sessions", _one(SessionInfo), json=body, key=key, cancel_path=f"/v1/creations/{key}"
+    )
 
 
 def get_session(session_id: str) -> Call[SessionInfo]:
@@ -188,7 +196,11 @@ def resumed(call: Call[T], last_event_id: str | None) -> Call[T]:
 
 
 def cancel(call: Call[Any], timeout_seconds: float) -> Call[None]:
-    """`DELETE /v1/sessions/{id}/executions/{key}`: stop the command, nobody waits for it any more."""
+    """Tell that nobody waits for a call any more.
+
+    `DELETE /v1/sessions/{id}/executions/{key}` stops a command, `DELETE /v1/creations/{key}` ends a session
+    that is being made or was: the extension `idempotency`.
+    """
     assert call.cancel_path is not None
     return Call("DELETE", call.cancel_path, _nothing, timeout_seconds=timeout_seconds)
 

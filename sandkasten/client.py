@@ -140,16 +140,15 @@ class SandboxClient:
             network: their network.
 
         Returns:
-            The results, in the order of the items. Every session is destroyed by then. The first error ends
-            all of it, and is raised when the other sessions are destroyed too.
+            The results, in the order of the items. The first error ends all of it; either way, every session
+            is destroyed by then.
 
         Raises:
             SandkastenInputError: a concurrency below 1.
             SandkastenError: as `create_session` does; and whatever the function raises.
         """
         check_concurrency(concurrency)
-        at_work: set[Session] = set()
-        failed: list[bool] = []
+        at_work, failed = set[Session](), list[bool]()
 
         async def run(item: T) -> R:
             session = await self.create_session(image=image, ttl_seconds=ttl_seconds, network=network)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx
+from attrs import evolve
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import check_stream, check_success, no_answer
@@ -68,6 +70,7 @@ class Connection:
         self._daemon: LocalDaemon | None = None
         self._extensions: frozenset[str] | None = None
         self._opening, self._asking = make_lock(), make_lock()
+        self._opened_by: int | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -79,9 +82,9 @@ class Connection:
         Raises:
             SandkastenError: see `sandkasten.errors`, which draws the tree.
         """
-        is_keyed = call.key is not None and self.has("idempotency")
+        call = self._understood(call)
         try:
-            return self._persist(call, partial(self._answer_to, call, is_keyed), is_keyed=is_keyed)
+            return self._persist(call, partial(self._answer_to, call))
         except BaseException as error:
             if not isinstance(error, Exception):  # whoever waited was interrupted
                 self.cancel(call)
@@ -118,8 +121,8 @@ class Connection:
         Raises:
             SandkastenError: as `call` does, for an answer that is not a stream.
         """
-        is_keyed = call.key is not None and self.has("idempotency")
-        return self._persist(call, partial(self._opened, call, check_stream, is_keyed), is_keyed=is_keyed)
+        call = self._understood(call)
+        return self._persist(call, partial(self._opened, call, check_stream))
 
     def open_body(self, call: Call[Any]) -> httpx.Response:
         """Send a call whose answer's bytes are read by `parts`; the caller closes the response.
@@ -127,7 +130,7 @@ class Connection:
         Raises:
             SandkastenError: as `call` does.
         """
-        return self._persist(call, partial(self._opened, call, check_success, False), is_keyed=False)
+        return self._persist(call, partial(self._opened, call, check_success))
 
     def events(self, response: httpx.Response) -> Iterator[ServerSentEvent]:
         """Iterate over an open stream's events; it just ends where the connection ends.
@@ -160,11 +163,11 @@ class Connection:
 
         A daemon without keys needs no telling: there a command ends with its connection.
         """
-        if call.cancel_path is None or not self._extensions or "idempotency" not in self._extensions:
+        if call.cancel_path is None or "idempotency" not in (self._extensions or ()):
             return
         with uninterrupted(_CANCEL_SECONDS):
             try:
-                self._send(cancel(call, _CANCEL_SECONDS), is_keyed=False)
+                self._send(cancel(call, _CANCEL_SECONDS))
             except SandkastenError:
                 return  # then it finds out by itself, a little later
 
@@ -188,38 +191,37 @@ class Connection:
 
     # --- one call, once or several times
 
-    def _persist(self, call: Call[Any], action: Action[T], *, is_keyed: bool) -> T:
-        repeatable = call.idempotent or is_keyed
+    def _understood(self, call: Call[T]) -> Call[T]:
+        """The call as this daemon understands it: without a key, if it knows none."""
+        return call if call.key is None or self.has("idempotency") else evolve(call, key=None)
+
+    def _persist(self, call: Call[Any], action: Action[T]) -> T:
         failures: list[SandkastenError] = []
         try:
             return action(False)
         except SandkastenError as error:
-            if not self._retries.pause(error, repeatable=repeatable):
+            if not self._retries.pause(error, call):
                 raise
             failures.append(error)
-        for attempt in self._retries.attempts(call, repeatable=repeatable):
+        for attempt in self._retries.attempts(call):
             with attempt:
                 if failures:  # the first of these attempts was made above
                     raise failures.pop()
                 return action(True)
         raise AssertionError("an attempt either returns or raises")
 
-    def _answer_to(self, call: Call[T], is_keyed: bool, is_repetition: bool) -> T:
+    def _answer_to(self, call: Call[T], is_repetition: bool) -> T:
         try:
-            return receive(call, self._send(call, is_keyed=is_keyed))
+            return receive(call, self._send(call))
         except SandkastenError as error:
             if is_repetition and call.already_done is not None and isinstance(error, call.already_done):
                 return call.parse({})  # the attempt whose answer was lost did it
             raise
 
     def _opened(
-        self,
-        call: Call[Any],
-        check: Callable[[httpx.Response], None],
-        is_keyed: bool,
-        _is_repetition: bool,
+        self, call: Call[Any], check: Callable[[httpx.Response], None], _is_repetition: bool
     ) -> httpx.Response:
-        response = self._send(call, is_keyed=is_keyed, stream=True)
+        response = self._send(call, stream=True)
         try:
             if not response.is_success:
                 self._read(response)
@@ -236,7 +238,7 @@ class Connection:
         except httpx.RequestError as error:
             raise self._no_answer(error) from None
 
-    def _send(self, call: Call[Any], *, is_keyed: bool, stream: bool = False) -> httpx.Response:
+    def _send(self, call: Call[Any], *, stream: bool = False) -> httpx.Response:
         http = self._open()
         silence_seconds = call.timeout_seconds or self._timeout_seconds
         answer_seconds = silence_seconds + call.wait_ms / 1000
@@ -248,8 +250,8 @@ class Connection:
             content=body_of(call.content),
             params=call.params,
             data=call.data,
-            files={"file": call.file} if call.file else None,
-            headers=self._headers(call, request_id, is_keyed=is_keyed),
+            files=[("file", file) for file in call.files] or None,
+            headers=self._headers(call, request_id),
             timeout=httpx.Timeout(silence_seconds, read=answer_seconds),
         )
         with Observed(call, self._name, request_id) as observed:
@@ -268,6 +270,8 @@ class Connection:
             return self._extensions
 
     def _open(self) -> HTTPClient:
+        if self._opened_by not in {None, os.getpid()}:  # two processes would read each other's answers
+            raise SandkastenError("This client was used before the fork. Make a new SandboxClient after it.")
         if self._http is not None:
             return self._http
         with self._opening:
@@ -277,17 +281,18 @@ class Connection:
                 if self._target is None:
                     self._daemon = run_in_thread(partial(start_daemon, self._local))
                     self._target = self._daemon.target
+                self._opened_by = os.getpid()
                 self._http = self._given or open_client(self._target, self._timeout_seconds)
             return self._http
 
     def _no_answer(self, error: httpx.RequestError) -> SandkastenError:
         return no_answer(error, self._name, is_embedded=self._daemon is not None)
 
-    def _headers(self, call: Call[Any], request_id: str, *, is_keyed: bool) -> dict[str, str]:
+    def _headers(self, call: Call[Any], request_id: str) -> dict[str, str]:
         headers = {"X-Request-ID": request_id, **(call.headers or {})}
         if self._target is not None and self._target.api_key:
             headers["Authorization"] = f"Bearer {self._target.api_key}"
-        if is_keyed and call.key is not None:
+        if call.key is not None:
             headers["Idempotency-Key"] = call.key
         return headers
 

@@ -69,7 +69,7 @@ def run_command(
     ):
         for source in sources:
             transfers.push(session, source, "/workspace", source.resolve().name)
-        code = _execute(session, text, timeout_ms, no_stdin=no_stdin, raw=raw)
+        code = _execute(session, text, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
         copied = [_download(session, path, name) for path, name in targets]
         return code or (0 if all(copied) else FAILED)
 
@@ -107,19 +107,26 @@ def exec_command(
     """
     text = arguments.command_text(command)
     with signals_end_us(), open_client(where) as client:
-        return _execute(client.get_session(session_id), text, timeout_ms, no_stdin=no_stdin, raw=raw)
+        session = client.get_session(session_id)
+        return _execute(session, text, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
 
 
-def _execute(session: Session, text: str, timeout_ms: int, *, no_stdin: bool, raw: bool) -> int:
+def _execute(
+    session: Session, text: str, timeout_ms: int, *, no_stdin: bool, raw: bool, goes_on: bool
+) -> int:
+    """Run a command; what is said of the session is for one that goes on."""
     from sandkasten.errors import ExecTimeoutError  # noqa: PLC0415  (loaded with the client)
 
     if not no_stdin:
         text = with_stdin(session, text)
     try:
-        return stream(session, text, out.Output(raw=raw), timeout_ms).exit_code
+        ending = stream(session, text, out.Output(raw=raw), timeout_ms)
     except ExecTimeoutError as error:
-        out.say(sentence_of(error))
+        out.say(sentence_of(error) if goes_on else f"{error.message} Give it a larger --timeout.")
         return TIMED_OUT
+    if ending.shell_restarted and goes_on:
+        out.say(out.SHELL_ENDED)
+    return ending.exit_code
 
 
 def _download(session: Session, path: str, name: str) -> bool:

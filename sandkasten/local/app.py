@@ -41,6 +41,7 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
         Route("/metrics", api.metrics, methods=["GET"]),
         Route("/v1/sessions", api.create_session, methods=["POST"]),
         Route("/v1/sessions", api.list_sessions, methods=["GET"]),
+        Route("/v1/creations/{key}", api.cancel_creation, methods=["DELETE"]),
         Route(session, api.get_session, methods=["GET"]),
         Route(session, api.destroy_session, methods=["DELETE"]),
         Route(f"{session}/stats", api.session_stats, methods=["GET"]),
@@ -102,12 +103,17 @@ class Api:
             creation = Creation(self._manager, self._manager.create(body))
             self._creations.add("", key, asked, creation)
         try:
-            session = await creation.wait(request.receive, is_final=key is None)
+            info = await creation.wait(request.receive, is_final=key is None)
         except BaseException:
             self._creations.forget("", key)
             raise
         self._creations.end("", key, 0)
-        return answer(session.info, 201)
+        return answer(info, 201)
+
+    async def cancel_creation(self, request: Request) -> Response:
+        """End a session whose client was interrupted while it was made."""
+        creation = self._creations.look("", request.path_params["key"])
+        return answer({"cancelled": creation is not None and await creation.cancel()})
 
     async def list_sessions(self, _request: Request) -> Response:
         """List the running sessions."""

@@ -38,6 +38,10 @@ class SandboxLostError(Exception):
     """The sandbox ended, or could not be brought back in order."""
 
 
+class CalledOffError(SandboxLostError):
+    """Nobody waited for the command any more, before it began; the session goes on."""
+
+
 class Owner(Protocol):
     """What a command tells its shell."""
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from sandkasten.local import bodies
 from sandkasten.local.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
 from sandkasten.local.bodies import ExecBody
-from sandkasten.local.command import Command, Outcome, SandboxLostError
+from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.execution import Execution, Listener, Replay
 from sandkasten.local.idempotency import Keys, key_of
@@ -142,12 +142,15 @@ def _result(execution: Execution) -> Response:
 
 
 def _last_event(command: Command, lost: SandboxLostError | None, position: int) -> bytes:
-    if lost is not None or command.outcome is None:
-        error = lost_error(lost or SandboxLostError("nobody waited for the command"))
-    elif command.outcome.timed_out or command.outcome.over_quota:
-        error = _stopped_error(command, command.outcome)
-    else:
-        return event("done", _ending(command.outcome) | {"timestamp": _now_ms()}, position)
+    if lost is not None:
+        return _error_event(lost_error(lost), position)
+    assert command.outcome is not None
+    if command.outcome.timed_out or command.outcome.over_quota:
+        return _error_event(_stopped_error(command, command.outcome), position)
+    return event("done", _ending(command.outcome) | {"timestamp": _now_ms()}, position)
+
+
+def _error_event(error: ApiError, position: int) -> bytes:
     told = {"error": error.message, "error_code": error.code, "status": error.status}
     return event("error", told | {"details": error.details or {}}, position)
 
@@ -177,7 +180,9 @@ def _stopped_error(command: Command, outcome: Outcome, output: str | None = None
 
 
 def lost_error(error: SandboxLostError) -> ApiError:
-    """What a client is told whose sandbox ended under its command."""
+    """What a client is told whose command has no outcome."""
+    if isinstance(error, CalledOffError):
+        return ApiError(409, "CANCELLED", "The command was called off before it began. The session goes on.")
     return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")
 
 

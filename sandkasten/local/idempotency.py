@@ -81,8 +81,8 @@ class Keys(Generic[T]):
             self._open[scope, key] = _Entry(_fingerprint(request), value)
 
     def look(self, scope: str, key: str) -> T | None:
-        """What a key stands for, if it has not ended."""
-        entry = self._open.get((scope, key))
+        """What a key stands for, for those who do not ask for it."""
+        entry = self._open.get((scope, key)) or self._ended.get((scope, key))
         return None if entry is None else entry.value
 
     def forget(self, scope: str, key: str | None) -> None:
@@ -116,27 +116,41 @@ class Creation:
     def __init__(self, manager: Manager, making: Coroutine[Any, Any, Session]) -> None:
         """Begin."""
         self._manager = manager
-        self._task = asyncio.ensure_future(making)
+        self._task: asyncio.Future[Session] | None = asyncio.ensure_future(making)
+        self._info: dict[str, Any] = {}
         self._is_wanted = False
 
-    async def wait(self, receive: Receive, *, is_final: bool) -> Session:
-        """Wait until it is made; if the client leaves meanwhile and nobody else asks, it is ended again.
+    async def wait(self, receive: Receive, *, is_final: bool) -> dict[str, Any]:
+        """Wait until it is made, and tell about it as it was then.
 
-        At once if this is final, else after a time in which the client may come back.
+        If the client leaves meanwhile and nobody else asks, it is ended again: at once if this is final,
+        else after a time in which the client may come back.
 
         Raises:
             ApiError: as `Manager.create` does.
         """
+        if self._task is None:
+            return self._info
         left = asyncio.Event()
         with when_client_leaves(receive, left.set):
             session = await asyncio.shield(self._task)
+        self._task, self._info = None, self._info or session.info  # kept for longer than the session may be
         if not left.is_set():
             self._is_wanted = True
         elif is_final:
             await self._manager.destroy(session.id)
         else:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, self._drop, session)
-        return session
+        return self._info
+
+    async def cancel(self) -> bool:
+        """End the session, whether it is made already or not; whether there was one to end."""
+        try:
+            session_id = (await asyncio.shield(self._task)).id if self._task is not None else self._info["id"]
+            await self._manager.destroy(session_id)
+        except ApiError:  # it could not be made, or is gone
+            return False
+        return True
 
     def _drop(self, session: Session) -> None:
         if not self._is_wanted:

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from sandkasten.local.command import Command, Outcome, SandboxLostError
+from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.control import ControlChannel, Ended, Message, Ready, Result, frame
 from sandkasten.local.sandbox import Sandbox
 
@@ -145,7 +145,7 @@ class Shell:
         """Called by a command that nobody waits for."""
         if command is not self._current:
             self._queue.remove(command)
-            command.finish(None, SandboxLostError("nobody waited for the command"))
+            command.finish(None, CalledOffError("nobody waited for the command"))
             return
         self.output_taken()
         self._stop_current()
@@ -218,6 +218,9 @@ class Shell:
         self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGTERM)
 
     def _stop_harder(self, signal_number: signal.Signals) -> None:
+        # The first interrupt is lost on a program that is just being started; and after any other signal
+        # than this one bash would go on with the rest of the line.
+        self._sandbox.interrupt()
         self._sandbox.signal_group(self._sandbox.foreground_group(), signal_number)
         if signal_number is signal.SIGTERM:
             self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGKILL)

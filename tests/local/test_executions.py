@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+import anyio
 import httpx
 import pytest
 
-from sandkasten.local import execution
-from sandkasten.local.execution import Replay
+from sandkasten.local.command import CalledOffError, Command
+from sandkasten.local.execution import Execution, Replay
 from sandkasten.local.idempotency import Keys
 from sandkasten.local.launch import LocalDaemon
 
@@ -96,6 +97,15 @@ def test_one_key_makes_one_session(http: httpx.Client) -> None:
         http.delete(f"/v1/sessions/{answer.json()['id']}")
 
 
+def test_a_session_that_nobody_waits_for_any_more_is_ended_by_its_key(http: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "aaaabbbbccccdddd"}
+    made = http.post("/v1/sessions", json={}, headers=headers).json()["id"]
+    assert http.delete("/v1/creations/aaaabbbbccccdddd").json() == {"cancelled": True}
+    assert http.get(f"/v1/sessions/{made}").status_code == 404
+    assert http.delete("/v1/creations/aaaabbbbccccdddd").json() == {"cancelled": False}
+    assert http.delete("/v1/creations/none-of-this-name").json() == {"cancelled": False}
+
+
 def test_a_key_whose_request_failed_may_be_used_again(http: httpx.Client) -> None:
     headers = {"Idempotency-Key": "fedcba9876543210"}
     answers = [http.post("/v1/sessions", json={"image": "none-such"}, headers=headers) for _ in range(2)]
@@ -154,9 +164,28 @@ def test_a_command_with_a_key_outlives_its_connection(http: httpx.Client, sessio
 
 def test_a_command_without_a_key_ends_with_its_connection(http: httpx.Client, session: str) -> None:
     body = {"cmd": "echo go; sleep 0.5; echo done >>log"}
-    with http.stream("POST", f"{session}/exec/stream", json=body) as stream:
-        next(stream.iter_raw())
+    for _ in range(30):  # the interrupt comes while `sleep` is being started
+        with http.stream("POST", f"{session}/exec/stream", json=body) as stream:
+            next(stream.iter_raw())
     assert http.post(f"{session}/exec", json={"cmd": "cat log 2>/dev/null"}).json()["output"] == ""
+
+
+def test_a_command_that_is_called_off_while_it_waits_does_not_make_its_session_gone(
+    http: httpx.Client, session: str
+) -> None:
+    answers: list[httpx.Response] = []
+    first = threading.Thread(target=lambda: http.post(f"{session}/exec", json={"cmd": "sleep 1"}))
+    second = threading.Thread(
+        target=lambda: answers.append(http.post(f"{session}/exec", json={"cmd": "touch ran"}, headers=KEY))
+    )
+    for thread in (first, second):
+        thread.start()
+        time.sleep(0.2)
+    assert http.delete(f"{session}/executions/{KEY['Idempotency-Key']}").json() == {"cancelled": True}
+    for thread in (first, second):
+        thread.join()
+    assert (answers[0].status_code, answers[0].json()["error_code"]) == (409, "CANCELLED")
+    assert http.post(f"{session}/exec", json={"cmd": "ls"}).json()["output"] == ""
 
 
 # --- the pure parts
@@ -200,5 +229,39 @@ def test_keys_are_bounded_and_those_that_had_to_go_are_refused() -> None:
         keys.find("s", f"{0:016}", b"r")
 
 
-def test_the_time_of_grace_is_longer_than_a_client_needs_to_come_back() -> None:
-    assert 10 <= execution.GRACE_SECONDS <= 60
+class Owner:
+    """What a command tells its shell goes nowhere."""
+
+    def output_taken(self) -> None:
+        pass
+
+    def on_abandoned(self, command: Command) -> None:
+        command.finish(None, CalledOffError("nobody waited"))
+
+
+async def left_by_all(*, has_key: bool) -> Execution:
+    execution = Execution(Command("x", 1, Owner()), Replay(10), raw=False, has_key=has_key)
+    execution.listen().leave()
+    return execution
+
+
+async def test_a_command_with_a_key_is_stopped_when_nobody_came_back_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandkasten.local.execution.GRACE_SECONDS", 0.1)
+    execution = await left_by_all(has_key=True)
+    assert not execution.command.abandoned
+    await anyio.sleep(0.3)
+    assert execution.command.abandoned
+
+
+async def test_a_command_whose_client_came_back_in_time_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandkasten.local.execution.GRACE_SECONDS", 0.1)
+    execution = await left_by_all(has_key=True)
+    execution.listen()
+    await anyio.sleep(0.3)
+    assert not execution.command.abandoned
+
+
+async def test_a_command_without_a_key_is_stopped_at_once() -> None:
+    assert (await left_by_all(has_key=False)).command.abandoned

@@ -18,6 +18,7 @@ PATHS = [
     ("GET", "/metrics"),
     ("POST", "/v1/sessions"),
     ("GET", "/v1/sessions"),
+    ("DELETE", "/v1/creations/{key}"),
     ("GET", "/v1/sessions/{session}"),
     ("DELETE", "/v1/sessions/{unknown}"),
     ("GET", "/v1/sessions/{session}/stats"),

@@ -252,8 +252,9 @@ def test_a_session_that_is_destroyed_ends_its_transfers(make_box: Callable[..., 
 def test_a_reader_that_goes_away_ends_the_reading(box: Box) -> None:
     box.run("truncate -s 3G x")
     with box.client.stream("GET", f"{box.url}/fs/raw", params={"path": "x"}) as answer:
+        assert answer.status_code == 200
         next(answer.iter_raw())
-        until(lambda: open_files(box) == 1)
+        assert open_files(box) == 1, sorted(os.listdir(f"/proc/{box.daemon.pid}/fd"))
     until(lambda: open_files(box) == 0, seconds=30)
 
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 import sandkasten.errors
+from tests.alone import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -66,19 +67,6 @@ BLOCKS = [block for path in PAGES for block in blocks_of(path)]
 PYTHON = [block for block in BLOCKS if block.language == "python" and not _MAGIC.search(block.code)]
 MARKED = [block for block in BLOCKS if block.is_marked]
 SHELL = [block for block in BLOCKS if block.language in {"console", "bash", "sh"}]
-
-
-def run(code: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
-    """Run code as a script of its own, with nothing but the package."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(data_dir), "SANDKASTEN_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
 
 
 def commands_in(code: str) -> list[str]:
@@ -172,10 +160,8 @@ def test_what_is_imported_from_sandkasten_is_there(block: Block) -> None:
 
 @pytest.mark.parametrize("block", MARKED, ids=str)
 def test_what_is_marked_runs_and_prints_what_stands_below(block: Block, data_dir: Path) -> None:
-    done = run(block.code, data_dir)
-    assert (done.returncode, done.stderr) == (0, "")
     assert block.output is not None, "write what it prints below it, as ```text"
-    assert done.stdout == block.output
+    assert run(block.code, data_dir) == block.output
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -54,6 +54,31 @@ def test_a_number_of_retries_that_cannot_be_is_refused(max_retries: int) -> None
         sandkasten_sync.SandboxClient(max_retries=max_retries)
 
 
+FORKING = """
+import os, sys
+from sandkasten_sync import SandboxClient, SandkastenError
+
+client = SandboxClient(base_url=sys.argv[1])
+session = client.create_session()
+session.exec("true")
+if os.fork() == 0:
+    try:
+        session.exec("true")
+    except SandkastenError as error:
+        os.write(1, str(error).encode() + b"\\n")
+    os._exit(0)
+os.wait()
+print(session.exec("true").exit_code)
+"""
+
+
+def test_a_client_that_was_used_before_a_fork_is_refused_after_it() -> None:
+    with FakeDaemon() as daemon:
+        argv = [sys.executable, "-c", FORKING, daemon.url]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "This client was used before the fork. Make a new SandboxClient after it.\n0\n"
+
+
 PROGRAM = """
 import asyncio, sys
 if sys.argv[2] == "without":

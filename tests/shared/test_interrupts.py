@@ -111,6 +111,17 @@ async def test_a_session_whose_block_is_cancelled_is_destroyed(daemon: LocalDaem
         assert session.id not in {found.id for found in await client.list_sessions()}
 
 
+async def test_a_session_whose_creation_is_cancelled_is_not_left_behind(daemon: LocalDaemon) -> None:
+    target = daemon.target
+    async with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        before = {info.id for info in await client.list_sessions()}
+        for step in range(1, 8):
+            with anyio.move_on_after(step * 0.002) as scope:
+                await client.create_session(workspace_id=f"cancelled-{step}")  # never from the pool
+            assert scope.cancelled_caught
+            assert {info.id for info in await client.list_sessions()} == before
+
+
 async def _expect_no_sleep(session: Session) -> None:
     asked_at = time.monotonic()
     assert (await session.exec("pgrep -x sleep | wc -l")).output.strip() == "0"

@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from sandkasten import _observe
 from sandkasten.errors import SandkastenAPIError, SandkastenConnectionError
 from sandkasten.testing import FakeDaemon, faults
 from sandkasten_sync import SandboxClient
@@ -31,7 +30,6 @@ def exporter() -> InMemorySpanExporter:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    _observe._tracer.cache_clear()
     return exporter
 
 

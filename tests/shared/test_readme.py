@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agents.testing import ScriptedModel, assistant_message, function_call
+
+from tests.alone import run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -33,22 +33,6 @@ OUTPUTS = {
 def block_with(words: str) -> str:
     (block,) = [block for block in BLOCKS if words in block]
     return block
-
-
-def run(code: str, data_dir: Path) -> str:
-    """Run code as a script of its own, with nothing but the package."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(data_dir), "SANDKASTEN_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 def as_async(code: str) -> str:
