@@ -165,7 +165,8 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._manager.close()
-        await super().shutdown(sockets)
+        if self.server_state.connections or self.server_state.tasks:  # otherwise it would sleep for nothing
+            await super().shutdown(sockets)
         await self._manager.close()  # what was about to start when the first one came
 
 
