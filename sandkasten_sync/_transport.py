@@ -6,11 +6,13 @@ socket's own reads can be told, in a blocking world, to wait for less.
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
 import httpcore
 import httpx
+from httpcore._backends.sync import SyncStream
 
 from sandkasten._limits import POOL_LIMITS
 from sandkasten_sync._seam import DEADLINE
@@ -30,8 +32,20 @@ class _Backend(httpcore.SyncBackend):
     def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
         return _Stream(super().connect_tcp(*args, **options))
 
-    def connect_unix_socket(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
-        return _Stream(super().connect_unix_socket(*args, **options))
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: object = None
+    ) -> httpcore.NetworkStream:
+        # Not the library's own, which leaves a socket that cannot connect to the garbage collector.
+        del socket_options
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(path)
+        except OSError as error:
+            connection.close()
+            kind = httpcore.ConnectTimeout if isinstance(error, TimeoutError) else httpcore.ConnectError
+            raise kind(str(error)) from error
+        return _Stream(SyncStream(connection))
 
 
 class _Stream(httpcore.NetworkStream):
