@@ -25,6 +25,8 @@ from sandkasten._transfers import PIECE_BYTES, Progress, stays_inside
 from sandkasten.errors import SandkastenError
 
 MAX_MEMBERS = 1_000_000
+# Symlinks are made last; until then their names and targets are in memory.
+MAX_LINK_CHARS = 64 * 1024 * 1024
 
 
 class Teller(Protocol):
@@ -236,7 +238,8 @@ class TreeTarget:
         self._root = self._temporary / "tree"
         self._count = 0
         self._directories: _Names = {}
-        self._links: list[tuple[tuple[str, ...], str]] = []
+        self._links: list[tuple[str, str]] = []
+        self._link_chars = 0
         self._file: BinaryIO | None = None
         self.allowance = Allowance(place.parent, max_bytes, on_progress)
 
@@ -251,27 +254,35 @@ class TreeTarget:
         self._count = 0
         self._directories = {}
         self._links = []
+        self._link_chars = 0
         with _explained(self._place):
             self._temporary.mkdir(mode=0o700)
             self._root.mkdir()
 
     def begin(self, member: Member) -> None:
         """Make a directory, or begin a file."""
-        self._count += 1
-        if self._count > MAX_MEMBERS:
-            raise SandkastenError(f"The directory has more than {MAX_MEMBERS} files in it.")
         with _explained(self._place):
-            if member.kind is Kind.DIRECTORY:
-                self._make_directories(member.path)
-                return
-            self._make_directories(member.path[:-1])
+            is_directory = member.kind is Kind.DIRECTORY
+            made = self._make_directories(member.path if is_directory else member.path[:-1])
+            self._count_more(made if is_directory and made else made + 1)
             if member.kind is Kind.FILE:
                 self.allowance.check(member.size_bytes)
                 self._file = _new_file(self._at(member.path), member.mode)
             elif member.kind is Kind.HARD_LINK:
                 self._copy(member)
             elif member.kind is Kind.SYMLINK and stays_inside(member.path, member.target):
-                self._links.append((member.path, member.target))
+                self._keep_link("/".join(member.path), member.target)
+
+    def _count_more(self, count: int) -> None:
+        self._count += count
+        if self._count > MAX_MEMBERS:
+            raise SandkastenError(f"The directory has more than {MAX_MEMBERS} files in it.")
+
+    def _keep_link(self, path: str, target: str) -> None:
+        self._link_chars += len(path) + len(target)
+        if self._link_chars > MAX_LINK_CHARS:
+            raise SandkastenError("The directory has too many symlinks in it.")
+        self._links.append((path, target))
 
     def write(self, data: bytes | memoryview) -> None:
         """Write on."""
@@ -298,7 +309,7 @@ class TreeTarget:
         with _explained(self._place):
             for path, target in self._links:
                 check_name(target.replace("/", "."), what="target")
-                os.symlink(target, self._at(path))
+                os.symlink(target, self._at(tuple(path.split("/"))))
             os.rename(self._root, self._place)
             self._temporary.rmdir()
         return self._place
@@ -315,13 +326,16 @@ class TreeTarget:
             check_name(name)
         return self._root.joinpath(*path)
 
-    def _make_directories(self, path: tuple[str, ...]) -> None:
-        known = self._directories
+    def _make_directories(self, path: tuple[str, ...]) -> int:
+        """Make what is missing on the way; return how many those were."""
+        known, made = self._directories, 0
         for depth, name in enumerate(path, start=1):
             if name not in known:
                 self._at(path[:depth]).mkdir()  # fails if another name means the same here
                 known[name] = {}
+                made += 1
             known = known[name]
+        return made
 
     def _copy(self, member: Member) -> None:
         """What has several names becomes several files."""

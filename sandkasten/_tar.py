@@ -22,7 +22,9 @@ END = bytes(2 * BLOCK_BYTES)
 _ZEROS = bytes(BLOCK_BYTES)
 _MAX_EXTENSION_BYTES = 64 * 1024  # a path has 4 KiB, and a member two of them
 _MAX_EXTENSIONS = 8  # before one member
+_MAX_END_BYTES = 1024 * 1024  # archives are filled up with zeros to what a tape took at once
 _MAX_OCTAL_SIZE = 8**11 - 1
+_MAX_DIGITS = 20  # of a decimal size
 _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET = b"x", b"g", b"L", b"K"
 _EXTENSIONS = {_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_TARGET}
 
@@ -218,6 +220,8 @@ class TarReader:
     def _take_block(self, block: bytes) -> None:
         if block == _ZEROS:
             self._zero_blocks += 1
+            if self._zero_blocks * BLOCK_BYTES > _MAX_END_BYTES:
+                raise TarError("The archive goes on after its end.")
             return
         if self._zero_blocks:
             raise TarError("The archive goes on after its end.")
@@ -308,19 +312,20 @@ def _number(field: bytes) -> int:
 
 
 def _size(digits: bytes) -> int:
-    if not digits.isdigit() or len(digits) > 20:
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
         raise TarError("The archive is damaged: a header has a bad size.")
     return int(digits)
 
 
 def _records(data: bytes) -> dict[str, bytes]:
     records: dict[str, bytes] = {}
-    while data:
-        digits = data.partition(b" ")[0]
-        size = _size(digits)
-        key, equals, value = data[len(digits) + 1 : size].partition(b"=")
-        if not equals or not value.endswith(b"\n") or size > len(data):
+    start = 0
+    while start < len(data):
+        digits = data[start : start + _MAX_DIGITS + 1].partition(b" ")[0]
+        end = start + _size(digits)
+        key, equals, value = data[start + len(digits) + 1 : end].partition(b"=")
+        if not equals or not value.endswith(b"\n") or end > len(data):
             raise TarError("The archive is damaged: a header has a bad record.")
         records[key.decode(errors="replace")] = value[:-1]
-        data = data[size:]
+        start = end
     return records

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from sandkasten import _tar
 from sandkasten._tar import ERROR_NOTE, Kind, Member
@@ -24,6 +25,7 @@ from sandkasten.local.files import Tree, open_inside
 from sandkasten.local.newfile import NewFile, explained
 
 MAX_MEMBERS = 1_000_000
+MAX_WAITING = 100_000  # directories that were seen and not yet opened
 
 
 def pack(tree: Tree, path: str) -> Generator[bytes, None, None]:
@@ -64,15 +66,33 @@ def _in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(pending)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A directory that waits for its turn; with a whole path each they would weigh the square of a tree."""
+
+    name: str
+    parent: _Found | None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        names = [self.name]
+        above = self.parent
+        while above is not None:
+            names.append(above.name)
+            above = above.parent
+        return tuple(reversed(names))
+
+
 class _Packer:
     def __init__(self, root: int) -> None:
         self._root = root
         self._count = 0
-        self._pending: list[tuple[str, ...]] = [()]
+        self._pending: list[_Found | None] = [None]  # the root itself
 
     def members(self) -> Iterator[bytes]:
         while self._pending:
-            path = self._pending.pop()
+            found = self._pending.pop()
+            path = found.path if found else ()
             with explained("/".join(path)):
                 directory = _open(self._root, "/".join(path) or ".", os.O_DIRECTORY)
             if directory is None:
@@ -80,22 +100,28 @@ class _Packer:
             try:
                 if path:
                     yield _tar.header(Member(path, Kind.DIRECTORY, mode=0o755))
-                yield from self._entries(directory, path)
+                yield from self._entries(directory, found, path)
             finally:
                 os.close(directory)
 
-    def _entries(self, directory: int, path: tuple[str, ...]) -> Iterator[bytes]:
+    def _entries(self, directory: int, found: _Found | None, path: tuple[str, ...]) -> Iterator[bytes]:
         with os.scandir(directory) as entries:
             for entry in entries:
                 self._count += 1
                 if self._count > MAX_MEMBERS:
                     raise invalid_request(f"The directory has more than {MAX_MEMBERS} files in it.")
-                yield from self._entry(directory, entry, (*path, entry.name))
+                if entry.is_dir(follow_symlinks=False):
+                    self._wait(_Found(entry.name, found))
+                else:
+                    yield from self._entry(directory, entry, (*path, entry.name))
+
+    def _wait(self, found: _Found) -> None:
+        if len(self._pending) >= MAX_WAITING:
+            raise invalid_request(f"The directory has more than {MAX_WAITING} directories side by side.")
+        self._pending.append(found)
 
     def _entry(self, directory: int, entry: os.DirEntry[str], path: tuple[str, ...]) -> Iterator[bytes]:
-        if entry.is_dir(follow_symlinks=False):
-            self._pending.append(path)
-        elif entry.is_symlink():
+        if entry.is_symlink():
             with suppress(OSError):  # it is no symlink any more
                 target = os.readlink(entry.name, dir_fd=directory)
                 yield _tar.header(Member(path, Kind.SYMLINK, mode=0o777, target=target))

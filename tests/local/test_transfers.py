@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from sandkasten._tar import END, Kind, Member, header, padding
-from sandkasten.local import app, bodystream
+from sandkasten.local import app, bodystream, tarballs
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
@@ -437,6 +438,40 @@ def test_what_cannot_be_packed_is_said_in_the_archive(tmp_path: Path) -> None:
     assert b"is too long" in packed
     assert not packed.endswith(END)
     remove_tree(place.root)
+
+
+def test_a_deep_and_wide_tree_is_packed_without_a_whole_path_for_each_directory(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    here = os.open(place.inside, os.O_RDONLY)
+    for _ in range(500):
+        os.mkdir("d", dir_fd=here)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    for number in range(2000):  # whose paths, as tuples, would weigh 8 MB
+        os.mkdir(str(number), dir_fd=here)
+    os.close(here)
+    tracemalloc.start()
+    try:
+        size = sum(map(len, pack(place.tree, ".")))
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 2000 * 1000
+    assert peak < 4 * MIB
+    remove_tree(place.root)
+
+
+def test_directories_that_wait_to_be_packed_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarballs, "MAX_WAITING", 10)
+    place = Place(tmp_path)
+    for number in range(10):
+        (place.inside / f"{number}" / "below").mkdir(parents=True)
+    assert b"".join(pack(place.tree, ".")).endswith(END)
+    (place.inside / "one-more").mkdir()
+    assert b"SANDKASTEN.error" in b"".join(pack(place.tree, "."))
 
 
 def test_an_archive_of_ten_thousand_files_goes_in_and_out(box: Box) -> None:

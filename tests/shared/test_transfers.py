@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sandkasten import _downloads
 from sandkasten import _filecommands as commands
 from sandkasten import _transfers as plan
 from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
@@ -476,6 +477,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
         block(type=b"x", size=23) + b"23 GNU.sparse.major=1\n\n".ljust(512, b"\0") + block()
     ),
     "member after the end": lambda: bytes(512) + block(),
+    "end without end": lambda: bytes(2 * MIB),
     "noise": lambda: random.Random(3).randbytes(2048),
 }
 
@@ -492,6 +494,19 @@ def test_an_archive_that_nobody_should_unpack_is_refused(name: str) -> None:
 def test_an_archive_that_was_cut_off_is_told_from_a_whole_one(cut: int) -> None:
     with pytest.raises(TarError, match="too early"):
         read(ARCHIVE[:-cut])
+
+
+def test_an_archive_may_be_filled_up_to_what_a_tape_took() -> None:
+    assert read(ARCHIVE + bytes(512 * 1024)) == read(ARCHIVE)
+
+
+def test_a_header_of_many_records_takes_a_time_that_grows_with_its_length() -> None:
+    """A record has 5 bytes at least, so that a header may have 13,000 of them."""
+    records = b"5 a=\n" * 13_000
+    header_of_many = block(type=b"x", size=len(records)) + records + bytes(-len(records) % 512)
+    assert len(read(header_of_many + block() + END)) == 1
+    with pytest.raises(TarError, match="bad size"):  # whose digits are not looked for to the end
+        read(block(type=b"x", size=60_000) + b"1" * 60_416)
 
 
 def test_what_an_archive_says_about_itself_is_kept() -> None:
@@ -707,6 +722,35 @@ def test_hard_links_become_copies_of_files_in_the_archive_alone(target: TreeTarg
     assert (place / "h").read_bytes() == b"#!"
     assert not os.path.samefile(place / "h", place / "d" / "f")
     (tmp_path / "secret").unlink()
+
+
+@pytest.mark.parametrize("kind", [Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK])
+def test_directories_that_are_made_on_the_way_count(
+    target: TreeTarget, tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_downloads, "MAX_MEMBERS", 4)
+    unpack(target, Member(("a", "b", "c", "d"), kind, target="x"))
+    target = TreeTarget(tmp_path / "other", None, None)
+    target.restart()
+    with pytest.raises(SandkastenError, match="more than 4 files"):
+        unpack(target, Member(("a", "b", "c", "d", "e"), kind, target="x"))
+    target.discard()
+
+
+def test_a_directory_that_comes_for_ever_is_refused(
+    target: TreeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_downloads, "MAX_MEMBERS", 4)
+    with pytest.raises(SandkastenError, match="more than 4 files"):
+        unpack(target, *[Member(("d",), Kind.DIRECTORY)] * 5)
+
+
+def test_symlinks_that_wait_for_the_end_are_bounded(
+    target: TreeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_downloads, "MAX_LINK_CHARS", 100)
+    with pytest.raises(SandkastenError, match="too many symlinks"):
+        unpack(target, *(Member(("d", f"{n}"), Kind.SYMLINK, target="x" * 20) for n in range(6)))
 
 
 def test_sizes_are_refused_before_anything_of_them_is_written(tmp_path: Path) -> None:
