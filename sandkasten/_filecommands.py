@@ -10,14 +10,20 @@ import base64
 import binascii
 import re
 import shlex
+import stat
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from attrs import define, frozen
 
 from sandkasten.errors import SandkastenError
+from sandkasten.models import DirEntry
 
 # A command's output may be 1 MiB, or less: then slices become smaller until they fit.
 FIRST_SLICE_BYTES = 720 * 1024
 _LEAST_SLICE_BYTES = 1024
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 
 
 @frozen
@@ -97,6 +103,18 @@ def checksum_command(path: str, mark: str) -> str:
     )
 
 
+def list_command(path: str, mark: str) -> str:
+    """Print the names in a directory in base64, and after a colon the mode, size and time of each."""
+    return _script(
+        f"cd -- {shlex.quote(path)} || exit 1",
+        "unset GLOBIGNORE; shopt -u failglob; shopt -s nullglob dotglob; n=(*)",
+        'names() { [ ${#n[@]} -eq 0 ] || printf "%s\\0" "${n[@]}"; }',
+        f'printf "\\n%s:" {mark}; names | base64; echo :',
+        'names | xargs -0 -r stat -c "%f %s %Y" -- 2>/dev/null',
+        f'echo ":{mark}"',
+    )
+
+
 def chmod_command(path: str, mode: int) -> str:
     """Set a file's permissions."""
     return _script(f"chmod {mode:o} {shlex.quote(path)}")
@@ -110,6 +128,37 @@ def marked(output: str, mark: str) -> str | None:
     """What a command printed between its marks; None if one of them is missing."""
     found = re.search(rf"{mark}:(.*):{mark}", output, re.DOTALL)
     return None if found is None else found[1]
+
+
+def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEntry]:
+    """Read what `list_command` printed.
+
+    Raises:
+        SandkastenError: it is too long, or makes no sense, or the directory has changed.
+    """
+    if truncated:
+        raise SandkastenError(f"{path!r} has too many entries to list. Divide them up among directories.")
+    text = marked(output, mark)
+    encoded, _, table = ("?" if text is None else text).partition(":")
+    try:
+        names = base64.b64decode("".join(encoded.split()), validate=True).split(b"\0")[:-1]
+        rows = [row.split() for row in table.splitlines() if row]
+        entries = [_entry(name, *row) for name, row in zip(names, rows, strict=True)]
+    except (ValueError, TypeError):  # names and rows are not as many, for one
+        raise SandkastenError(
+            f"{path!r} cannot be listed by commands: it changes just now, or the session's image lacks "
+            "base64, stat or xargs."
+        ) from None
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _entry(name: bytes, mode: str, size_bytes: str, modified_seconds: str) -> DirEntry:
+    bits = int(mode, 16)
+    kind = _KINDS.get(stat.S_IFMT(bits), "other")
+    modified_at: datetime | None = None
+    with suppress(OverflowError, ValueError, OSError):  # it is what code in the sandbox set it to
+        modified_at = datetime.fromtimestamp(int(modified_seconds), UTC)
+    return DirEntry(name.decode(errors="replace"), kind == "directory", kind, int(size_bytes), modified_at)
 
 
 # --- reading in slices

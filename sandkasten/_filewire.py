@@ -1,6 +1,7 @@
 """The calls that carry files, of a session or of a workspace; `owner` is the path of either.
 
-Those to `fs/raw` and `fs/tar` are the extension `files`: bodies are the bytes as they are.
+Those to `fs/raw` and `fs/tar` are the extension `files`: bodies are the bytes as they are. So is the listing
+of a session's directories, and what a listing tells beyond names.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Ca
 
 
 def list_directory(owner: str, path: str | PurePosixPath) -> Call[list[DirEntry]]:
-    """`GET {owner}/fs`, which workspaces have."""
+    """`GET {owner}/fs`, which workspaces have; for a session it is the extension `files`."""
     params = {"path": check.sandbox_path(path)}
     return Call("GET", f"{owner}/fs", _entries, params=params, idempotent=True)
 

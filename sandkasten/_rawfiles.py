@@ -15,6 +15,7 @@ from sandkasten._tar import TarError, TarReader
 from sandkasten._transfers import PIECE_BYTES, Fetch, Tries
 from sandkasten._uploads import Source
 from sandkasten.errors import SandkastenConnectionError, SandkastenResponseError
+from sandkasten.models import DirEntry
 
 from ._http import Connection
 from ._seam import close_response, run_in_thread
@@ -95,6 +96,10 @@ class RawFiles:
             raise SandkastenResponseError(f"The daemon's answer cannot be unpacked. {error}") from error
         finally:
             await close_response(response)
+
+    async def entries(self, path: str) -> list[DirEntry]:
+        """List a directory."""
+        return await self._connection.call(_filewire.list_directory(self._owner, path))
 
     async def _pump(self, response: httpx.Response, target: Teller, take: Callable[[bytes], object]) -> None:
         """Give a body away in pieces of about 1 MiB; before an error comes all that came before it."""

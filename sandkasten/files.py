@@ -14,7 +14,7 @@ from sandkasten._places import check_tree_place, place_for
 from sandkasten._transfers import SMALL_BYTES, Progress
 from sandkasten._uploads import Source, open_source, source_of
 from sandkasten.errors import SandboxIsDirectoryError
-from sandkasten.models import ReadResult
+from sandkasten.models import DirEntry, ReadResult
 
 from ._http import Connection
 from ._rawfiles import RawFiles
@@ -155,6 +155,24 @@ class FileVerbs:
         except SandboxIsDirectoryError:
             await run_in_thread(partial(check_tree_place, place))
             return await self._download_tree(path, TreeTarget(place, max_bytes, on_progress))
+
+    async def list(self, path: str | PurePosixPath = "/workspace") -> list[DirEntry]:
+        """List a directory, sorted by name; symlinks are not followed.
+
+        Example::
+
+            for entry in await session.list():
+                print(entry.name, entry.size_bytes)
+
+        Raises:
+            SandboxFileNotFoundError: there is no such directory.
+            WorkspaceNotFoundError: nothing was ever written to this workspace.
+            InvalidRequestError: the path leads outside /workspace.
+            SandkastenError: any other failure.
+        """
+        path = check.sandbox_path(path)
+        ways = await self._ways()
+        return await ways.entries(path)
 
     async def _download_file(self, path: str, target: FileTarget) -> Path:
         ways = await self._ways()

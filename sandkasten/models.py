@@ -180,10 +180,21 @@ class WorkspaceInfo:
 
 @frozen
 class DirEntry:
-    """A name in a directory of a workspace."""
+    """A name in a directory.
+
+    Attributes:
+        name: the name alone; what is not UTF-8 in it is replaced.
+        is_dir: whether it is a directory; a symlink is none, wherever it leads.
+        kind: `file`, `directory`, `symlink` or `other`, where the daemon says.
+        size_bytes: how long it is, where the daemon says.
+        modified_at: when it was last written to, where the daemon says; code in the sandbox can set that.
+    """
 
     name: str
     is_dir: bool = False
+    kind: str | None = None
+    size_bytes: int | None = None
+    modified_at: datetime | None = None
 
 
 @frozen

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
-from sandkasten import _filewire, _wire
-from sandkasten.models import DirEntry
+from sandkasten import _wire
 
 from ._http import Connection
 from .files import FileVerbs
@@ -32,16 +29,6 @@ class Workspace(FileVerbs):
     def id(self) -> str:
         """The workspace's id."""
         return self._id
-
-    async def list(self, path: str | PurePosixPath = "/workspace") -> list[DirEntry]:
-        """List a directory.
-
-        Raises:
-            WorkspaceNotFoundError: nothing was ever written to this workspace.
-            SandboxFileNotFoundError: there is no such directory.
-            SandkastenError: any other failure.
-        """
-        return await self._connection.call(_filewire.list_directory(self._owner, path))
 
     async def delete(self) -> None:
         """Delete the workspace and all its files.

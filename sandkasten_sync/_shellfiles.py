@@ -24,8 +24,10 @@ from sandkasten._uploads import Source, items_of, read_item
 from sandkasten.errors import (
     SandboxIsDirectoryError,
     SandkastenError,
+    SandkastenInputError,
     SandkastenResponseError,
 )
+from sandkasten.models import DirEntry
 
 from ._http import Connection
 from ._rawfiles import at
@@ -208,6 +210,21 @@ class ShellFiles:
             )
         run_in_thread(partial(target.add_file, names, result.content))
         target.tell()
+
+    def entries(self, path: str) -> list[DirEntry]:
+        """List a directory."""
+        if not _filewire.has_shell(self._owner):
+            return self._connection.call(_filewire.list_directory(self._owner, path))
+        try:  # so that the daemon itself says what is wrong with a path
+            self._connection.call(_filewire.read_json(self._owner, path, 1))
+        except SandboxIsDirectoryError:
+            mark = secrets.token_hex(8)
+            call = _filewire.command(
+                self._owner, commands.list_command(plan.absolute(path), mark), idempotent=True
+            )
+            result = self._connection.call(call)
+            return commands.listed(path, result.output, mark, truncated=result.truncated)
+        raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
 
     def _slices(self, slices: Slices) -> Iterator[bytes]:
         while not slices.is_complete:

@@ -17,7 +17,7 @@ from sandkasten._places import check_tree_place, place_for
 from sandkasten._transfers import SMALL_BYTES, Progress
 from sandkasten._uploads import Source, open_source, source_of
 from sandkasten.errors import SandboxIsDirectoryError
-from sandkasten.models import ReadResult
+from sandkasten.models import DirEntry, ReadResult
 
 from ._http import Connection
 from ._rawfiles import RawFiles
@@ -158,6 +158,24 @@ class FileVerbs:
         except SandboxIsDirectoryError:
             run_in_thread(partial(check_tree_place, place))
             return self._download_tree(path, TreeTarget(place, max_bytes, on_progress))
+
+    def list(self, path: str | PurePosixPath = "/workspace") -> list[DirEntry]:
+        """List a directory, sorted by name; symlinks are not followed.
+
+        Example::
+
+            for entry in session.list():
+                print(entry.name, entry.size_bytes)
+
+        Raises:
+            SandboxFileNotFoundError: there is no such directory.
+            WorkspaceNotFoundError: nothing was ever written to this workspace.
+            InvalidRequestError: the path leads outside /workspace.
+            SandkastenError: any other failure.
+        """
+        path = check.sandbox_path(path)
+        ways = self._ways()
+        return ways.entries(path)
 
     def _download_file(self, path: str, target: FileTarget) -> Path:
         ways = self._ways()

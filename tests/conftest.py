@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.go_daemon import GoDaemon
 
-# What starts the tests in the background may have Ctrl-C ignored, and children inherit that.
+# What starts the tests in the background may have these ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +28,21 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
-    """A directory for workspaces; not tmp_path, which is closed to the user that root's sandboxes run as."""
+    """The directory for workspaces of the daemon that all tests share."""
+    with _data_dir() as path:
+        yield path
+
+
+@pytest.fixture
+def own_data_dir() -> Iterator[Path]:
+    """A directory for workspaces in which none are."""
+    with _data_dir() as path:
+        yield path
+
+
+@contextmanager
+def _data_dir() -> Iterator[Path]:
+    """Not in tmp_path, which is closed to the user that root's sandboxes run as."""
     path = Path(tempfile.mkdtemp(prefix="sandkasten-data-", dir="/tmp"))
     path.chmod(0o711)
     yield path

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandkasten.cli.failures import USAGE, CommandLineError
+from sandkasten.cli.failures import UNREACHABLE, USAGE, CommandLineError
 
 if TYPE_CHECKING:
     from sandkasten_sync import SandboxClient
@@ -28,13 +29,14 @@ class Where:
 
 @dataclass(frozen=True)
 class Found:
-    """A daemon's URL and key; the rest is known of the one in the background."""
+    """A daemon's URL and key; what is known of the one in the background, or else what named this one."""
 
     url: str
     api_key: str | None
     pid: int | None = None
     key_file: Path | None = None
     log: Path | None = None
+    named_by: str | None = None
 
 
 def find(where: Where) -> Found | None:
@@ -43,14 +45,21 @@ def find(where: Where) -> Found | None:
     Raises:
         CommandLineError: the key cannot be read, or the directory of the daemon is not safe.
     """
-    key = read_key(Path(where.api_key_file)) if where.api_key_file else os.environ.get("SANDKASTEN_API_KEY")
-    url = where.url or os.environ.get("SANDKASTEN_BASE_URL")
-    if url:
-        return Found(url, key or None)
+    key = None if where.api_key_file is None else read_key(Path(where.api_key_file))
+    named_by, url = _named(where)
+    if url is not None:
+        return Found(url, key or _key_of_environment(), named_by=named_by)
     return _in_background() if sys.platform == "linux" else None
 
 
-def open_client(where: Where) -> SandboxClient:
+def _named(where: Where) -> tuple[str, str | None]:
+    """What names a daemon, and its URL; None: nothing does."""
+    if where.url is not None:
+        return "--url", where.url
+    return "SANDKASTEN_BASE_URL", os.environ.get("SANDKASTEN_BASE_URL") or None
+
+
+def open_client(where: Where) -> AbstractContextManager[SandboxClient]:
     """A client of a daemon that outlives this command.
 
     Raises:
@@ -70,8 +79,7 @@ def open_any_client(where: Where) -> AbstractContextManager[SandboxClient]:
 
 def open_own_client(where: Where) -> AbstractContextManager[SandboxClient]:
     """A client of an embedded daemon, unless the command line or the environment names another."""
-    named = where.url or os.environ.get("SANDKASTEN_BASE_URL")
-    return open_client(where) if named else _embedded()
+    return _embedded() if _named(where)[1] is None else open_client(where)
 
 
 def read_key(path: Path) -> str:
@@ -88,8 +96,20 @@ def read_key(path: Path) -> str:
         raise CommandLineError(
             f"The key file {path} cannot be read: {reason}. Check --api-key-file."
         ) from error
+    return _checked(key, f"The key file {path}")
+
+
+def _key_of_environment() -> str | None:
+    key = os.environ.get("SANDKASTEN_API_KEY")
+    return _checked(key, "The variable SANDKASTEN_API_KEY") if key else None
+
+
+def _checked(key: str, place: str) -> str:
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise CommandLineError(f"The key file {path} must hold one line of printable ASCII.", USAGE)
+        raise CommandLineError(
+            f"{place} must hold one line of printable ASCII. Put the daemon's key there, and nothing else.",
+            USAGE,
+        )
     return key
 
 
@@ -104,12 +124,38 @@ def _in_background() -> Found | None:
     return Found(place.url, read_key(place.key), pid, place.key, place.log)
 
 
-def client_of(found: Found) -> SandboxClient:
-    """A client of it."""
-    _prepare()
-    from sandkasten_sync import SandboxClient  # noqa: PLC0415
+@contextmanager
+def client_of(found: Found) -> Generator[SandboxClient, None, None]:
+    """A client of it.
 
-    return SandboxClient(base_url=found.url, api_key=found.api_key)
+    Raises:
+        CommandLineError: its address cannot be one, or nothing answers there; the text says who named it.
+    """
+    _prepare()
+    from sandkasten_sync import SandboxClient, SandkastenConnectionError, SandkastenInputError  # noqa: PLC0415
+
+    try:
+        client = SandboxClient(base_url=found.url, api_key=found.api_key)
+    except SandkastenInputError:
+        raise CommandLineError(
+            f"{found.named_by} is {found.url!r}, which is no URL of a daemon. "
+            "Give one such as http://host:8080 or unix:///path/to/daemon.sock.",
+            USAGE,
+        ) from None
+    with client:
+        try:
+            yield client
+        except SandkastenConnectionError as error:
+            what, _, _ = str(error).partition(". ")
+            if not what.startswith(UNREACHABLE):
+                raise
+            raise CommandLineError(f"{what}. {_advice(found)}") from error
+
+
+def _advice(found: Found) -> str:
+    if found.named_by is None:
+        return "Start it again: sandkasten up."
+    return f"Check {found.named_by}, and that the daemon there runs."
 
 
 def _embedded() -> AbstractContextManager[SandboxClient]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sandkasten.cli import transfers
-from sandkasten.cli.arguments import Remote, parse_remote
+from sandkasten.cli.arguments import Remote, session_place, side_of
 from sandkasten.cli.connecting import Where, open_client
 from sandkasten.cli.failures import USAGE, CommandLineError
 from sandkasten.cli.streaming import signals_end_us
@@ -17,14 +17,17 @@ from sandkasten.cli.streaming import signals_end_us
 if TYPE_CHECKING:
     from sandkasten.cli.transfers import Files
 
+Side = Remote | str
+
+_side = side_of(session_place)
 _ONE_SIDE = "Exactly one of the two must be remote, as {}:/path. Write a local name with a colon as ./name."
 
 
 @click.command("cp")
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", type=_side, metavar="SRC")
+@click.argument("target", type=_side, metavar="DST")
 @click.pass_obj
-def cp_command(where: Where, source: str, target: str) -> None:
+def cp_command(where: Where, source: Side, target: Side) -> None:
     """Copy files and directories into a session, or out of it.
 
     One of SRC and DST is SESSION:/path, below /workspace or relative to it; the other is a path of this
@@ -41,30 +44,32 @@ def cp_command(where: Where, source: str, target: str) -> None:
         copy(client.get_session(owner), source, target)
 
 
-def remote_owner(source: str, target: str, kind: str) -> str:
+def remote_owner(source: Side, target: Side, kind: str) -> str:
     """The session or workspace that two paths are about.
 
     Raises:
         CommandLineError: it is not one of the two.
     """
-    remotes = [remote for remote in map(parse_remote, (source, target)) if remote is not None]
+    remotes = [side for side in (source, target) if isinstance(side, Remote)]
     if len(remotes) != 1:
         raise CommandLineError(_ONE_SIDE.format(kind), USAGE)
     return remotes[0].owner
 
 
-def copy(files: Files, source: str, target: str) -> None:
+def copy(files: Files, source: Side, target: Side) -> None:
     """Copy from one to the other; one of them is remote.
 
     Raises:
         CommandLineError: a path that makes no sense.
         SandkastenError: what the transfer raises.
     """
-    remote_source, remote_target = parse_remote(source), parse_remote(target)
-    if remote_source is not None:
-        _copy_out(files, remote_source, target)
-    elif remote_target is not None:
-        _copy_in(files, source, remote_target)
+    match source, target:
+        case Remote() as remote, str() as local:
+            _copy_out(files, remote, local)
+        case str() as local, Remote() as remote:
+            _copy_in(files, local, remote)
+        case _:
+            raise AssertionError("one side is remote")
 
 
 def _copy_in(files: Files, source: str, target: Remote) -> None:
@@ -73,7 +78,7 @@ def _copy_in(files: Files, source: str, target: Remote) -> None:
         return
     local = transfers.existing(source)
     if target.path.endswith("/") or transfers.is_directory(files, target.path):
-        transfers.push(files, local, target.path, local.resolve().name)
+        transfers.push(files, local, target.path, transfers.own_name(local))
     else:
         transfers.push(files, local, *transfers.split(target.path))
 

@@ -24,13 +24,18 @@ _HINTS: Mapping[str, str] = {
     "CapacityExceededError": "End sessions that are not needed: sandkasten rm SESSION.",
     "ExecTimeoutError": "The session goes on; give the command a larger --timeout if it needs longer.",
     "ExtensionMissingError": "Use the embedded daemon, or one that has it.",
+    "SandboxFileNotFoundError": "Check the path.",
+    "SandboxIsDirectoryError": "Name a file.",
     "SandkastenStreamError": "Look at what the command did before you repeat it.",
     "SandkastenTimeoutError": "Check that the daemon is well: sandkasten status.",
     "SessionExpiredError": "Make a new one, with a longer lifetime if need be: sandkasten new --ttl SECONDS.",
     "SessionNotFoundError": "See which there are: sandkasten ls.",
     "WorkspaceNotFoundError": "See which there are: sandkasten workspace ls.",
 }
-_UNREACHABLE = "Start it (sandkasten up), or check --url and SANDKASTEN_BASE_URL."
+# How the library begins to say that there is no daemon where it looked.
+UNREACHABLE = "Nothing answers"
+# `connecting` says what to do about other daemons, so this is about an embedded one.
+_ENDED = "It ended too early: try again, and see what sandkasten doctor says."
 
 
 class CommandLineError(Exception):
@@ -76,10 +81,21 @@ def _usage(error: click.UsageError) -> str:
         return error.format_message()
     path = error.ctx.command_path if error.ctx else "sandkasten"
     message = one_line(error.format_message()).rstrip(".")
+    end = "" if message.endswith("?") else "."
     hint = ""
-    if isinstance(error, click.NoSuchOption) and error.ctx and _takes_a_command(error.ctx.command):
-        hint = f" Put -- before the command: {path} ... -- COMMAND."
-    return f"{message}.{hint} See: {path} --help"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        program, name = error.ctx.find_root(), error.option_name
+        if _has_option(program.command, name):
+            own = path.removeprefix(f"{program.command_path} ")
+            typed = f"{program.command_path} {name} ... {own}"
+            return f"{own} has no option {name}, the program itself has it. Put it first: {typed}"
+        if _takes_a_command(error.ctx.command):
+            hint = f" Put -- before the command: {path} ... -- COMMAND."
+    return f"{message}{end}{hint} See: {path} --help"
+
+
+def _has_option(command: click.Command, name: str) -> bool:
+    return any(name in parameter.opts for parameter in command.params)
 
 
 def _takes_a_command(command: click.Command) -> bool:
@@ -101,10 +117,12 @@ def sentence_of(error: BaseException) -> str:
 
     hint = next((_HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _HINTS), None)
     if isinstance(error, errors.SandkastenAPIError):
-        if hint is None and error.status_code >= 500:
+        if hint is None and error.error_code is None and error.request_id is None:  # so it is no daemon
+            hint = "Check --url and SANDKASTEN_BASE_URL."
+        elif hint is None and error.status_code >= 500:
             hint = f"The daemon's log may say more about request {error.request_id}."
         return one_line(f"{error.message.rstrip('.')}. {hint or ''}")
     text = str(error).replace("base_url=", "--url").replace("base_url", "--url")
-    if type(error) is errors.SandkastenConnectionError and text.startswith("Nothing answers"):
-        hint = _UNREACHABLE
+    if type(error) is errors.SandkastenConnectionError and text.startswith(UNREACHABLE):
+        hint = _ENDED
     return one_line(f"{text.partition('. ')[0].rstrip('.')}. {hint}" if hint else text)

@@ -46,7 +46,8 @@ class StandardInput:
         line = sys.stdin.buffer.readline(_LONGEST_LINE_BYTES + 1)
         if len(line) > _LONGEST_LINE_BYTES:
             raise CommandLineError("A line is longer than 1 MiB. Copy it as a file: sandkasten cp.")
-        return line.decode(errors="replace").rstrip("\n") if line else None
+        text = line.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return text.rstrip("\n") if line else None
 
     def size(self) -> tuple[int, int] | None:
         """A script has no window."""

@@ -12,6 +12,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from sandkasten.cli import out
+from sandkasten.cli.arguments import fault_of
 from sandkasten.cli.failures import FAILED, INTERRUPTED, TIMED_OUT, sentence_of
 from sandkasten.cli.streaming import ctrl_c_interrupts, stream
 
@@ -97,6 +98,10 @@ class LineShell:
     def _execute(self, text: str) -> None:
         from sandkasten import errors  # noqa: PLC0415  (loaded with the client)
 
+        if fault := fault_of(text):
+            out.say(fault)
+            self.status = FAILED
+            return
         self._tell_size()
         try:
             with ctrl_c_interrupts(self._session) if self._source.is_interactive else nullcontext():

@@ -1,79 +1,49 @@
-"""A directory of a session, listed from within: what comes back is the sandbox's word, and is checked."""
+"""Directories of sessions and workspaces, as a table, as JSON or as names alone."""
 
 from __future__ import annotations
 
 import posixpath
-import shlex
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sandkasten.cli import out
-from sandkasten.cli.failures import CommandLineError
 from sandkasten.cli.text import size
 
 if TYPE_CHECKING:
-    from sandkasten.models import ExecResult
-    from sandkasten_sync import Session
-
-_KINDS = {"f": "file", "d": "directory", "l": "link"}
-_FIELDS = 4
-_SHOW = r"-printf '%y\0%s\0%T@\0%f\0'"
-# In a subshell, so that the session's shell stays as it is; and into a pipe, since on a terminal `find`
-# replaces characters in names.
-_LIST = (
-    "( set -o pipefail; if [[ -d {path} ]]; then command find {path}/ -mindepth 1 -maxdepth 1 {show}; "
-    "else command find {path} -maxdepth 0 {show}; fi | command cat )"
-)
+    from sandkasten.models import DirEntry
+    from sandkasten_sync import Session, Workspace
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A name in a directory."""
-
-    name: str
-    kind: str
-    size_bytes: int
-    modified_at: datetime
-
-
-def list_directory(session: Session, path: str, *, as_json: bool, quiet: bool) -> None:
-    """Print a directory, or the entry of a file.
+def entries_at(files: Session | Workspace, path: str) -> list[DirEntry]:
+    """What is in a directory; of anything else, that itself.
 
     Raises:
-        CommandLineError: it cannot be listed.
-        SandkastenError: the session cannot be asked.
+        SandkastenError: there is nothing, or it cannot be listed.
     """
-    inside = shlex.quote(posixpath.join("/workspace", path))
-    result = session.exec(_LIST.format(path=inside, show=_SHOW), raw_output=True)
-    entries = sorted(_entries(path, result), key=lambda entry: entry.name)
+    from sandkasten_sync import SandboxFileNotFoundError, SandkastenInputError  # noqa: PLC0415
+
+    try:
+        return files.list(path)
+    except (SandboxFileNotFoundError, SandkastenInputError):
+        parent, name = posixpath.split(path.rstrip("/"))
+        found = [entry for entry in files.list(parent or ".") if entry.name == name]
+        if not found:
+            raise
+        return found
+
+
+def emit_entries(entries: Sequence[DirEntry], *, as_json: bool, quiet: bool) -> None:
+    """Print them; what the daemon does not tell is left empty."""
     if as_json:
-        out.emit_json([asdict(entry) for entry in entries])
+        out.emit_json(entries)
     elif quiet:
         for entry in entries:
             out.emit(entry.name)
     else:
-        out.emit_table(
-            ("KIND", "SIZE", "MODIFIED", "NAME"),
-            [
-                (entry.kind, size(entry.size_bytes), out.when(entry.modified_at), entry.name)
-                for entry in entries
-            ],
-        )
+        out.emit_table(("KIND", "SIZE", "MODIFIED", "NAME"), [_row(entry) for entry in entries])
 
 
-def _entries(path: str, result: ExecResult) -> Iterator[Entry]:
-    if result.exit_code != 0:
-        said = result.output.strip().rpartition("\n")[2] or f"status {result.exit_code}"
-        raise CommandLineError(f"{path} cannot be listed ({said}). Check the path.")
-    if result.truncated:
-        raise CommandLineError(f"{path} has too many entries to list. Name a directory with fewer.")
-    fields = result.output.split("\0")[:-1]
-    for start in range(0, len(fields), _FIELDS):
-        try:
-            kind, size_bytes, modified_at, name = fields[start : start + _FIELDS]
-            moment = datetime.fromtimestamp(float(modified_at), UTC)
-            yield Entry(name, _KINDS.get(kind, "other"), int(size_bytes), moment)
-        except (ValueError, OverflowError, OSError):
-            raise CommandLineError(f"{path} cannot be listed: the session's answer makes no sense.") from None
+def _row(entry: DirEntry) -> tuple[object, ...]:
+    kind = entry.kind or ("directory" if entry.is_dir else "")
+    length = "" if entry.size_bytes is None else size(entry.size_bytes)
+    return kind, length, out.when(entry.modified_at), entry.name

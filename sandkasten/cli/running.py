@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 @click.command("run")
 @arguments.image_option
 @arguments.network_option
-@click.option("--workspace", metavar="ID", help="The workspace to use; it outlives the sandbox.")
 @click.option(
-    "--upload", "uploads", metavar="PATH", multiple=True, help="Copy this in, to /workspace; repeatable."
-)
+    "--workspace", type=arguments.workspace_id, metavar="ID",
+    help="The workspace to use; it outlives the sandbox.",
+)  # fmt: skip
 @click.option(
-    "--download", "downloads", metavar="PATH", multiple=True,
+    "--upload", "uploads", type=arguments.local_path, metavar="PATH", multiple=True,
+    help="Copy this in, to /workspace; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--download", "downloads", type=arguments.remote_path, metavar="PATH", multiple=True,
     help="Copy this out of /workspace afterwards, to the current directory; repeatable.",
 )  # fmt: skip
 @arguments.timeout_option
@@ -45,7 +49,7 @@ def run_command(
     timeout_ms: int,
     no_stdin: bool,
     raw: bool,
-    command: Sequence[str],
+    command: str,
 ) -> int:
     """Run one command in a sandbox of its own, which ends with it.
 
@@ -59,17 +63,16 @@ def run_command(
       sandkasten run --upload data.csv -- 'sort data.csv | head -3'
       sandkasten run --download report -- 'mkdir report && date > report/now'
     """
-    sources = [transfers.existing(path) for path in uploads]
+    sources = [(path, transfers.own_name(path)) for path in map(transfers.existing, uploads)]
     targets = [(path, transfers.name_of(path)) for path in downloads]
-    text = arguments.command_text(command)
     with (
         signals_end_us(),
         open_own_client(where) as client,
         client.create_session(image=image, network=network, workspace_id=workspace) as session,
     ):
-        for source in sources:
-            transfers.push(session, source, "/workspace", source.resolve().name)
-        code = _execute(session, text, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
+        for source, name in sources:
+            transfers.push(session, source, arguments.ROOT, name)
+        code = _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
         copied = [_download(session, path, name) for path, name in targets]
         return code or (0 if all(copied) else FAILED)
 
@@ -88,7 +91,7 @@ def exec_command(
     timeout_ms: int,
     no_stdin: bool,
     raw: bool,
-    command: Sequence[str],
+    command: str,
 ) -> int:
     """Run a command in a session's shell; its exit code is ours.
 
@@ -105,10 +108,9 @@ def exec_command(
     On a terminal, output comes without escape sequences, unless --raw asks for them. Output is text:
     what is no UTF-8 is replaced, so copy binary files with `sandkasten cp`.
     """
-    text = arguments.command_text(command)
     with signals_end_us(), open_client(where) as client:
         session = client.get_session(session_id)
-        return _execute(session, text, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
+        return _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
 
 
 def _execute(

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 @arguments.image_option
 @arguments.network_option
 @click.option(
-    "--workspace", metavar="ID", help="The workspace to use; without, its files end with the session."
-)
-@click.option("--ttl", "ttl_seconds", type=click.IntRange(1, 86_400), metavar="SECONDS",
-              help="How long it lives after its last use; the daemon's default, if not given.")  # fmt: skip
+    "--workspace", type=arguments.workspace_id, metavar="ID",
+    help="The workspace to use; without, its files end with the session.",
+)  # fmt: skip
+@click.option(
+    "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, 86_400), metavar="SECONDS",
+    help="How long it lives after its last use, up to 86400; the daemon's default, if not given.",
+)  # fmt: skip
 @click.pass_obj
 def new_command(
     where: Where,
@@ -48,12 +51,13 @@ def new_command(
 
 @click.command("ls")
 @click.argument(
-    "place", metavar="[SESSION[:/PATH]]", required=False, shell_complete=arguments.complete_session
-)
+    "place", type=arguments.session_place, metavar="[SESSION[:/PATH]]", required=False,
+    shell_complete=arguments.complete_session,
+)  # fmt: skip
 @arguments.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
 @click.pass_obj
-def ls_command(where: Where, place: str | None, as_json: bool, quiet: bool) -> None:
+def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quiet: bool) -> None:
     """List the sessions, or a directory in one of them.
 
     Without a terminal, the fields of a line are between tabs, and there is no head.
@@ -62,10 +66,10 @@ def ls_command(where: Where, place: str | None, as_json: bool, quiet: bool) -> N
         if place is None:
             _list_sessions(client, as_json=as_json, quiet=quiet)
             return
-        remote = arguments.parse_remote(place) or arguments.Remote(place, "/workspace")
-        from sandkasten.cli.listing import list_directory  # noqa: PLC0415
+        from sandkasten.cli import listing  # noqa: PLC0415
 
-        list_directory(client.get_session(remote.owner), remote.path, as_json=as_json, quiet=quiet)
+        entries = listing.entries_at(client.get_session(place.owner), place.path)
+        listing.emit_entries(entries, as_json=as_json, quiet=quiet)
 
 
 @click.command("info")
@@ -99,8 +103,10 @@ def info_command(where: Where, session_id: str, as_json: bool) -> None:
 @click.command("stats")
 @arguments.session_argument
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C or the session's end.")
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
-              metavar="SECONDS", help="How long to wait in between.")  # fmt: skip
+@click.option(
+    "--interval", type=arguments.seconds(float, 0.1, 3600), default="1", show_default=True,
+    metavar="SECONDS", help="How long to wait in between, 0.1 to 3600.",
+)  # fmt: skip
 @arguments.json_option
 @click.pass_obj
 def stats_command(where: Where, session_id: str, watch: bool, interval: float, as_json: bool) -> None:
@@ -114,7 +120,10 @@ def stats_command(where: Where, session_id: str, watch: bool, interval: float, a
 
 
 @click.command("rm")
-@click.argument("session_ids", metavar="SESSION...", nargs=-1, shell_complete=arguments.complete_session)
+@click.argument(
+    "session_ids", type=arguments.session_id, metavar="SESSION...", nargs=-1,
+    shell_complete=arguments.complete_session,
+)  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="End all sessions of the daemon.")
 @click.pass_obj
 def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from sandkasten.cli.arguments import ROOT, UNICODE
 from sandkasten.cli.failures import USAGE, CommandLineError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     Files = Session | Workspace
 
 OnProgress = Callable[[int, int | None], None]
-
-_ROOT = "/workspace"
 
 
 def push(files: Files, source: Path, directory: str, name: str) -> None:
@@ -83,7 +82,7 @@ def is_directory(files: Files, path: str) -> bool:
     """
     from sandkasten.errors import NotFoundError, SandboxIsDirectoryError  # noqa: PLC0415
 
-    if posixpath.normpath(posixpath.join(_ROOT, path)) == _ROOT:
+    if posixpath.normpath(posixpath.join(ROOT, path)) == ROOT:
         return True  # also in a workspace that does not exist yet
     try:
         files.read(path, max_bytes=1)
@@ -106,13 +105,29 @@ def existing(path: str) -> Path:
     return Path(path)
 
 
+def own_name(path: Path) -> str:
+    """The name of a file or directory of this machine, as which it is stored remotely.
+
+    Raises:
+        CommandLineError: it has none that can be sent.
+    """
+    name = path.resolve().name
+    if not UNICODE.fullmatch(name):
+        raise CommandLineError(
+            f"{str(path)!r} has no name in UTF-8 to store it as. "
+            "Name the copy: sandkasten cp SRC SESSION:NAME.",
+            USAGE,
+        )
+    return name
+
+
 def name_of(path: str) -> str:
     """The last name of a remote path, as which it is stored here.
 
     Raises:
         CommandLineError: it has none.
     """
-    name = PurePosixPath(posixpath.normpath(posixpath.join(_ROOT, path))).name
+    name = PurePosixPath(posixpath.normpath(posixpath.join(ROOT, path))).name
     if not name or "\\" in name:
         raise CommandLineError(f"{path!r} has no name to store it as. Name a file or a directory.", USAGE)
     return name
@@ -124,8 +139,9 @@ def split(path: str) -> tuple[str, str]:
     Raises:
         CommandLineError: it has no name.
     """
-    directory, name = posixpath.split(posixpath.join(_ROOT, path))
-    if name in {"", ".", ".."}:
+    whole = posixpath.join(ROOT, path)
+    directory, name = posixpath.split(whole)
+    if name in {"", ".", ".."} or whole == ROOT:
         raise CommandLineError(f"{path!r} is a directory. Name the file, too.", USAGE)
     return directory or "/", name
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from sandkasten.cli import arguments, out
 from sandkasten.cli.connecting import Where, open_any_client
-from sandkasten.cli.copying import copy, remote_owner
+from sandkasten.cli.copying import Side, copy, remote_owner
 from sandkasten.cli.failures import FAILED, sentence_of
 from sandkasten.cli.streaming import signals_end_us
+
+if TYPE_CHECKING:
+    from sandkasten_sync import SandboxClient
+
+_side = arguments.side_of(arguments.workspace_place)
 
 
 @click.group("workspace", subcommand_metavar="COMMAND ...")
@@ -23,38 +29,47 @@ def workspace_command() -> None:
 
 
 @workspace_command.command("ls")
-@click.argument("place", metavar="[WORKSPACE[:/PATH]]", required=False)
+@click.argument("place", type=arguments.workspace_place, metavar="[WORKSPACE[:/PATH]]", required=False)
 @arguments.json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
 @click.pass_obj
-def ls_command(where: Where, place: str | None, as_json: bool) -> None:
+def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quiet: bool) -> None:
     """List the workspaces, or a directory in one of them."""
     with open_any_client(where) as client:
         if place is None:
-            workspaces = client.list_workspaces()
-            if as_json:
-                out.emit_json(workspaces)
-            else:
-                rows = [(workspace.id, out.when(workspace.created_at)) for workspace in workspaces]
-                out.emit_table(("ID", "CREATED"), rows)
+            _list_workspaces(client, as_json=as_json, quiet=quiet)
             return
-        remote = arguments.parse_remote(place) or arguments.Remote(place, "/workspace")
-        entries = client.workspace(remote.owner).list(remote.path)
+        from sandkasten.cli import listing  # noqa: PLC0415
+
+        entries = listing.entries_at(client.workspace(place.owner), place.path)
+        listing.emit_entries(entries, as_json=as_json, quiet=quiet)
+
+
+def _list_workspaces(client: SandboxClient, *, as_json: bool, quiet: bool) -> None:
+    workspaces = client.list_workspaces()
     if as_json:
-        out.emit_json(entries)
+        out.emit_json(workspaces)
+    elif quiet:
+        for workspace in workspaces:
+            out.emit(workspace.id)
     else:
-        for entry in entries:
-            out.emit(f"{entry.name}/" if entry.is_dir else entry.name)
+        rows = [(workspace.id, out.when(workspace.created_at)) for workspace in workspaces]
+        out.emit_table(("ID", "CREATED"), rows)
 
 
 @workspace_command.command("cp")
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", type=_side, metavar="SRC")
+@click.argument("target", type=_side, metavar="DST")
 @click.pass_obj
-def cp_command(where: Where, source: str, target: str) -> None:
+def cp_command(where: Where, source: Side, target: Side) -> None:
     """Copy files and directories into a workspace, or out of it.
 
-    One of SRC and DST is WORKSPACE:/path; otherwise this is as `sandkasten cp`. Copying into a workspace
-    makes it, if it does not exist.
+    One of SRC and DST is WORKSPACE:/path, where / is the workspace itself, as /workspace is in a session;
+    otherwise this is as `sandkasten cp`. Copying into a workspace makes it, if it does not exist.
+
+    \b
+      sandkasten workspace cp data.csv notes:/
+      sandkasten workspace cp notes:/report ./report
     """
     owner = remote_owner(source, target, "WORKSPACE")
     with signals_end_us(), open_any_client(where) as client:
@@ -62,7 +77,7 @@ def cp_command(where: Where, source: str, target: str) -> None:
 
 
 @workspace_command.command("rm")
-@click.argument("workspace_ids", metavar="WORKSPACE...", nargs=-1, required=True)
+@click.argument("workspace_ids", type=arguments.workspace_id, metavar="WORKSPACE...", nargs=-1, required=True)
 @click.pass_obj
 def rm_command(where: Where, workspace_ids: Sequence[str]) -> int:
     """Delete workspaces with all their files, and print their ids."""

@@ -20,7 +20,7 @@ from sandkasten.errors import (
     SandkastenError,
     SandkastenInputError,
 )
-from sandkasten.models import ExecResult, ReadResult, SessionStats
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionStats
 
 # What a model can mend by doing something else. All other errors are for whoever runs the agent: a
 # session that is gone, a daemon that cannot be reached.
@@ -47,6 +47,7 @@ _ADVICE: dict[type[SandkastenError], str] = {
 _NOTICE = "[... {left_out} characters left out, lines {first} to {last} of {total}; {advice} ...]"
 _NOTICE_CHARS = 150
 _EXEC_ADVICE = "write long output to a file and look at parts of it"
+_LIST_ADVICE = "see them with exec, ls and grep"
 _READ_ADVICE = "see them with exec and sed -n"
 # Among them C1, which some terminals obey, and lone surrogates, which cannot be sent as JSON.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -80,9 +81,17 @@ def read_text(result: ReadResult, max_chars: int) -> str:
     return _assembled(header, cleaned(text) or "(empty)", max_chars, notes=notes, advice=_READ_ADVICE)
 
 
-def list_text(result: ExecResult, max_chars: int) -> str:
-    """Show what `ls` printed, its complaints included."""
-    return _assembled("", cleaned(result.output) or "(empty)", max_chars)
+def list_text(entries: Sequence[DirEntry], max_chars: int) -> str:
+    """Show a directory, a line an entry; names of directories end in a slash."""
+    lines = "".join(map(_entry_line, entries))
+    return _assembled("", lines or "(empty)", max_chars, advice=_LIST_ADVICE)
+
+
+def _entry_line(entry: DirEntry) -> str:
+    kind = entry.kind or ("directory" if entry.is_dir else "file")
+    size = "" if entry.size_bytes is None or entry.is_dir else str(entry.size_bytes)
+    time = f"{entry.modified_at:%Y-%m-%d %H:%M}" if entry.modified_at else ""
+    return f"{kind:<9} {size:>10} {time:<16} {one_line(entry.name)}{'/' * entry.is_dir}\n"
 
 
 def stats_text(stats: SessionStats) -> str:
@@ -147,7 +156,7 @@ def decoded(content: bytes, *, truncated: bool) -> str | None:
 
 def one_line(text: str, max_chars: int = 300) -> str:
     """Make a name or a message one line of a bounded length."""
-    text = cleaned(text).replace("\n", "␊")
+    text = cleaned(text[: 2 * max_chars]).replace("\n", "␊")  # of two characters at most becomes one
     return text if len(text) <= max_chars else f"{text[: max_chars - 4]} ..."
 
 

@@ -1,14 +1,14 @@
 """The verbs that agents get, once for all frameworks.
 
 Each verb is the model of its own arguments, and its docstring is what the language model is told. It
-starts its call on a session of either package, and turns the result into
+starts its call on a session of either package, and turns the result into an `Answer`.
 """
 
 from __future__ import annotations
 
 import inspect
-import posixpath
-import shlex
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations._text import exec_text, list_text, one_line, read_text, stats_text
-from sandkasten.models import ExecResult, ReadResult, SessionStats
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionStats
 
 if TYPE_CHECKING:
     import sandkasten
@@ -30,7 +30,6 @@ DEFAULT_TIMEOUT_MS = 60_000
 
 _MIN_OUTPUT_CHARS = 1_000
 _MAX_TIMEOUT_SECONDS = 600
-_LIST_TIMEOUT_MS = 10_000
 # More is not read to show so little of it; and some daemons have trouble with more than about 3.7 MB.
 _MAX_READ_BYTES = 1024 * 1024
 
@@ -148,19 +147,19 @@ class Write(Verb):
 
 
 class List(Verb):
-    """List a directory of the sandbox: permissions, sizes, times, names."""
+    """List a directory of the sandbox: kinds, sizes, times, names."""
 
     tool_name: ClassVar[str] = "list"
-    path: str = Field(description="Relative paths start at /workspace, wherever the shell is.")
+    path: str = Field(description="Below /workspace; relative paths start there, wherever the shell is.")
 
     def start(self, session: AnySession, options: Options) -> Any:
-        """Have it listed in the shell, since not every daemon can list a session's files by itself."""
-        path = posixpath.join("/workspace", self.path)
-        return session.exec(f"command ls -lA -- {shlex.quote(path)}", timeout_ms=_LIST_TIMEOUT_MS)
+        """List it."""
+        return session.list(self.path)
 
-    def answer(self, result: ExecResult, options: Options) -> Answer:
-        """What `ls` says, and its `ExecResult`."""
-        return Answer(list_text(result, options.max_output_chars), attrs.asdict(result))
+    def answer(self, result: Sequence[DirEntry], options: Options) -> Answer:
+        """The entries as text, and their fields."""
+        entries = [attrs.asdict(entry, value_serializer=_plain) for entry in result]
+        return Answer(list_text(result, options.max_output_chars), {"path": self.path, "entries": entries})
 
 
 class Stats(Verb):
@@ -175,6 +174,10 @@ class Stats(Verb):
     def answer(self, result: SessionStats, options: Options) -> Answer:
         """The `SessionStats` as text, and its fields."""
         return Answer(stats_text(result), attrs.asdict(result))
+
+
+def _plain(_entry: object, _field: object, value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 VERBS: tuple[type[Verb], ...] = (Exec, Read, Write, List, Stats)

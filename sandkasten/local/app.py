@@ -46,12 +46,13 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
         Route(session, api.destroy_session, methods=["DELETE"]),
         Route(f"{session}/stats", api.session_stats, methods=["GET"]),
         Route(f"{session}/interrupt", api.interrupt, methods=["POST"]),
+        Route(f"{session}/fs", api.list_in_session, methods=["GET"]),
         Route(f"{session}/fs/write", api.write_in_session, methods=["POST"]),
         Route(f"{session}/fs/upload", api.upload_to_session, methods=["POST"]),
         Route(f"{session}/fs/read", api.read_in_session, methods=["GET"]),
         Route("/v1/workspaces", api.list_workspaces, methods=["GET"]),
         Route(workspace, api.delete_workspace, methods=["DELETE"]),
-        Route(f"{workspace}/fs", api.list_directory, methods=["GET"]),
+        Route(f"{workspace}/fs", api.list_in_workspace, methods=["GET"]),
         Route(f"{workspace}/fs/write", api.write_in_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/upload", api.upload_to_workspace, methods=["POST"]),
         Route(f"{workspace}/fs/read", api.read_in_workspace, methods=["GET"]),
@@ -167,6 +168,13 @@ class Api:
         self._manager.renew(session)
         return response
 
+    async def list_in_session(self, request: Request) -> Response:
+        """List a directory."""
+        session = self._session(request)
+        response = await self._list(session.tree, request)
+        self._manager.renew(session)
+        return response
+
     # --- workspaces
 
     async def list_workspaces(self, _request: Request) -> Response:
@@ -186,11 +194,9 @@ class Api:
         await asyncio.to_thread(self._manager.workspaces.delete, workspace_id)
         return answer({"ok": True})
 
-    async def list_directory(self, request: Request) -> Response:
-        """List a workspace's directory."""
-        tree = await self._workspace(request)
-        rows = await asyncio.to_thread(tree.entries, bodies.path_query(request, "/workspace"))
-        return answer({"entries": [{"name": name, "is_dir": is_dir} for name, is_dir in rows]})
+    async def list_in_workspace(self, request: Request) -> Response:
+        """List a directory."""
+        return await self._list(await self._workspace(request), request)
 
     async def write_in_workspace(self, request: Request) -> Response:
         """Write a file; makes the workspace."""
@@ -225,6 +231,10 @@ class Api:
         encoded = base64.b64encode(content).decode()
         return answer({"path": path, "content_base64": encoded, "truncated": truncated})
 
+    async def _list(self, tree: Tree, request: Request) -> Response:
+        # In a thread as a whole: what is answered may have some megabytes.
+        return await asyncio.to_thread(_listing, tree, bodies.path_query(request, "/workspace"))
+
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
 
@@ -232,6 +242,10 @@ class Api:
         workspaces = self._manager.workspaces
         find = workspaces.get_or_create if create else workspaces.get
         return await asyncio.to_thread(find, request.path_params["workspace_id"])
+
+
+def _listing(tree: Tree, path: str) -> Response:
+    return answer({"entries": [vars(entry) for entry in tree.entries(path)]})
 
 
 # --- errors, as the wire has them

@@ -17,7 +17,9 @@ import os
 import posixpath
 import stat
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +29,18 @@ from sandkasten.local.newfile import NewFile, explained, temporary_name, unlink_
 
 MAX_ENTRIES = 100_000
 _COPY_BYTES = 1024 * 1024
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name in a directory, as the wire has it: the common protocol knows `name` and `is_dir`."""
+
+    name: str
+    is_dir: bool
+    kind: str
+    size_bytes: int
+    modified_at: str | None
 
 
 class _OpenHow(ctypes.Structure):
@@ -211,24 +225,25 @@ class Tree:
         with explained(path), self._opened_root() as root:
             return open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
 
-    def entries(self, path: str) -> list[tuple[str, bool]]:
-        """The names in a directory, sorted, and whether each is a directory itself.
+    def entries(self, path: str) -> list[Entry]:
+        """What is in a directory, sorted by name.
 
         Raises:
             ApiError: there is no such directory, or it has more than 100,000 entries.
         """
         with explained(path), self._opened_root() as root:
             descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
-            found: list[tuple[str, bool]] = []
+            found: list[Entry] = []
             try:
                 with os.scandir(descriptor) as entries:
                     for entry in entries:
-                        found.append((_printable(entry.name), entry.is_dir(follow_symlinks=False)))
+                        with suppress(FileNotFoundError):  # which it was a moment ago
+                            found.append(_entry(entry))
                         if len(found) > MAX_ENTRIES:
                             raise invalid_request(f"{path!r} has more than {MAX_ENTRIES} entries.")
             finally:
                 os.close(descriptor)
-        return sorted(found)
+        return sorted(found, key=lambda entry: entry.name)
 
     @contextmanager
     def _opened_root(self) -> Generator[int, None, None]:
@@ -354,6 +369,15 @@ def _read_up_to(file: IO[bytes], size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def _entry(entry: os.DirEntry[str]) -> Entry:
+    status = entry.stat(follow_symlinks=False)
+    modified_at: str | None = None
+    with suppress(OverflowError, ValueError):  # it is what sandboxed code set it to
+        modified_at = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+    return Entry(_printable(entry.name), kind == "directory", kind, status.st_size, modified_at)
 
 
 def _printable(name: str) -> str:

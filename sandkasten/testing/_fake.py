@@ -43,9 +43,9 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
     "put_raw": ("PUT", f"{_EITHER}/fs/raw", World.put_raw),
     "get_tar": ("GET", f"{_EITHER}/fs/tar", World.get_tar),
     "put_tar": ("PUT", f"{_EITHER}/fs/tar", World.put_tar),
+    "list_directory": ("GET", f"{_EITHER}/fs", World.list_directory),
     "list_workspaces": ("GET", "/v1/workspaces", World.list_workspaces),
     "delete_workspace": ("DELETE", _WORKSPACE, World.delete_workspace),
-    "list_directory": ("GET", f"{_WORKSPACE}/fs", World.list_directory),
 }
 # Which extension some calls belong to.
 _NEEDED = {

@@ -92,6 +92,23 @@ def read(files: Files, request: Request) -> Answer:
     return json_answer({"path": request.query["path"], "content_base64": encoded, "truncated": is_cut})
 
 
+def list_directory(files: Files, request: Request) -> Answer:
+    """`GET .../fs`; directories are what files are in, and the top one is always there."""
+    path = request.query.get("path") or "/workspace"
+    inside = inside_path(path)
+    names = below(files, path)
+    if inside and not names:
+        raise RefusedError(404, "FILE_NOT_FOUND", f"There is no directory {path!r}.")
+    entries: dict[str, dict[str, Any]] = {}
+    for name in sorted(names):
+        first, slash, _ = name.partition("/")
+        entry: dict[str, Any] = {"name": first, "is_dir": bool(slash), "kind": "directory"}
+        if not slash:
+            entry |= {"kind": "file", "size_bytes": len(files[posixpath.join(inside, name)])}
+        entries[first] = entry
+    return json_answer({"entries": list(entries.values())})
+
+
 # --- the extension `files`
 
 

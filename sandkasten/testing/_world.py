@@ -208,6 +208,10 @@ class World:
         """Keep a directory."""
         return store.put_tar(self._files(request, create=True), request)
 
+    def list_directory(self, request: Request) -> Answer:
+        """List a directory."""
+        return store.list_directory(self._files(request), request)
+
     # --- workspaces
 
     def list_workspaces(self, _request: Request) -> Answer:
@@ -219,14 +223,6 @@ class World:
         self._files(request)
         del self.workspaces[_name_in(request)]
         return json_answer({"ok": True})
-
-    def list_directory(self, request: Request) -> Answer:
-        """List a directory of one."""
-        below = store.below(self._files(request), request.query.get("path") or "/workspace")
-        entries = {name.partition("/")[0]: "/" in name for name in sorted(below)}
-        return json_answer(
-            {"entries": [{"name": name, "is_dir": is_dir} for name, is_dir in entries.items()]}
-        )
 
     # --- what requests name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -136,6 +137,37 @@ async def test_uploads_that_cannot_work_are_refused_before_anything_is_sent(
         await session.upload(io.StringIO("text"), filename="x")  # type: ignore[arg-type]
     with pytest.raises(SandkastenInputError, match="filename"):
         await session.upload(io.BytesIO(b""), filename="../x")
+
+
+async def test_a_directory_of_a_session_is_listed_also_while_a_command_runs(session: Session) -> None:
+    await session.exec(
+        "mkdir -p d/sub; printf 1234 > d/file; ln -s file d/link; mkfifo d/fifo; touch d/.hidden"
+    )
+    async with session.exec_stream("sleep 30"):
+        entries = {entry.name: entry for entry in await session.list("d")}
+    assert {name: entry.kind for name, entry in entries.items()} == {
+        ".hidden": "file",
+        "fifo": "other",
+        "file": "file",
+        "link": "symlink",
+        "sub": "directory",
+    }
+    assert [name for name, entry in entries.items() if entry.is_dir] == ["sub"]
+    assert entries["file"].size_bytes == 4
+    modified_at = entries["file"].modified_at
+    assert modified_at is not None
+    assert abs((datetime.now(UTC) - modified_at).total_seconds()) < 600
+    assert [entry.name for entry in await session.list()] == ["d"]
+
+
+async def test_what_cannot_be_listed_is_an_error(session: Session) -> None:
+    await session.write("file", "x")
+    await session.exec("ln -s / top")
+    for path in ("gone", "file", "top/etc"):
+        with pytest.raises(SandboxFileNotFoundError):
+            await session.list(path)
+    with pytest.raises(InvalidRequestError, match="outside /workspace"):
+        await session.list("/etc")
 
 
 async def test_workspaces_outlive_their_sessions(client: SandboxClient) -> None:

@@ -8,13 +8,16 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from sandkasten.errors import (
     ExtensionMissingError,
     InsufficientStorageError,
+    InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandkastenConnectionError,
@@ -499,6 +502,32 @@ async def check_streams(session: Session) -> None:
         )
         assert (await session.read("f")).content == content
         assert told[-1] == (size_bytes, None)
+
+
+async def test_a_directory_is_listed_alike_with_the_extension_and_without(
+    session: Session, go_session: Session
+) -> None:
+    names = [*NAMES, *"*?", ".hidden", "empty dir"]
+    listings = []
+    for each in (session, go_session):
+        for name in names[:-1]:
+            await each.write(f"d/{name}", name)
+        await each.exec("mkdir 'd/empty dir' e; ln -s / d/top; touch -d @1000000000 d/*; touch -hd @7 d/top")
+        listings.append(await each.list("d"))
+        assert await each.list("e") == []
+        with pytest.raises(SandboxFileNotFoundError):
+            await each.list("gone")
+        with pytest.raises((SandboxFileNotFoundError, SandkastenInputError)):
+            await each.list("d/plain")
+        with pytest.raises(InvalidRequestError):
+            await each.list("..")
+    assert [entry.name for entry in listings[0]] == sorted([*names, "top"])
+    assert [evolve(entry, modified_at=None) for entry in listings[1]] == [
+        evolve(entry, modified_at=None) for entry in listings[0]
+    ]
+    plain, top = ({entry.name: entry for entry in listings[1]}[name] for name in ("plain", "top"))
+    assert plain.modified_at == datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+    assert (top.kind, top.modified_at) == ("symlink", datetime(1970, 1, 1, 0, 0, 7, tzinfo=UTC))
 
 
 async def test_a_stream_without_a_size_is_sent_to_its_end(session: Session) -> None:

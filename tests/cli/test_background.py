@@ -82,6 +82,20 @@ def test_a_daemon_that_was_killed_is_just_not_there(home: Home) -> None:
     home("down")
 
 
+def test_a_daemon_that_is_killed_under_a_command_is_told(home: Home) -> None:
+    home("up")
+    session = home("new").strip()
+    pid = pid_of(home)
+    with home.start("stats", session, "--watch", "--interval", "0.1") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.kill(pid, signal.SIGKILL)
+        stderr = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 125
+    assert stderr.endswith("Start it again: sandkasten up.\n")
+    home("down")
+
+
 def test_it_goes_on_without_the_terminal_and_keeps_no_directory(home: Home) -> None:
     place = home.directory / "home" / "gone"
     place.mkdir()

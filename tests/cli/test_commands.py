@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import click
 import pytest
 
+from sandkasten import _checks as check
+from sandkasten.cli import arguments
 from sandkasten.cli.app import COMMANDS, sandkasten
+from sandkasten.errors import SandkastenInputError
 from tests.cli.program import EXECUTABLE, ROOT, Home
 
 SESSION = "deadbeef-123"
@@ -42,6 +48,41 @@ WRONG = {
     "completion": [["completion"], ["completion", "csh"]],
     "": [["nothing"], ["--nothing"], ["--url"]],
 }  # fmt: skip
+# What only Python calls so: names of arguments, and its types.
+PYTHON = re.compile(r"\b([a-z]+_(id|key|ms|seconds|url)|cmd|filename|str|None)\b")
+NO_UTF8 = os.fsdecode(b"a\xffb")
+NO_ID = ("no/id", "..", "", "x" * 129)
+NO_WORKSPACE = ("bad id", "", "X", "-", "a" * 65)
+NO_TIMEOUT = ("0", "-1", "601", "1m", "nan", "")
+# What is typed, with wrong values in the place of the question mark, and by which name each is told.
+MISUSED = [
+    ("--url ? new", "--url", ("nonsense", "", "http://", "ftp://x", "unix:x")),
+    ("new --workspace ?", "--workspace", NO_WORKSPACE),
+    ("new --image ?", "--image", ("", NO_UTF8)),
+    ("new --network ?", "--network", ("", "mars")),
+    ("new --ttl ?", "--ttl", ("0", "-1", "86401", "1.5", "x", "")),
+    ("run --workspace ? -- x", "--workspace", NO_WORKSPACE),
+    ("run --image ? -- x", "--image", ("", NO_UTF8)),
+    ("run --timeout ? -- x", "--timeout", NO_TIMEOUT),
+    ("run --upload ? -- x", "--upload", ("",)),
+    ("run --download ? -- x", "--download", ("", NO_UTF8)),
+    ("run -- ?", "COMMAND", ("", " ", NO_UTF8)),
+    (f"exec --timeout ? {SESSION} -- x", "--timeout", NO_TIMEOUT),
+    (f"exec {SESSION} -- ?", "COMMAND", ("", " ", NO_UTF8)),
+    ("exec ? -- x", "SESSION", NO_ID),
+    ("shell ?", "SESSION", NO_ID),
+    ("ls ?", "SESSION", (*NO_ID, "..:x", f"{SESSION}:{NO_UTF8}")),
+    ("info ?", "SESSION", NO_ID),
+    ("stats ?", "SESSION", NO_ID),
+    (f"stats {SESSION} --watch --interval ?", "--interval", ("0", "3601", "x", "nan")),
+    (f"rm {SESSION} ?", "SESSION", NO_ID),
+    ("cp ? y", "SRC", ("..:x", f"{SESSION}:{NO_UTF8}")),
+    (f"cp ? {SESSION}:y", "SRC", ("",)),
+    (f"cp {SESSION}:x ?", "DST", ("",)),
+    ("workspace ls ?", "WORKSPACE", (*NO_WORKSPACE, "bad id:x")),
+    ("workspace rm notes ?", "WORKSPACE", NO_WORKSPACE),
+    ("workspace cp x ?", "DST", ("bad id:x", f"notes:{NO_UTF8}")),
+]
 
 
 def test_wrong_usage_of_every_command_is_known() -> None:
@@ -55,7 +96,64 @@ def test_wrong_arguments_are_one_sentence_and_2_or_125(cli: Home, name: str) -> 
         assert done.code in {2, 125}, (words, done)
         assert len(done.sentence.strip()) > 20, (words, done)
         assert "httpx" not in done.stderr
-        assert "base_url" not in done.stderr
+        assert not PYTHON.search(done.stderr), (words, done)
+
+
+@pytest.mark.parametrize(("typed", "name", "values"), MISUSED, ids=[typed for typed, _, _ in MISUSED])
+def test_a_wrong_value_is_told_by_what_was_typed_before_a_daemon_is_looked_for(
+    home: Home, typed: str, name: str, values: Sequence[str]
+) -> None:
+    for value in values:
+        words = [value if word == "?" else word for word in typed.split()]
+        said = home.run(*words, expect=2).sentence
+        assert name in said, words
+        assert not PYTHON.search(said), words
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "a",
+        "ab",
+        "-a",
+        "a-",
+        "A1",
+        "a_b",
+        "1a-3c",
+        "a b",
+        "ä1",
+        "a\n",
+        "a" * 64,
+        "a" * 65,
+        "a" * 128,
+        "a" * 129,
+    ],
+)
+def test_the_command_line_takes_the_ids_that_the_library_takes(value: str) -> None:
+    def takes(read: Callable[[str], str]) -> bool:
+        try:
+            return read(value) == value
+        except (click.BadParameter, SandkastenInputError):
+            return False
+
+    assert takes(arguments.session_id) == takes(check.session_id)
+    assert takes(arguments.workspace_id) == takes(check.workspace_id)
+
+
+def test_an_option_of_the_program_behind_the_command_is_told(home: Home) -> None:
+    for words in [["new"], ["run"], ["workspace", "ls"]]:
+        said = home.run(*words, "--url", "http://127.0.0.1:9", expect=2).sentence
+        assert f"sandkasten --url ... {' '.join(words)}" in said
+
+
+def test_a_variable_that_makes_no_sense_is_named(home: Home) -> None:
+    environ = {"SANDKASTEN_BASE_URL": "nonsense"}
+    assert "SANDKASTEN_BASE_URL is 'nonsense'" in home.run("new", expect=2, env=environ).sentence
+    environ = {"SANDKASTEN_BASE_URL": "http://127.0.0.1:9", "SANDKASTEN_API_KEY": "a b"}
+    said = home.run("new", expect=2, env=environ).sentence
+    assert "SANDKASTEN_API_KEY" in said
+    assert "a b" not in said
 
 
 @pytest.mark.parametrize("name", ["exec", "new", "ls", "info", "stats", "rm", "cp", "shell"])
@@ -69,9 +167,24 @@ def test_a_forgotten_separator_is_told(cli: Home, session: str) -> None:
     assert "Put -- before the command" in cli.run("exec", session, "ls", "-l", expect=2).sentence
 
 
-def test_a_daemon_that_does_not_answer_is_told(home: Home) -> None:
-    said = home.run("--url", f"unix://{home.directory}/none.sock", "ls", expect=125).sentence
-    assert "sandkasten up" in said
+@pytest.mark.parametrize("command", ["ls", "run", "workspace"])
+def test_a_named_daemon_that_does_not_answer_is_told_with_what_named_it(home: Home, command: str) -> None:
+    words = {"run": ["run", "--", "x"], "workspace": ["workspace", "ls"]}.get(command, [command])
+    url = f"unix://{home.directory}/none.sock"
+    said = home.run("--url", url, *words, expect=125).sentence
+    assert "Check --url, and that the daemon there runs" in said
+    assert "sandkasten up" not in said
+    said = home.run(*words, expect=125, env={"SANDKASTEN_BASE_URL": url}).sentence
+    assert "Check SANDKASTEN_BASE_URL, and that the daemon there runs" in said
+
+
+def test_a_server_that_is_no_daemon_is_told(home: Home) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for command in ("ls", "new"):
+            url = f"http://127.0.0.1:{server.server_port}"
+            assert "Check --url" in home.run("--url", url, command, expect=125).sentence
+        server.shutdown()
 
 
 def test_debugging_shows_where(home: Home) -> None:

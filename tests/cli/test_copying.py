@@ -42,6 +42,47 @@ def test_a_target_is_a_directory_or_a_name(
     assert cli("exec", session, "--", "find * -type f") == f"{found}\n"
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("", "name"),
+        ("/", "name"),
+        ("//", "name"),
+        ("/workspace", "name"),
+        ("sub", "sub/name"),
+        ("/sub", "sub/name"),
+        ("/sub/", "sub/name"),
+        ("/workspace/sub", "sub/name"),
+        ("/new/", "new/name"),
+        ("/new", "new"),
+    ],
+)
+def test_the_root_of_a_workspace_is_all_of_it(cli: Home, tmp_path: Path, target: str, found: str) -> None:
+    workspace = f"ws-{secrets.token_hex(8)}"
+    (tmp_path / "name").write_text("content")
+    (tmp_path / "tree/name").mkdir(parents=True)
+    (tmp_path / "tree/name/leaf").touch()
+    for source, leaf in (("name", ""), ("tree/name", "/leaf")):
+        cli("workspace", "cp", "-", f"{workspace}:/sub/old", feed=b"old")
+        cli("workspace", "cp", tmp_path / source, f"{workspace}:{target}")
+        copy = tmp_path / f"copy-of-{source.replace('/', '-')}"
+        cli("workspace", "cp", f"{workspace}:/", copy)
+        files = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
+        assert files == {"sub/old", f"{found}{leaf}"}
+        cli("workspace", "rm", workspace)
+
+
+def test_the_root_of_a_workspace_makes_one_and_is_listed(cli: Home, tmp_path: Path) -> None:
+    workspace = f"ws-{secrets.token_hex(8)}"
+    (tmp_path / "name").write_text("content")
+    cli("workspace", "cp", tmp_path / "name", f"{workspace}:/")
+    assert "name" in cli("workspace", "ls", f"{workspace}:/")
+    assert cli.run("workspace", "cp", f"{workspace}:/name", "-").text == "content"
+    assert "Name the file" in cli.run("workspace", "cp", "-", f"{workspace}:/", feed=b"x", expect=2).sentence
+    assert "outside" in cli.run("workspace", "ls", f"{workspace}:/..", expect=125).sentence
+    cli("workspace", "rm", workspace)
+
+
 def test_directories_go_both_ways(cli: Home, session: str, tmp_path: Path) -> None:
     (tmp_path / "tree/empty").mkdir(parents=True)
     (tmp_path / "tree/run").write_text("#!/bin/sh\necho ran\n")
@@ -59,6 +100,7 @@ def test_a_dash_is_standard_input_or_output(cli: Home, session: str) -> None:
     cli("cp", "-", f"{session}:some/where", feed=bytes(range(256)))
     assert cli.run("cp", f"{session}:some/where", "-").stdout == bytes(range(256))
     assert "is a directory" in cli.run("cp", f"{session}:some", "-", expect=2).sentence
+    assert "is a directory" in cli.run("cp", "-", f"{session}:", feed=b"x", expect=2).sentence
 
 
 def test_what_is_not_there_is_told(cli: Home, session: str, tmp_path: Path) -> None:
@@ -72,6 +114,15 @@ def test_a_directory_from_inside_leads_nowhere_else(cli: Home, session: str, tmp
     cli("exec", session, "--", "mkdir d; ln -s /etc/passwd d/out; ln -s ../../../.. d/up; echo x > d/file")
     cli("cp", f"{session}:d", tmp_path / "d")
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["file"]
+
+
+def test_a_name_that_cannot_be_sent_needs_another(cli: Home, session: str, tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"a\xffb")
+    source.write_text("content")
+    for words in (["cp", source, f"{session}:"], ["run", "--upload", source, "--", "true"]):
+        assert "Name the copy" in cli.run(*words, expect=2).sentence
+    cli("cp", source, f"{session}:name")
+    assert cli("exec", session, "--", "cat name") == "content"
 
 
 def test_one_side_is_remote(cli: Home, session: str) -> None:

@@ -63,13 +63,14 @@ def test_ls_lists_a_directory_whatever_is_in_it(cli: Home, session: str) -> None
     )
     entries = {entry["name"]: entry for entry in json.loads(cli("ls", f"{session}:d", "--json"))}
     assert {name: entry["kind"] for name, entry in entries.items()} == {
-        "a\nb\x1b[2J": "file", "link": "link", ".sub": "directory", "-x": "file",
+        "a\nb\x1b[2J": "file", "link": "symlink", ".sub": "directory", "-x": "file",
     }  # fmt: skip
     assert entries["a\nb\x1b[2J"]["size_bytes"] == 5
     assert cli("ls", "-q", f"{session}:/workspace/d").splitlines() == ["-x", ".sub", "a?b?[2J", "link"]
     assert cli("ls", session).count("\n") == 1
     assert cli("ls", f"{session}:d/-x", "-q") == "-x\n"
-    assert "cannot be listed" in cli.run("ls", f"{session}:gone", expect=125).sentence
+    assert "does not exist" in cli.run("ls", f"{session}:gone", expect=125).sentence
+    assert "outside /workspace" in cli.run("ls", f"{session}:/etc", expect=125).sentence
 
 
 def test_a_terminal_gets_nothing_to_obey(cli: Home, session: str) -> None:
@@ -125,10 +126,12 @@ def test_workspaces_need_no_daemon_in_the_background(make_home: Callable[[], Hom
     home("workspace", "cp", "-", "notes:words", feed=b"words")
     assert home("workspace", "ls").split("\t")[0] == "notes"
     assert [row["id"] for row in json.loads(home("workspace", "ls", "--json"))] == ["notes"]
-    assert home("workspace", "ls", "notes").split() == ["sub/", "words"]
-    assert json.loads(home("workspace", "ls", "notes:sub/dir", "--json")) == [
-        {"name": "file", "is_dir": False}
-    ]
+    rows = [line.split("\t") for line in home("workspace", "ls", "notes").splitlines()]
+    assert [(row[0], row[3]) for row in rows] == [("directory", "sub"), ("file", "words")]
+    assert home("workspace", "ls", "-q", "notes:/workspace").split() == ["sub", "words"]
+    assert home("workspace", "ls", "-q") == "notes\n"
+    (entry,) = json.loads(home("workspace", "ls", "notes:sub/dir", "--json"))
+    assert (entry["name"], entry["kind"], entry["size_bytes"]) == ("file", "file", 2)
     home("workspace", "cp", "notes:sub", "copy")
     assert (home.directory / "home" / "copy" / "dir" / "file").read_bytes() == b"\0\xff"
     assert home.run("workspace", "cp", "notes:words", "-").stdout == b"words"

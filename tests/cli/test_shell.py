@@ -244,6 +244,15 @@ def test_a_script_runs_line_by_line_and_its_last_status_is_ours(cli: Home, sessi
     assert "unexpected" in cli.run("shell", session, feed=b"echo 'open", expect=None).text
 
 
+def test_what_no_command_can_be_does_not_end_a_script(cli: Home, session: str) -> None:
+    done = cli.run("shell", session, feed=b"echo a\0b\necho next\n")
+    assert done.text == "a\N{REPLACEMENT CHARACTER}b\nnext\n"
+    too_long = b": " + b"x" * 700_000 + b"\\\n" + b"x" * 700_000 + b"\necho $? next\n"
+    done = cli.run("shell", session, feed=too_long)
+    assert "longer than 1 MiB" in done.stderr
+    assert done.text == "0 next\n"
+
+
 def test_ctrl_c_ends_a_script(cli: Home, session: str) -> None:
     mark = f"3{secrets.randbelow(10**8):08d}"
     with cli.start("shell", session, stdin=subprocess.PIPE) as process:

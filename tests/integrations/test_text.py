@@ -16,7 +16,7 @@ from sandkasten.errors import (
     SandkastenInputError,
 )
 from sandkasten.integrations import _text as text
-from sandkasten.models import ExecResult, ReadResult, SessionStats
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionStats
 
 RESPONSE = httpx.Response(504, request=httpx.Request("POST", "http://daemon"))
 
@@ -68,7 +68,7 @@ def test_no_text_is_longer_than_the_bound(max_chars: int, line_length: int) -> N
     error = ExecTimeoutError("m" * 5000, response=RESPONSE, details=details)
     texts = [
         text.exec_text(result, max_chars),
-        text.list_text(result, max_chars),
+        text.list_text([DirEntry(line, kind="file")] * 20_000, max_chars),
         text.read_text(ReadResult(output.encode(), "/" + "p" * 4000, truncated=True), max_chars),
         text.error_text(error, max_chars),
         text.error_text(SandkastenInputError(output), max_chars),

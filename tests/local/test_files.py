@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -220,7 +221,7 @@ def test_no_path_leads_a_listing_to_the_host(place: Place, name: str) -> None:
     path = ATTACKS[name](place)
     for part in (path, os.path.dirname(path) or "."):
         try:
-            names = [entry for entry, _ in place.tree.entries(part)]
+            names = [entry.name for entry in place.tree.entries(part)]
         except ApiError as error:
             assert error.status in {400, 403, 404}
         else:
@@ -377,7 +378,7 @@ def test_a_path_that_makes_no_sense_is_a_clear_error(place: Place, name: str, ve
     place.write("file", b"plain")
     path = BAD_PATHS[name]
     if verb == "list" and name in {"dot", "workspace", "workspace with dots"}:
-        assert place.tree.entries(path) == [("file", False)]
+        assert [(entry.name, entry.kind) for entry in place.tree.entries(path)] == [("file", "file")]
         return
     with pytest.raises(ApiError) as caught:
         {"read": place.read, "write": place.write, "list": place.tree.entries}[verb](path)
@@ -408,7 +409,7 @@ def test_a_path_that_makes_no_sense_is_a_clear_error(place: Place, name: str, ve
 def test_odd_names_are_names(place: Place, name: str) -> None:
     place.write(name, b"odd")
     assert place.read(name) == b"odd"
-    assert place.tree.entries(".") == [(name, False)]
+    assert [(entry.name, entry.kind) for entry in place.tree.entries(".")] == [(name, "file")]
 
 
 def test_a_path_as_said_becomes_the_path_inside() -> None:
@@ -420,22 +421,39 @@ def test_a_path_as_said_becomes_the_path_inside() -> None:
 def test_names_that_are_not_utf_8_are_listed_so_that_they_can_be_sent(place: Place) -> None:
     for name in (b"a\xff", b"\xfe\xfe", "ä".encode()):
         os.close(os.open(os.fsencode(place.inside) + b"/" + name, os.O_CREAT | os.O_WRONLY))
-    names = [name for name, _ in place.tree.entries("/workspace")]
+    names = [entry.name for entry in place.tree.entries("/workspace")]
     assert sorted(names) == sorted(["a\ufffd", "\ufffd\ufffd", "ä"])
     assert all(name.encode() for name in names)
 
 
-def test_a_listing_tells_directories_and_does_not_follow_links(place: Place) -> None:
+def test_a_listing_tells_kinds_and_does_not_follow_links(place: Place) -> None:
     (place.inside / "d").mkdir()
+    (place.inside / "f").write_bytes(b"1234")
+    os.utime(place.inside / "f", (0, 1e9))
     (place.inside / "link").symlink_to("d")
     (place.inside / "out").symlink_to(place.host)
     os.mkfifo(place.inside / "fifo")
-    assert place.tree.entries(".") == [
-        ("d", True),
-        ("fifo", False),
-        ("link", False),
-        ("out", False),
+    entries = place.tree.entries(".")
+    assert [(entry.name, entry.is_dir, entry.kind) for entry in entries] == [
+        ("d", True, "directory"),
+        ("f", False, "file"),
+        ("fifo", False, "other"),
+        ("link", False, "symlink"),
+        ("out", False, "symlink"),
     ]
+    assert (entries[1].size_bytes, entries[1].modified_at) == (4, "2001-09-09T01:46:40+00:00")
+
+
+def test_times_that_no_calendar_has_are_left_out_of_a_listing() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:  # where times have 64 bits
+        place = Place(Path(directory))
+        for name, seconds in (("old", -(10**12)), ("new", 10**12)):
+            (place.inside / name).touch()
+            os.utime(place.inside / name, (0, seconds))
+        assert [(entry.name, entry.modified_at) for entry in place.tree.entries(".")] == [
+            ("new", None),
+            ("old", None),
+        ]
 
 
 # --- content

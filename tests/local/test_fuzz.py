@@ -28,6 +28,7 @@ PATHS = [
     ("DELETE", "/v1/sessions/{session}/executions/{key}"),
     ("POST", "/v1/sessions/{session}/fs/write"),
     ("POST", "/v1/sessions/{session}/fs/upload"),
+    ("GET", "/v1/sessions/{session}/fs"),
     ("GET", "/v1/sessions/{session}/fs/read"),
     ("GET", "/v1/sessions/{session}/fs/raw"),
     ("PUT", "/v1/sessions/{session}/fs/raw"),

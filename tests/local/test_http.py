@@ -67,6 +67,7 @@ ENDPOINTS = [
     ("POST", "/v1/sessions/x/exec/stream"),
     ("POST", "/v1/sessions/x/fs/write"),
     ("POST", "/v1/sessions/x/fs/upload"),
+    ("GET", "/v1/sessions/x/fs"),
     ("GET", "/v1/sessions/x/fs/read"),
     ("GET", "/v1/workspaces"),
     ("DELETE", "/v1/workspaces/xx"),
@@ -623,11 +624,13 @@ def test_a_workspace_is_written_listed_read_used_and_deleted(
     assert client.post(f"{url}/fs/write", json={"path": "d/x", "text": "1"}).status_code == 200
     assert client.post(f"{url}/fs/upload", files={"file": ("y", b"2")}).json()["paths"] == ["/workspace/y"]
     assert workspace in [row["id"] for row in client.get("/v1/workspaces").json()["workspaces"]]
-    assert client.get(f"{url}/fs").json()["entries"] == [
-        {"name": "d", "is_dir": True},
-        {"name": "y", "is_dir": False},
+    entries = client.get(f"{url}/fs").json()["entries"]
+    assert [(entry["name"], entry["is_dir"], entry["kind"]) for entry in entries] == [
+        ("d", True, "directory"),
+        ("y", False, "file"),
     ]
-    assert client.get(f"{url}/fs?path=d").json()["entries"] == [{"name": "x", "is_dir": False}]
+    (entry,) = client.get(f"{url}/fs?path=d").json()["entries"]
+    assert (entry["name"], entry["size_bytes"]) == ("x", 1)
     assert base64.b64decode(client.get(f"{url}/fs/read?path=d/x").json()["content_base64"]) == b"1"
     box = make_box(workspace_id=workspace)
     assert box.info["workspace_id"] == workspace

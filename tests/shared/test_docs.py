@@ -159,9 +159,9 @@ def test_what_is_imported_from_sandkasten_is_there(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", MARKED, ids=str)
-def test_what_is_marked_runs_and_prints_what_stands_below(block: Block, data_dir: Path) -> None:
+def test_what_is_marked_runs_and_prints_what_stands_below(block: Block, own_data_dir: Path) -> None:
     assert block.output is not None, "write what it prints below it, as ```text"
-    assert run(block.code, data_dir) == block.output
+    assert run(block.code, own_data_dir) == block.output
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -194,6 +194,8 @@ def test_workspaces_outlive_sessions(daemon: FakeDaemon, client: SandboxClient) 
     workspace.write("b.txt", b"bytes")
     assert {(entry.name, entry.is_dir) for entry in workspace.list()} == {("d", True), ("b.txt", False)}
     assert [entry.name for entry in workspace.list("d")] == ["a.txt"]
+    with pytest.raises(SandboxFileNotFoundError):
+        workspace.list("gone")
     assert daemon.workspaces["my-work"]["b.txt"] == b"bytes"
     assert [info.id for info in client.list_workspaces()] == ["my-work"]
     client.delete_workspace("my-work")

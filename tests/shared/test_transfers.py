@@ -106,6 +106,44 @@ def test_resized_pieces_hold_the_same_bytes() -> None:
 # --- commands, run by a real shell
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("m::m", None),
+        ("m:YQA=:41ed 4096 99999999999999:m", None),
+        ("m:YQA=:41ed 4096:m", "cannot be listed"),
+        ("m:YQA=:41ed 4096 1 1:m", "cannot be listed"),
+        ("m:YQA=::m", "cannot be listed"),
+        ("m:YQA=:x y z:m", "cannot be listed"),
+        ("m:?:41ed 4096 1:m", "cannot be listed"),
+        ("m::stat: not found:m", "cannot be listed"),
+        ("bash: cd: no", "cannot be listed"),
+    ],
+)
+def test_a_listing_that_makes_no_sense_is_an_error(output: str, message: str | None) -> None:
+    if message is None:
+        assert all(entry.modified_at is None for entry in commands.listed("d", output, "m", truncated=False))
+        return
+    with pytest.raises(SandkastenError, match=message):
+        commands.listed("d", output, "m", truncated=False)
+
+
+def test_a_listing_that_is_too_long_says_so() -> None:
+    with pytest.raises(SandkastenError, match="too many"):
+        commands.listed("d", "m:YQ", "m", truncated=True)
+
+
+def test_a_shells_own_settings_do_not_change_a_listing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    settings = "GLOBIGNORE='*a'; set -euf; shopt -s failglob; CDPATH=/; n=(x)"
+    done = bash(f"{settings}; {commands.list_command(str(tmp_path), 'm')}; echo ${{n[0]}} $-")
+    assert [entry.name for entry in commands.listed("d", done.stdout, "m", truncated=False)] == ["a", "b"]
+    empty = bash(f"{settings}; mkdir {tmp_path}/c; {commands.list_command(f'{tmp_path}/c', 'm')}").stdout
+    assert commands.listed("c", empty, "m", truncated=False) == []
+    assert done.stdout.endswith("x efhuBc\n")
+
+
 def bash(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=20)
 
