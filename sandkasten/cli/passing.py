@@ -23,7 +23,7 @@ def serve_command(options: Sequence[str]) -> int:
     """
     from sandkasten.local.__main__ import main  # noqa: PLC0415  (the daemon)
 
-    return main(["serve", *options])
+    return main(["serve", *options], program="sandkasten")
 
 
 @click.command("doctor")

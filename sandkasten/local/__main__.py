@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _PROGRAM = "python -m sandkasten.local"
 # These name files; in a configuration file they are seen from where that is.
 _PATHS = ("api_key_file", "data_dir")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+class _Parser(argparse.ArgumentParser):
+    """Says what makes no sense in one sentence, and where the right words are."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the sentence."""
+        self.exit(2, f"{message[:1].upper()}{message[1:]}. See: {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
     """Do what the command line says; the exit code: 0, 1 if it could not be done, 2 if it makes no sense."""
-    given = vars(_parser().parse_args(arguments))
+    given = vars(_parser(program).parse_args(arguments))
     command = given.pop("command")
     if command == "doctor":
         from sandkasten.local import doctor  # noqa: PLC0415  (each command loads what it needs)
@@ -38,7 +47,7 @@ def _serve(given: dict[str, Any]) -> int:
         settings = {} if config is None else read_config(Path(config))
         options = ServerOptions.from_mapping(_merged(settings, given))
     except OptionsError as error:
-        print(error, file=sys.stderr)
+        print(_as_typed(str(error), given), file=sys.stderr)
         return 2
     try:
         from sandkasten.local.server import run  # noqa: PLC0415
@@ -46,6 +55,13 @@ def _serve(given: dict[str, Any]) -> int:
         print(f"{error.name} is not installed. Run: pip install 'sandkasten[local]'", file=sys.stderr)
         return 1
     return run(options)
+
+
+def _as_typed(text: str, given: Mapping[str, Any]) -> str:
+    """A configuration file knows settings by their names; whoever typed options knows them by those."""
+    for name in given:
+        text = re.sub(rf"\b{name}\b", f"--{name.removesuffix('_seconds').replace('_', '-')}", text)
+    return text
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -92,9 +108,9 @@ def _image(given: Mapping[str, Any]) -> int:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     # What is not given is absent, so that it can be told from what is.
-    parser = argparse.ArgumentParser(prog=_PROGRAM, allow_abbrev=False)
+    parser = _Parser(prog=program, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve sandboxes to other processes and machines"))
     commands.add_parser("doctor", help="tell what this machine can isolate, and what mends the rest")

@@ -164,7 +164,7 @@ REFUSALS = {
     "no key file": (["--api-key-file", "{key}-not"], r"cannot be read: No such file.*token_urlsafe"),
     "no sessions": (
         ["--api-key-file", "{key}", "--max-sessions", "0"],
-        "max_sessions must be a whole number",
+        "--max-sessions must be a whole number",
     ),
     "no configuration": (["--config", "{key}-not"], "cannot be read"),
 }
@@ -217,9 +217,12 @@ def test_an_address_that_is_taken(place: Path) -> None:
     assert f"cannot listen at {address}: Address already in use" in sentence
 
 
-def test_a_wrong_word_shows_the_usage() -> None:
-    assert "usage:" in run("serve", "--nothing", expect=2).stderr
-    assert "usage:" in run(expect=2).stderr
+def test_a_wrong_word_is_told_in_a_sentence() -> None:
+    program = "python -m sandkasten.local"
+    assert run("serve", "--nothing", expect=2).stderr == (
+        f"Unrecognized arguments: --nothing. See: {program} --help\n"
+    )
+    assert run(expect=2).stderr.endswith(f"required: COMMAND. See: {program} --help\n")
 
 
 # --- what it serves
