@@ -13,16 +13,18 @@ import os
 import shutil
 import stat
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from sandkasten import _checks as check
 from sandkasten._places import beside, check_name
 from sandkasten._tar import Kind, Member
 from sandkasten._transfers import PIECE_BYTES, Progress, stays_inside
 from sandkasten.errors import SandkastenError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 MAX_MEMBERS = 1_000_000
 # Symlinks are made last; until then their names and targets are in memory.
@@ -191,7 +193,10 @@ class FileTarget:
             with _explained(self._place):
                 _write(self._file, data)
             return
-        self._writer = self._writer or ThreadPoolExecutor(1)
+        if self._writer is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (for large files alone)
+
+            self._writer = ThreadPoolExecutor(1)
         self._writing = self._writer.submit(_write, self._file, data)
 
     def _settle(self) -> None:

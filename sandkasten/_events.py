@@ -30,7 +30,7 @@ from sandkasten.models import ExecChunk
 _KEPT_CHARS = 1024 * 1024
 
 
-@define
+@define(eq=False, repr=False)
 class StreamReader:
     """Reads the events of one command, in order, over one connection or several.
 
@@ -132,18 +132,18 @@ def _done(data: Any) -> ExecChunk:
     )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _ChunkData:
     chunk: str
     timestamp: int | None = None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _GapData:
     missed_bytes: int
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _DoneData:
     exit_code: int
     cwd: str

@@ -26,7 +26,7 @@ _LEAST_SLICE_BYTES = 1024
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Pieces:
     """Files that are parts of one.
 
@@ -164,7 +164,7 @@ def _entry(name: bytes, mode: str, size_bytes: str, modified_seconds: str) -> Di
 # --- reading in slices
 
 
-@define
+@define(eq=False, repr=False)
 class Slices:
     """A file that is read in slices, from one offset on.
 

@@ -178,23 +178,23 @@ def _entries(answer: Any) -> list[DirEntry]:
     return list(structure(answer, _ListAnswer).entries or ())
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _ReadAnswer:
     path: str
     content_base64: str
     truncated: bool = False
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _UploadAnswer:
     paths: Sequence[str]
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _PutAnswer:
     path: str
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _ListAnswer:
     entries: Sequence[DirEntry] | None = None

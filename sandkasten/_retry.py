@@ -41,7 +41,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class RetryPolicy:
     """How often and for how long a client tries again.
 

@@ -148,7 +148,7 @@ def resized(parts: Iterator[bytes], size_bytes: int) -> Iterator[bytes]:
 # --- reading by the extension, over connections that may break
 
 
-@define
+@define(eq=False, repr=False)
 class Fetch:
     """A file that is read from its beginning, and on from where a connection broke.
 
@@ -217,7 +217,7 @@ class Fetch:
             raise SandkastenResponseError("The daemon sent more of the file than it said.")
 
 
-@define
+@define(eq=False, repr=False)
 class Tries:
     """How often a transfer may go on after its connection broke: so often without getting any further."""
 

@@ -19,7 +19,7 @@ from sandkasten._transfers import PIECE_BYTES, Item, Progress, needs_shell, stay
 from sandkasten.errors import LocalFileError, SandkastenInputError
 
 
-@define
+@define(eq=False, repr=False)
 class Source:
     """What is to be sent, and how it is read.
 

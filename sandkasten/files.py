@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sandkasten import _checks as check
 from sandkasten import _filewire
@@ -19,7 +19,9 @@ from sandkasten.models import DirEntry, ReadResult
 from ._http import Connection
 from ._rawfiles import RawFiles
 from ._seam import run_in_thread, told_here, uninterrupted
-from ._shellfiles import ShellFiles
+
+if TYPE_CHECKING:
+    from ._shellfiles import ShellFiles
 
 # How long somebody who was interrupted waits until a large half of a download is gone.
 _CLEAN_UP_SECONDS = 60.0
@@ -197,5 +199,8 @@ class FileVerbs:
         return await ways.send(path, source)
 
     async def _ways(self) -> RawFiles | ShellFiles:
-        has_extension = await self._connection.has(_filewire.EXTENSION)
-        return (RawFiles if has_extension else ShellFiles)(self._connection, self._owner)
+        if await self._connection.has(_filewire.EXTENSION):
+            return RawFiles(self._connection, self._owner)
+        from ._shellfiles import ShellFiles  # noqa: PLC0415  (for other daemons alone)
+
+        return ShellFiles(self._connection, self._owner)
