@@ -12,6 +12,7 @@ from sandkasten.errors import SandkastenInputError
 
 MAX_COMMAND_BYTES = 1024 * 1024
 MAX_TTL_SECONDS = 86_400
+MAX_PATH_CHARS = 4096  # Linux has no longer ones, in bytes
 # What is read into memory as a whole. Sandboxed code can make a file of any size out of nothing.
 MAX_READ_BYTES = 4 * 1024**3
 
@@ -83,6 +84,8 @@ def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
     """A path in the sandbox: not empty, no NUL. Whether it is below /workspace, the daemon decides."""
     if not isinstance(value, str | PurePosixPath) or not str(value):
         raise SandkastenInputError(f"{name} is {_shown(value)}: it must be a path such as 'data/table.csv'.")
+    if len(str(value)) > MAX_PATH_CHARS:
+        raise SandkastenInputError(f"{name} is {len(str(value))} characters long: no path can be that long.")
     return _unicode(str(value), name)
 
 

@@ -96,6 +96,7 @@ def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isprintable()  # which urlsplit makes of what is not
     except ValueError:
         usable = False
     if not usable:
@@ -103,6 +104,10 @@ def _check_url(url: str) -> str:
             f"base_url is {url!r}: it must be a URL such as http://localhost:8080, "
             "unix:///path/to/daemon.sock for a socket, or None for the embedded daemon."
         )
+    if (
+        "@" in urlsplit(url).netloc
+    ):  # which would stand in texts and logs, and where the key belongs in the request
+        raise SandkastenInputError("base_url holds a user or a password. Pass the daemon's key as api_key=.")
     return url.rstrip("/")
 
 

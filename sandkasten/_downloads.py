@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from sandkasten import _checks as check
-from sandkasten._places import beside, check_name
+from sandkasten._places import beside, check_name, remove_tree
 from sandkasten._tar import Kind, Member
 from sandkasten._transfers import PIECE_BYTES, Progress, stays_inside
 from sandkasten.errors import SandkastenError
@@ -93,7 +93,8 @@ class Allowance:
         """
         if self._max_bytes is not None and self.done_bytes + more_bytes > self._max_bytes:
             raise SandkastenError(
-                f"What was to be downloaded is larger than max_bytes={self._max_bytes}. Nothing was kept."
+                f"What was to be downloaded is larger than max_bytes={self._max_bytes}. "
+                "Nothing was kept. Pass a larger one if you want it all the same."
             )
         if more_bytes > shutil.disk_usage(self._place).free:
             raise SandkastenError(
@@ -324,7 +325,7 @@ class TreeTarget:
         if self._file is not None:
             self._file.close()
             self._file = None
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        remove_tree(self._temporary)
 
     def _at(self, path: tuple[str, ...]) -> Path:
         for name in path:

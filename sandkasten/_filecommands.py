@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from attrs import define, frozen
 
+from sandkasten._transfers import listed_name
 from sandkasten.errors import SandkastenError
 from sandkasten.models import DirEntry
 
@@ -23,6 +24,8 @@ from sandkasten.models import DirEntry
 FIRST_SLICE_BYTES = 720 * 1024
 _LEAST_SLICE_BYTES = 1024
 
+# Mode, size and time of change, as `stat` prints them.
+_ROW = re.compile(r"([0-9a-f]{1,8}) (\d{1,19}) (-?\d{1,19})", re.ASCII)
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 
 
@@ -107,10 +110,10 @@ def list_command(path: str, mark: str) -> str:
     """Print the names in a directory in base64, and after a colon the mode, size and time of each."""
     return _script(
         f"cd -- {shlex.quote(path)} || exit 1",
-        "unset GLOBIGNORE; shopt -u failglob; shopt -s nullglob dotglob; n=(*)",
-        'names() { [ ${#n[@]} -eq 0 ] || printf "%s\\0" "${n[@]}"; }',
-        f'printf "\\n%s:" {mark}; names | base64; echo :',
-        'names | xargs -0 -r stat -c "%f %s %Y" -- 2>/dev/null',
+        "unset GLOBIGNORE || exit 1; shopt -u failglob; shopt -s nullglob dotglob; set -- *",
+        'names() { [ "$#" -eq 0 ] || printf "%s\\0" "$@"; }',
+        f'printf "\\n%s:" {mark}; names "$@" | base64; echo :',
+        'names "$@" | xargs -0 -r stat -c "%f %s %Y" -- 2>/dev/null',
         f'echo ":{mark}"',
     )
 
@@ -121,13 +124,16 @@ def chmod_command(path: str, mode: int) -> str:
 
 
 def _script(*lines: str) -> str:
-    return "(\nset +euf; export LC_ALL=C\n" + "\n".join(lines) + "\n)"
+    quiet = "{ set +xvT; trap - DEBUG ERR; } 2>/dev/null"
+    return f"(\n{quiet}; set +euf; export LC_ALL=C\n" + "\n".join(lines) + "\n)"
 
 
 def marked(output: str, mark: str) -> str | None:
     """What a command printed between its marks; None if one of them is missing."""
-    found = re.search(rf"{mark}:(.*):{mark}", output, re.DOTALL)
-    return None if found is None else found[1]
+    # Not by a regular expression: what prints it decides how long one takes.
+    start, end = output.find(f"{mark}:"), output.rfind(f":{mark}")
+    start += len(mark) + 1
+    return output[start:end] if len(mark) < start <= end else None
 
 
 def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEntry]:
@@ -142,9 +148,9 @@ def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEnt
     encoded, _, table = ("?" if text is None else text).partition(":")
     try:
         names = base64.b64decode("".join(encoded.split()), validate=True).split(b"\0")[:-1]
-        rows = [row.split() for row in table.splitlines() if row]
-        entries = [_entry(name, *row) for name, row in zip(names, rows, strict=True)]
-    except (ValueError, TypeError):  # names and rows are not as many, for one
+        rows = [row for row in table.splitlines() if row]
+        entries = [_entry(name, row) for name, row in zip(names, rows, strict=True)]
+    except ValueError:  # names and rows are not as many, for one
         raise SandkastenError(
             f"{path!r} cannot be listed by commands: it changes just now, or the session's image lacks "
             "base64, stat or xargs."
@@ -152,13 +158,17 @@ def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEnt
     return sorted(entries, key=lambda entry: entry.name)
 
 
-def _entry(name: bytes, mode: str, size_bytes: str, modified_seconds: str) -> DirEntry:
-    bits = int(mode, 16)
-    kind = _KINDS.get(stat.S_IFMT(bits), "other")
+def _entry(name: bytes, row: str) -> DirEntry:
+    found = _ROW.fullmatch(row)
+    if found is None:
+        raise ValueError(row)
+    mode, size_bytes, modified_seconds = found.groups()
+    kind = _KINDS.get(stat.S_IFMT(int(mode, 16)), "other")
     modified_at: datetime | None = None
     with suppress(OverflowError, ValueError, OSError):  # it is what code in the sandbox set it to
         modified_at = datetime.fromtimestamp(int(modified_seconds), UTC)
-    return DirEntry(name.decode(errors="replace"), kind == "directory", kind, int(size_bytes), modified_at)
+    text = listed_name(name.decode(errors="replace"))
+    return DirEntry(text, kind == "directory", kind, int(size_bytes), modified_at)
 
 
 # --- reading in slices

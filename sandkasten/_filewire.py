@@ -77,9 +77,9 @@ def has_shell(owner: str) -> bool:
     return owner.startswith(_SESSIONS)
 
 
-def command(owner: str, cmd: str, *, idempotent: bool = False) -> Call[ExecResult]:
+def command(owner: str, cmd: str, *, idempotent: bool = False, timeout_ms: int = 0) -> Call[ExecResult]:
     """A command in the session's shell."""
-    call = _wire.exec_command(owner.removeprefix(_SESSIONS), cmd, 0, raw_output=False)
+    call = _wire.exec_command(owner.removeprefix(_SESSIONS), cmd, timeout_ms, raw_output=False)
     return evolve(call, idempotent=idempotent)
 
 

@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from sandkasten._transfers import absolute
@@ -33,6 +34,8 @@ def place_for(dest: str | Path, path: str) -> Path:
         place /= name
     if place.is_dir():
         raise SandkastenInputError(f"{str(place)!r} is a directory. Remove it, or choose another dest.")
+    if place.exists() and not place.is_file():  # /dev/null would become a plain file
+        raise SandkastenInputError(f"{str(place)!r} is a device, a FIFO or a socket. Choose another dest.")
     if not place.parent.is_dir():
         raise SandkastenInputError(
             f"{str(place.parent)!r} is not a directory on this machine. Make it first."
@@ -53,6 +56,31 @@ def check_tree_place(place: Path) -> None:
 def beside(place: Path) -> Path:
     """Another name in the same directory, which nobody knows."""
     return place.with_name(f".sandkasten-{secrets.token_hex(8)}")
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory of ours, as well as that can be done, however deep it is.
+
+    Directories in it are moved to its top first, which takes neither recursion nor long paths.
+    """
+    pending, count = [directory], 0
+    while pending:
+        here = pending.pop()
+        with suppress(OSError), os.scandir(here) as entries:
+            for entry in list(entries):
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        count += 1
+                        moved = directory / f".{count}"
+                        os.rename(entry.path, moved)
+                        pending.append(moved)
+                    else:
+                        os.unlink(entry.path)
+        if here != directory:
+            with suppress(OSError):
+                os.rmdir(here)
+    with suppress(OSError):
+        os.rmdir(directory)
 
 
 def check_name(name: str, *, what: str = "name") -> None:

@@ -32,6 +32,7 @@ from ._seam import run_in_thread, uninterrupted
 
 # How long somebody who was interrupted waits until temporary files are gone.
 _CLEAN_UP_SECONDS = 5.0
+_LIST_TIMEOUT_MS = 60_000
 
 
 class ShellFiles:
@@ -216,9 +217,8 @@ class ShellFiles:
             await self._connection.call(_filewire.read_json(self._owner, path, 1))
         except SandboxIsDirectoryError:
             mark = secrets.token_hex(8)
-            call = _filewire.command(
-                self._owner, commands.list_command(plan.absolute(path), mark), idempotent=True
-            )
+            cmd = commands.list_command(plan.absolute(path), mark)
+            call = _filewire.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
             result = await self._connection.call(call)
             return commands.listed(path, result.output, mark, truncated=result.truncated)
         raise SandkastenInputError(f"{path[:200]!r} is not a directory.")

@@ -124,6 +124,7 @@ def open_source(
     if filename is not None:
         check_filename(filename)
     if not isinstance(file, str | os.PathLike):
+        _check_binary(file)
         return _opened_stream(file, filename or _name_of(file), on_progress)
     if not str(file):
         raise SandkastenInputError("file is '': it must be a path on this machine, or an open file.")
@@ -157,7 +158,6 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _opened_stream(file: BinaryIO, name: str, on_progress: Progress | None) -> Source:
-    _check_binary(file)
     try:
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -177,7 +177,10 @@ def _check_binary(file: BinaryIO) -> None:
     if isinstance(file, io.TextIOBase):
         raise SandkastenInputError("The file is open as text. Open it in binary mode ('rb').")
     if not callable(getattr(file, "read", None)):
-        raise SandkastenInputError(f"A {type(file).__name__} is neither a path nor a file to upload.")
+        raise SandkastenInputError(
+            f"A {type(file).__name__} is neither a path nor an open file. Pass one of those; "
+            "write() takes text and bytes."
+        )
 
 
 def changed(name: str) -> SandkastenInputError:

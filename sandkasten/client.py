@@ -9,9 +9,14 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from sandkasten import _wire
-from sandkasten._config import check_concurrency, check_max_retries, check_timeout, resolve_target
+from sandkasten._config import (
+    check_concurrency,
+    check_max_retries,
+    check_timeout,
+    resolve_target,
+)
 from sandkasten._retry import RetryPolicy
-from sandkasten.errors import SandkastenError
+from sandkasten.errors import SandkastenError, SandkastenInputError
 from sandkasten.local.launch import LocalOptions
 from sandkasten.models import Health, SessionInfo, WorkspaceInfo
 
@@ -67,6 +72,7 @@ class SandboxClient:
         Raises:
             SandkastenInputError: a URL, key, timeout or number of retries that cannot be meant.
         """
+        _check_local(local, named=base_url is not None or api_key is not None)
         target = resolve_target(base_url, api_key, os.environ, needs_url=http_client is not None)
         timeout_seconds = check_timeout(timeout)
         retries = RetryPolicy(check_max_retries(max_retries), timeout_seconds)
@@ -158,6 +164,10 @@ class SandboxClient:
                     if failed:  # while this session was being made
                         raise SandkastenError("Another item failed, so this one was not begun.")
                     return await function(session, item)
+                except Exception as error:
+                    if not failed:  # else it is because of another item
+                        error.add_note(f"SandboxClient.map was at the item {item!r:.200}.")
+                    raise
                 finally:
                     at_work.discard(session)
 
@@ -235,3 +245,17 @@ class SandboxClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _check_local(local: object, *, named: bool) -> None:
+    """Make sure that these are options, and for a daemon that is used."""
+    if local is None:
+        return
+    if not isinstance(local, LocalOptions):
+        raise SandkastenInputError(
+            f"local is of type {type(local).__name__}. Pass LocalOptions, as LocalOptions(max_sessions=8)."
+        )
+    if named:
+        raise SandkastenInputError(
+            "local= is about the embedded daemon, base_url= and api_key= are about another. Pass either."
+        )

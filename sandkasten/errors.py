@@ -189,6 +189,8 @@ class InvalidWorkspaceError(InvalidRequestError):
 class SandboxIsDirectoryError(InvalidRequestError):
     """The path is a directory where a file is needed."""
 
+    hint = "Name a file; list() and download() take directories."
+
 
 class NotFoundError(SandkastenAPIError):
     """Something that was named does not exist."""
@@ -203,13 +205,19 @@ class SessionNotFoundError(NotFoundError):
 class WorkspaceNotFoundError(NotFoundError):
     """The daemon has no such workspace; writing a file to it makes one."""
 
+    hint = "Write a file to it, or make a session with it, and it is there."
+
 
 class SandboxFileNotFoundError(NotFoundError):
     """The path does not exist in the sandbox."""
 
+    hint = "Look for it with list()."
+
 
 class SandboxPermissionError(SandkastenAPIError):
     """The file's own permissions in the sandbox do not allow it."""
+
+    hint = "Change its mode by a command (chmod)."
 
 
 class SessionExpiredError(SandkastenAPIError):

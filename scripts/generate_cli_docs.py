@@ -39,7 +39,8 @@ $ sandkasten rm $id && sandkasten down
 
 Data goes to standard output, all else to standard error; `--json` is there wherever something is read.
 Whatever a sandbox prints reaches a terminal without escape sequences and control characters; a pipe or a
-file gets all of it. `NO_COLOR` is honoured.
+file gets all of it. Names in tables are always without them; `--json` has them as they are.
+`NO_COLOR` is honoured.
 """
 
 

@@ -137,8 +137,9 @@ def client_of(found: Found) -> Generator[SandboxClient, None, None]:
     try:
         client = SandboxClient(base_url=found.url, api_key=found.api_key)
     except SandkastenInputError:
+        shown = "" if "@" in found.url else f"is {found.url!r}, which "  # else it may hold a password
         raise CommandLineError(
-            f"{found.named_by} is {found.url!r}, which is no URL of a daemon. "
+            f"{found.named_by} {shown}is no URL of a daemon. "
             "Give one such as http://host:8080 or unix:///path/to/daemon.sock.",
             USAGE,
         ) from None

@@ -23,7 +23,19 @@ _side = side_of(session_place)
 _ONE_SIDE = "Exactly one of the two must be remote, as {}:/path. Write a local name with a colon as ./name."
 
 
+# Fingers type it.
+recursive_option = click.option(
+    "-r",
+    "-R",
+    "--recursive",
+    is_flag=True,
+    expose_value=False,
+    help="Without it directories are copied, too.",
+)
+
+
 @click.command("cp")
+@recursive_option
 @click.argument("source", type=_side, metavar="SRC")
 @click.argument("target", type=_side, metavar="DST")
 @click.pass_obj

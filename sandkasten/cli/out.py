@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandkasten.cli.text import field, for_terminal
@@ -71,8 +72,14 @@ class Output:
 
 
 def when(moment: datetime | None) -> str | None:
-    """A time for people, in their time zone."""
-    return None if moment is None else moment.astimezone().isoformat(" ", "seconds")
+    """A time for people, in their time zone; on a terminal, where a line is short, as `ls` shows it."""
+    if moment is None:
+        return None
+    with suppress(OverflowError):  # in the year 1 or 9999, which files can be from
+        moment = moment.astimezone()
+    if sys.stdout.isatty() and abs(datetime.now(UTC) - moment) < timedelta(days=180):
+        return f"{moment:%b %d %H:%M:%S}"
+    return moment.isoformat(" ", "seconds")
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from sandkasten.cli import out
 @click.command(
     "serve",
     add_help_option=False,
+    options_metavar="",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 @click.argument("options", metavar="[OPTIONS]", nargs=-1, type=click.UNPROCESSED)

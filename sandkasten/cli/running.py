@@ -64,7 +64,7 @@ def run_command(
       sandkasten run --download report -- 'mkdir report && date > report/now'
     """
     sources = [(path, transfers.own_name(path)) for path in map(transfers.existing, uploads)]
-    targets = [(path, transfers.name_of(path)) for path in downloads]
+    targets = [(path, transfers.free_name(transfers.name_of(path))) for path in downloads]
     with (
         signals_end_us(),
         open_own_client(where) as client,

@@ -12,7 +12,14 @@ _COMMANDS = [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))]
 _IN_STREAM = {
     ord(character): "\N{REPLACEMENT CHARACTER}" for character in _COMMANDS if character not in _MOVES
 }
-_IN_FIELD = dict.fromkeys(map(ord, _COMMANDS), "?")
+# What has no width, or turns the direction of writing or the line: a name could look like another.
+_DISGUISES = [
+    *map(chr, (0xAD, 0x61C, 0xFEFF)),
+    *map(chr, range(0x200B, 0x2010)),
+    *map(chr, range(0x2028, 0x202F)),
+    *map(chr, range(0x2060, 0x2070)),
+]
+_IN_FIELD = dict.fromkeys(map(ord, [*_COMMANDS, *_DISGUISES]), "?")
 
 
 def for_terminal(text: str) -> str:

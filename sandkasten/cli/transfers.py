@@ -121,6 +121,19 @@ def own_name(path: Path) -> str:
     return name
 
 
+def free_name(name: str) -> str:
+    """A name here that a download can have; what no download replaces is told before a command runs for it.
+
+    Raises:
+        CommandLineError: something is there that is no plain file.
+    """
+    if Path(name).exists() and not Path(name).is_file():
+        raise CommandLineError(
+            f"{name!r} is here already, and is no plain file. Move it away, or start from another directory."
+        )
+    return name
+
+
 def name_of(path: str) -> str:
     """The last name of a remote path, as which it is stored here.
 

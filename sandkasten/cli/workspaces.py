@@ -9,7 +9,7 @@ import click
 
 from sandkasten.cli import arguments, out
 from sandkasten.cli.connecting import Where, open_any_client
-from sandkasten.cli.copying import Side, copy, remote_owner
+from sandkasten.cli.copying import Side, copy, recursive_option, remote_owner
 from sandkasten.cli.failures import FAILED, sentence_of
 from sandkasten.cli.streaming import signals_end_us
 
@@ -58,6 +58,7 @@ def _list_workspaces(client: SandboxClient, *, as_json: bool, quiet: bool) -> No
 
 
 @workspace_command.command("cp")
+@recursive_option
 @click.argument("source", type=_side, metavar="SRC")
 @click.argument("target", type=_side, metavar="DST")
 @click.pass_obj

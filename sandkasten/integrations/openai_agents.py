@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations._missing import missing
 from sandkasten.integrations.users import sandbox_for_user, workspace_id_for_user
 from sandkasten.session import Session
@@ -75,8 +76,13 @@ def sandbox_tools(
         timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
 
     Raises:
-        SandkastenInputError: a limit out of range.
+        SandkastenInputError: a limit out of range, or a session that is none of the async package.
     """
+    if not isinstance(session, Session):
+        raise SandkastenInputError(
+            f"session is a {type(session).__module__}.{type(session).__name__}. The agents SDK is async: "
+            "pass a session of an async client, sandkasten.SandboxClient."
+        )
     return context_tools(lambda _context: session, max_output_chars=max_output_chars, timeout_ms=timeout_ms)
 
 

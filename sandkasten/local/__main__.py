@@ -26,8 +26,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
     """Do what the command line says; the exit code: 0, 1 if it could not be done, 2 if it makes no sense."""
-    given = vars(_parser(program).parse_args(arguments))
+    parser = _parser(program)
+    known, unknown = parser.parse_known_args(arguments)
+    given = vars(known)
     command = given.pop("command")
+    if unknown:
+        parser.exit(2, f"Unrecognized arguments: {' '.join(unknown)}. See: {program} {command} --help\n")
     if command == "doctor":
         from sandkasten.local import doctor  # noqa: PLC0415  (each command loads what it needs)
 

@@ -79,6 +79,7 @@ class Api:
         self._manager = manager
         self._observer = observer
         self._creations = Keys[Creation]()
+        self._listings = asyncio.Semaphore(2)  # each may take some ten megabytes
 
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
@@ -232,8 +233,10 @@ class Api:
         return answer({"path": path, "content_base64": encoded, "truncated": truncated})
 
     async def _list(self, tree: Tree, request: Request) -> Response:
-        # In a thread as a whole: what is answered may have some megabytes.
-        return await asyncio.to_thread(_listing, tree, bodies.path_query(request, "/workspace"))
+        path = bodies.path_query(request, "/workspace")
+        async with self._listings:
+            # In a thread as a whole: what is answered may have some megabytes.
+            return await asyncio.to_thread(_listing, tree, path)
 
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])

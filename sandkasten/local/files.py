@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import posixpath
 import stat
@@ -28,7 +29,9 @@ from sandkasten.local.host import Identity
 from sandkasten.local.newfile import NewFile, explained, temporary_name, unlink_quietly
 
 MAX_ENTRIES = 100_000
+MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
 _COPY_BYTES = 1024 * 1024
+_TOO_MANY = "{!r} has too many entries to list. Divide them up among directories."
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 
 
@@ -229,18 +232,20 @@ class Tree:
         """What is in a directory, sorted by name.
 
         Raises:
-            ApiError: there is no such directory, or it has more than 100,000 entries.
+            ApiError: there is no such directory, or it has more than 100,000 entries, or 8 MiB of names.
         """
         with explained(path), self._opened_root() as root:
             descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
             found: list[Entry] = []
+            names_bytes = 0
             try:
                 with os.scandir(descriptor) as entries:
                     for entry in entries:
                         with suppress(FileNotFoundError):  # which it was a moment ago
                             found.append(_entry(entry))
-                        if len(found) > MAX_ENTRIES:
-                            raise invalid_request(f"{path!r} has more than {MAX_ENTRIES} entries.")
+                            names_bytes += len(json.dumps(found[-1].name))
+                        if len(found) > MAX_ENTRIES or names_bytes > MAX_NAMES_BYTES:
+                            raise invalid_request(_TOO_MANY.format(path))
             finally:
                 os.close(descriptor)
         return sorted(found, key=lambda entry: entry.name)
@@ -374,7 +379,7 @@ def _read_up_to(file: IO[bytes], size: int) -> bytes:
 def _entry(entry: os.DirEntry[str]) -> Entry:
     status = entry.stat(follow_symlinks=False)
     modified_at: str | None = None
-    with suppress(OverflowError, ValueError):  # it is what sandboxed code set it to
+    with suppress(OverflowError, ValueError, OSError):  # it is what sandboxed code set it to
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
     return Entry(_printable(entry.name), kind == "directory", kind, status.st_size, modified_at)

@@ -306,7 +306,7 @@ def _images(readings: Readings) -> Finding:
         return Finding("images", State.MISSING, "There is no /bin/bash, which sandboxes run on.", mend)
     packages = {"node": "nodejs", "python": "python3"}
     missing = sorted(packages.keys() - readings.images)
-    says = f"There is: {', '.join(sorted(readings.images))}."
+    says = f"There are: {', '.join(sorted(readings.images))}."
     if not missing:
         return Finding("images", State.OK, says)
     says += f" Not in /usr, and so not there: {', '.join(missing)}."

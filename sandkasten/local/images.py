@@ -49,7 +49,7 @@ def choose(images: Mapping[str, Image], name: str) -> Image:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return f"There is: {', '.join(sorted(names))}."
+    return f"There are: {', '.join(sorted(names))}."
 
 
 def _missing(name: str) -> str:

@@ -217,7 +217,7 @@ def _check(name: str, value: Any) -> None:
         raise LimitsError(f'{name} must be {kind} or "{_UNLIMITED}", not {value!r}.')
     lowest = _LOWEST.get(name, 1)
     if not lowest <= value < 2**63:  # false for NaN, too
-        raise LimitsError(f"{name} must be at least {lowest}, and no more than 63 bits hold, not {value!r}.")
+        raise LimitsError(f"{name} must be from {lowest} to {2**63 - 1}, not {value!r}.")
 
 
 # Below these a sandbox cannot even start, and errors would tell of something else.

@@ -18,17 +18,21 @@ _EXPLANATIONS = {
         "FILE_NOT_FOUND",
         "does not exist (a link that leads out of /workspace counts as missing)",
     ),
-    errno.ENOTDIR: (404, "FILE_NOT_FOUND", "goes through something that is not a directory"),
+    errno.ENOTDIR: (404, "FILE_NOT_FOUND", "is not a directory, or goes through something that is none"),
     errno.EISDIR: (400, "IS_DIRECTORY", "is a directory"),
     errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
     errno.EPERM: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
-    errno.ELOOP: (400, "INVALID_REQUEST", "goes through too many links, or through one of the kernel's"),
+    errno.ELOOP: (
+        400,
+        "INVALID_REQUEST",
+        "goes through too many links, or one of the kernel's. Name the file itself",
+    ),
     errno.EAGAIN: (409, "CONFLICT", "was moved while it was looked up; try again"),
-    errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long"),
+    errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long. Choose shorter names"),
     errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
     errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),
-    errno.ENXIO: (400, "INVALID_REQUEST", "is not a plain file"),
-    errno.EXDEV: (400, "INVALID_REQUEST", "leads to another file system"),
+    errno.ENXIO: (400, "INVALID_REQUEST", "is not a plain file. Reach it by a command"),
+    errno.EXDEV: (400, "INVALID_REQUEST", "leads to another file system. Reach it by a command"),
 }
 
 

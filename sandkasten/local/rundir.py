@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -32,7 +31,7 @@ def run_dir(identity: Identity) -> Generator[Path, None, None]:
         _sweep(path.parent)
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
         os.close(lock)
 
 

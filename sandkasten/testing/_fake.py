@@ -47,6 +47,14 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
     "list_workspaces": ("GET", "/v1/workspaces", World.list_workspaces),
     "delete_workspace": ("DELETE", _WORKSPACE, World.delete_workspace),
 }
+# A verb of the client's, and the calls by which it may travel.
+_VERBS: Mapping[str, frozenset[str]] = {
+    "read": frozenset({"read", "get_raw"}),
+    "write": frozenset({"write", "put_raw"}),
+    "upload": frozenset({"upload", "put_raw", "put_tar"}),
+    "download": frozenset({"read", "get_raw", "get_tar"}),
+    "list": frozenset({"list_directory"}),
+}
 # Which extension some calls belong to.
 _NEEDED = {
     "interrupt": "interrupt",
@@ -109,7 +117,7 @@ class FakeDaemon:
         self,
         *,
         api_key: str | None = None,
-        extensions: Sequence[str] = (),
+        extensions: Sequence[str] = ("files",),
         images: Sequence[str] = ("base", "python", "node"),
         replay_bytes: int = 1024 * 1024,
     ) -> None:
@@ -119,8 +127,8 @@ class FakeDaemon:
             api_key: the key that clients need; None lets everybody in.
             extensions: what it lists as its extensions. It has `idempotency` (the same key gets the same
                 result, and nothing is run twice), `resume` (a cut stream goes on), `files` (files and
-                directories as they are, in one request) and `interrupt`; what others need, `on_request` can
-                answer.
+                directories as they are, in one request; without it they travel by commands, which nothing
+                runs here) and `interrupt`; what others need, `on_request` can answer.
             images: the images that sessions may have.
             replay_bytes: how much of a stream's output is kept for those who come back to it.
         """
@@ -224,11 +232,14 @@ class FakeDaemon:
         Args:
             fault: one of `sandkasten.testing.faults`.
             times: to how many requests.
-            where: only to these: the name of a call (`exec`, `create_session`, `read`, ...), or a function of
-                the `RecordedRequest`. None is all but `health`, which a client asks on its own account.
+            where: only to these: the name of a call or verb (`exec`, `create_session`, `read`, ...), or a
+                function of the `RecordedRequest`. None is all but `health`, which a client asks on its own
+                account.
         """
-        if isinstance(where, str) and where not in _CALLS:
-            raise ValueError(f"There is no call {where!r}. There are: {', '.join(_CALLS)}.")
+        if not isinstance(fault, Fault):
+            raise TypeError(f"{fault!r} is no fault. Make one by sandkasten.testing.faults.")
+        if isinstance(where, str) and where not in {*_CALLS, *_VERBS}:
+            raise ValueError(f"There is no call {where!r}. There are: {', '.join({**_CALLS, **_VERBS})}.")
         with self._lock:
             self._faults.append(_Injected(fault, times, where))
 
@@ -293,7 +304,7 @@ class FakeDaemon:
 def _is_meant(where: Where, request: RecordedRequest) -> bool:
     if where is None:
         return request.call != "health"
-    return request.call == where if isinstance(where, str) else where(request)
+    return request.call in _VERBS.get(where, {where}) if isinstance(where, str) else where(request)
 
 
 def _recorded(request: Request) -> RecordedRequest:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from sandkasten.errors import SandkastenError, SandkastenInputError
+from sandkasten.local.launch import LocalOptions
 
 from .seam import SandboxClient, Session
 
@@ -37,12 +38,31 @@ def test_timeouts_out_of_range_are_refused(unconnected: Session, timeout_ms: int
         unconnected.exec_stream("true", timeout_ms=timeout_ms)
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", "\udcff", None, 7])
+@pytest.mark.parametrize("path", ["", "a\0b", "\udcff", None, 7, "x" * 70_000])
 def test_paths_that_cannot_be_sent_are_refused(unconnected: Session, path: str) -> None:
     with pytest.raises(SandkastenInputError, match="path"):
         unconnected.write(path, "text")
     with pytest.raises(SandkastenInputError, match="path"):
         unconnected.read(path)
+
+
+@pytest.mark.parametrize("url", ["http://a\nb", "http://\udcffx", "http://a\tb"])
+def test_urls_that_cannot_be_sent_are_refused(url: str) -> None:
+    with pytest.raises(SandkastenInputError, match="base_url"):
+        SandboxClient(base_url=url)
+
+
+def test_a_password_in_a_url_is_refused_and_not_told() -> None:
+    with pytest.raises(SandkastenInputError, match="as api_key=") as caught:
+        SandboxClient(base_url="http://user:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value)
+
+
+def test_options_of_the_embedded_daemon_are_for_that_alone() -> None:
+    with pytest.raises(SandkastenInputError, match="about another"):
+        SandboxClient(base_url=NOWHERE, local=LocalOptions())
+    with pytest.raises(SandkastenInputError, match="type dict"):
+        SandboxClient(local={"max_sessions": 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("content", [None, 7, ["text"], "\ud800"])

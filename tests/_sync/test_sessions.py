@@ -95,7 +95,7 @@ def test_an_unused_session_expires_and_a_used_one_does_not(client: SandboxClient
 
 
 def test_an_unknown_image_is_refused_with_those_there_are(client: SandboxClient) -> None:
-    with pytest.raises(InvalidImageError, match=r"There is: base, .*python") as caught:
+    with pytest.raises(InvalidImageError, match=r"There are: base, .*python") as caught:
         client.create_session(image="windows")
     assert caught.value.status_code == 400
 

@@ -55,6 +55,13 @@ def test_run_copies_in_and_out(home: Home) -> None:
     assert (here / "made" / "copy").read_text() == "leaf"
 
 
+def test_a_download_that_would_find_no_place_is_told_before_anything_starts(home: Home) -> None:
+    (home.directory / "home" / "report").mkdir()
+    done = home.run("run", "--download", "report", "--", "echo ran", expect=125)
+    assert "'report' is here already" in done.sentence
+    assert done.text == ""
+
+
 def test_a_missing_upload_is_told_before_anything_starts(home: Home) -> None:
     done = home.run("run", "--upload", "nothing", "--", "true", expect=125)
     assert "'nothing' does not exist" in done.sentence

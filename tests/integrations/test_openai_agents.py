@@ -14,6 +14,7 @@ from agents import Agent, FunctionTool, Runner, Tool, UserError
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
+import sandkasten_sync
 from sandkasten import (
     SandboxClient,
     SandboxFileNotFoundError,
@@ -27,6 +28,7 @@ from sandkasten.integrations.openai_agents import (
     sandbox_tools,
     workspace_id_for_user,
 )
+from sandkasten.testing import FakeDaemon
 from tests.go_daemon import GoDaemon
 
 NAMES = ["exec", "read", "write", "list", "stats"]
@@ -120,6 +122,13 @@ async def test_list_shows_a_directory_and_leaves_the_shell_where_it_is(session: 
     assert await use(tools, "list", path="-x $(touch hacked)") == "(empty)"
     assert " a\n" in await use(tools, "list", path="/workspace/sub")
     assert (await session.exec("pwd; find / -name hacked 2>/dev/null")).output == "/tmp\n"
+
+
+def test_a_session_of_the_blocking_package_is_refused() -> None:
+    with FakeDaemon() as daemon, sandkasten_sync.SandboxClient(base_url=daemon.url) as client:
+        session = client.create_session()
+        with pytest.raises(SandkastenInputError, match=r"sandkasten_sync.*is async"):
+            sandbox_tools(session)  # type: ignore[arg-type]
 
 
 async def test_stats_are_told(session: Session) -> None:

@@ -258,7 +258,7 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
         replace(GOOD, images=frozenset({"base"})),
         "images",
         State.DEGRADED,
-        "There is: base. Not in /usr, and so not there: node, python.",
+        "There are: base. Not in /usr, and so not there: node, python.",
         "\nsudo apt-get install nodejs python3",
     ),
     "temporary files": (

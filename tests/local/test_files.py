@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from sandkasten.local import files
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree, inside_path
 from sandkasten.local.host import Identity
@@ -444,10 +445,20 @@ def test_a_listing_tells_kinds_and_does_not_follow_links(place: Place) -> None:
     assert (entries[1].size_bytes, entries[1].modified_at) == (4, "2001-09-09T01:46:40+00:00")
 
 
+def test_a_listing_with_too_much_in_its_names_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_NAMES_BYTES", 1000)
+    for number in range(3):
+        (place.inside / ("\x01" * 200 + str(number))).touch()
+    with pytest.raises(ApiError, match="too many entries"):
+        place.tree.entries(".")
+
+
 def test_times_that_no_calendar_has_are_left_out_of_a_listing() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:  # where times have 64 bits
         place = Place(Path(directory))
-        for name, seconds in (("old", -(10**12)), ("new", 10**12)):
+        for name, seconds in (("old", -(10**12)), ("new", 7 * 10**16)):
             (place.inside / name).touch()
             os.utime(place.inside / name, (0, seconds))
         assert [(entry.name, entry.modified_at) for entry in place.tree.entries(".")] == [

@@ -194,7 +194,7 @@ def test_a_file_that_holds_no_key_is_refused(place: Path, content: bytes) -> Non
 CONFIGURATIONS = {
     "colour = 1": r"no option 'colour'\. There are: .*max_sessions",
     "[limits]\ncolour = 1": r"no limit 'colour'\. There are: .*memory_bytes",
-    "[limits]\ncpus = 0": "cpus must be at least",
+    "[limits]\ncpus = 0": "cpus must be from",
     "limits = 3": "limits must be a table",
     "max_sessions = 'many'": "max_sessions must be a whole number",
     "allow_host_network = 1": "allow_host_network must be true or false",
@@ -220,7 +220,7 @@ def test_an_address_that_is_taken(place: Path) -> None:
 def test_a_wrong_word_is_told_in_a_sentence() -> None:
     program = "python -m sandkasten.local"
     assert run("serve", "--nothing", expect=2).stderr == (
-        f"Unrecognized arguments: --nothing. See: {program} --help\n"
+        f"Unrecognized arguments: --nothing. See: {program} serve --help\n"
     )
     assert run(expect=2).stderr.endswith(f"required: COMMAND. See: {program} --help\n")
 
@@ -503,7 +503,7 @@ def test_an_image_is_added_used_replaced_and_removed(
     assert re.match(r"mine +\d+\.\d MiB", run("image", "list", *data).stdout)
     assert "already" in run("image", "add", "mine", root, *data, expect=1).stderr
     with server.client() as client:
-        with pytest.raises(SandkastenAPIError, match=r"There is: base,.* mine") as raised:
+        with pytest.raises(SandkastenAPIError, match=r"There are: base,.* mine") as raised:
             client.create_session(image="other")
         assert raised.value.error_code == "INVALID_IMAGE"
         with client.create_session(image="mine") as session:

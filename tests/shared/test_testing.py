@@ -415,7 +415,31 @@ def able() -> Iterator[FakeDaemon]:
 
 def test_extensions_are_listed(able: FakeDaemon, daemon: FakeDaemon) -> None:
     assert httpx.get(f"{able.url}/healthz").json()["extensions"] == ["idempotency", "resume"]
-    assert "extensions" not in httpx.get(f"{daemon.url}/healthz").json()
+    assert httpx.get(f"{daemon.url}/healthz").json()["extensions"] == ["files"]
+
+
+def test_directories_go_in_and_out_and_are_listed(
+    daemon: FakeDaemon, session: Session, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.txt").write_text("text")
+    assert session.upload(tmp_path / "d") == ["/workspace/d"]
+    assert session.read("d/a.txt").text == "text"
+    (entry,) = session.list("d")
+    assert (entry.name, entry.kind, entry.size_bytes) == ("a.txt", "file", 4)
+    assert (session.download("d", tmp_path / "copy") / "a.txt").read_text() == "text"
+    assert daemon.commands == []
+
+
+def test_a_fault_is_for_a_verb_whichever_way_it_travels(daemon: FakeDaemon, session: Session) -> None:
+    session.write("a", "text")
+    for call in (lambda: session.read("a"), lambda: session.read("a", max_bytes=2)):
+        daemon.fail_next(faults.status(400), where="read")
+        with pytest.raises(SandkastenAPIError):
+            call()
+        assert call().content
+    with pytest.raises(TypeError, match="no fault"):
+        daemon.fail_next("reset")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("is_able", [True, False])

@@ -6,8 +6,10 @@ import base64
 import io
 import os
 import random
+import socket
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -114,6 +116,10 @@ def test_resized_pieces_hold_the_same_bytes() -> None:
         ("m:YQA=:41ed 4096:m", "cannot be listed"),
         ("m:YQA=:41ed 4096 1 1:m", "cannot be listed"),
         ("m:YQA=::m", "cannot be listed"),
+        ("m:YQA=:-1 0 1:m", "cannot be listed"),
+        ("m:YQA=:1ffffffffffffffffffff 0 1:m", "cannot be listed"),
+        ("m:YQA=:81a4 -5 1:m", "cannot be listed"),
+        (f"m:YQA=:81a4 {'9' * 4000} 1:m", "cannot be listed"),
         ("m:YQA=:x y z:m", "cannot be listed"),
         ("m:?:41ed 4096 1:m", "cannot be listed"),
         ("m::stat: not found:m", "cannot be listed"),
@@ -128,20 +134,46 @@ def test_a_listing_that_makes_no_sense_is_an_error(output: str, message: str | N
         commands.listed("d", output, "m", truncated=False)
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "/abs", "../../etc/passwd"])
+def test_a_listing_gives_names_and_nothing_else(name: str) -> None:
+    encoded = base64.b64encode(f"{name}\0".encode()).decode()
+    with pytest.raises(SandkastenError, match="is not a name"):
+        commands.listed("d", f"m:{encoded}:81a4 0 1:m", "m", truncated=False)
+
+
+def test_output_full_of_marks_is_read_in_no_time() -> None:
+    began = time.monotonic()
+    assert commands.marked("m1: :m " * 200_000, "m1") is None
+    assert time.monotonic() - began < 1
+
+
 def test_a_listing_that_is_too_long_says_so() -> None:
     with pytest.raises(SandkastenError, match="too many"):
         commands.listed("d", "m:YQ", "m", truncated=True)
 
 
-def test_a_shells_own_settings_do_not_change_a_listing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "GLOBIGNORE='*a'; set -euf; shopt -s failglob; CDPATH=/",
+        "readonly n; declare -ai d t; IFS=0123456789abcdef",
+        "set -x; trap 'echo trapped' DEBUG; set -T",
+    ],
+)
+def test_a_shells_own_settings_do_not_change_a_listing(tmp_path: Path, settings: str) -> None:
     for name in ("a", "b"):
         (tmp_path / name).touch()
-    settings = "GLOBIGNORE='*a'; set -euf; shopt -s failglob; CDPATH=/; n=(x)"
-    done = bash(f"{settings}; {commands.list_command(str(tmp_path), 'm')}; echo ${{n[0]}} $-")
-    assert [entry.name for entry in commands.listed("d", done.stdout, "m", truncated=False)] == ["a", "b"]
-    empty = bash(f"{settings}; mkdir {tmp_path}/c; {commands.list_command(f'{tmp_path}/c', 'm')}").stdout
-    assert commands.listed("c", empty, "m", truncated=False) == []
-    assert done.stdout.endswith("x efhuBc\n")
+    (tmp_path / "c").mkdir()
+    for path, names in ((tmp_path, ["a", "b", "c"]), (tmp_path / "c", [])):
+        done = bash(f"x=kept; {settings}; {commands.list_command(str(path), 'm')}; printf '%s\\n' \"$x\"")
+        assert [entry.name for entry in commands.listed("d", done.stdout, "m", truncated=False)] == names
+        assert done.stdout.endswith("kept\n")
+
+
+def test_a_listing_that_a_shell_would_falsify_is_an_error(tmp_path: Path) -> None:
+    done = bash(f"readonly GLOBIGNORE='*a'; {commands.list_command(str(tmp_path), 'm')}")
+    with pytest.raises(SandkastenError, match="cannot be listed"):
+        commands.listed("d", done.stdout, "m", truncated=False)
 
 
 def bash(command: str) -> subprocess.CompletedProcess[str]:
@@ -789,6 +821,29 @@ def test_symlinks_that_wait_for_the_end_are_bounded(
     monkeypatch.setattr(_downloads, "MAX_LINK_CHARS", 100)
     with pytest.raises(SandkastenError, match="too many symlinks"):
         unpack(target, *(Member(("d", f"{n}"), Kind.SYMLINK, target="x" * 20) for n in range(6)))
+
+
+def test_a_tree_that_is_too_deep_for_recursion_is_removed(tmp_path: Path) -> None:
+    target = TreeTarget(tmp_path / "tree", None, None)
+    target.restart()
+    target.begin(Member(("d",) * 1500, Kind.DIRECTORY))
+    target.discard()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link to a fifo", "socket"])
+def test_a_download_does_not_replace_what_is_no_plain_file(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "place"
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place))
+    else:
+        os.mkfifo(tmp_path / "fifo")
+        place.symlink_to("fifo") if kind.startswith("link") else os.mkfifo(place)
+    with pytest.raises(SandkastenInputError, match="a device, a FIFO or a socket"):
+        place_for(place, "x")
+    with pytest.raises(SandkastenInputError, match="a device, a FIFO or a socket"):
+        place_for("/dev/null", "x")
 
 
 def test_sizes_are_refused_before_anything_of_them_is_written(tmp_path: Path) -> None:
