@@ -179,6 +179,8 @@ def test_a_result_is_a_text_for_the_model_and_its_fields_for_the_program(blockin
     assert message.content == "exit code 3, directory /tmp\nout\n"
     result = ExecResult(**message.artifact)
     assert (result.exit_code, result.cwd, result.output) == (3, "/tmp", "out\n")
+    # Without control groups it is counted in hundredths of a second.
+    tool_of(blocking, "exec").invoke(call("exec", command="for i in {1..300000}; do :; done"))
     stats = SessionStats(**tool_of(blocking, "stats").invoke(call("stats")).artifact)
     assert stats.cpu_usage_usec > 0
 

@@ -244,7 +244,7 @@ def test_a_cancelled_task_leaves_nothing_on_either_side(
 
 EXAMPLES = {
     "project": [
-        "['/workspace/project']\n45\nproject-after\n",
+        "['/workspace/project']\n['run', 'src']\n45\nproject-after\n",
         "'project-after/result.txt', 'project-after/run', 'project-after/src', 'project-after/src/main.py'",
     ],
     "model.bin": ["larger than max_bytes=1000000"],

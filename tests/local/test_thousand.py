@@ -28,7 +28,17 @@ def own_daemon(data_dir: Path) -> Iterator[LocalDaemon]:
     daemon.stop()
 
 
+@pytest.fixture
+def enough_descriptors() -> Iterator[None]:
+    """As docs/many.md says: a connection for each command that runs, and many users may have 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("enough_descriptors")
 def test_a_thousand_sessions_run_ten_thousand_commands(own_daemon: LocalDaemon) -> None:
     target = own_daemon.target
     before = leftovers(own_daemon)
