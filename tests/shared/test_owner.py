@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import sandkasten_sync
-from sandkasten.errors import LocalDaemonError
+from sandkasten.errors import LocalDaemonError, SandkastenError
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 # An argument of `sleep` that no other run has.
@@ -89,6 +91,32 @@ def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
             client.health()
     daemon.stop()
     gc.collect()  # a socket that was left behind would complain here
+
+
+def test_sandboxes_end_with_a_daemon_that_is_killed_while_it_starts_them(data_dir: Path) -> None:
+    for number in range(12):
+        daemon = start_daemon(LocalOptions(data_dir=data_dir, pool_size=0))
+        target = daemon.target
+        assert target.socket_path is not None
+        run_dir = Path(target.socket_path).parent.parent
+
+        def create(url: str = f"unix://{target.socket_path}", key: str | None = target.api_key) -> None:
+            with (
+                contextlib.suppress(SandkastenError),
+                sandkasten_sync.SandboxClient(base_url=url, api_key=key, max_retries=0) as client,
+            ):
+                client.create_session(image="base")
+
+        threads = [threading.Thread(target=create) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.01 + 0.005 * number)
+        os.kill(daemon.pid, signal.SIGKILL)
+        for thread in threads:
+            thread.join()
+        assert eventually(lambda run_dir=run_dir: not processes_of(str(run_dir)))
+        daemon.stop()
+    gc.collect()
 
 
 def test_the_socket_is_private(daemon: LocalDaemon) -> None:
