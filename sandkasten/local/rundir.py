@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,25 @@ def _remove_if_left(path: str) -> None:
         status = os.fstat(descriptor)
         if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _YOUNG_SECONDS:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _end_left(path)
             remove_tree(Path(path))
     finally:
         os.close(descriptor)
+
+
+def _end_left(path: str) -> None:
+    """End what was building a sandbox with a directory that nobody has any more.
+
+    Bubblewrap's second process waits for a word of its first one, for ever if that was killed at this moment,
+    with the daemon. Nothing of the sandbox runs in it.
+    """
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            process = os.pidfd_open(int(name))
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes()
+                program = os.path.basename(os.readlink(f"/proc/{name}/exe"))
+                if f"{path}/".encode() in words and program.startswith("bwrap"):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+            finally:
+                os.close(process)

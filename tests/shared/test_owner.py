@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -19,6 +20,8 @@ import pytest
 
 import sandkasten_sync
 from sandkasten.errors import LocalDaemonError, SandkastenError
+from sandkasten.local import rundir
+from sandkasten.local.host import RUN_DIR_PREFIX, Identity, find_bwrap
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 # An argument of `sleep` that no other run has.
@@ -114,9 +117,39 @@ def test_sandboxes_end_with_a_daemon_that_is_killed_while_it_starts_them(data_di
         os.kill(daemon.pid, signal.SIGKILL)
         for thread in threads:
             thread.join()
-        assert eventually(lambda run_dir=run_dir: not processes_of(str(run_dir)))
         daemon.stop()
+        time.sleep(0.3)  # what goes on although the daemon is gone comes to have children
+        assert eventually(lambda run_dir=run_dir: not any(map(children_of, processes_of(str(run_dir)))))
+        # Bubblewrap's second process may wait for its first one, with no sandbox: see the next test.
+        for left in processes_of(str(run_dir)):
+            os.kill(left, signal.SIGKILL)
     gc.collect()
+
+
+def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(tmp_path: Path) -> None:
+    identity = Identity.of_this_process()
+    bwrap = find_bwrap(identity, tmp_path)
+    kept, left = tmp_path / f"{RUN_DIR_PREFIX}kept", tmp_path / f"{RUN_DIR_PREFIX}left"
+    processes = []
+    for directory in (kept, left):
+        directory.mkdir(mode=0o700)
+        argv = [bwrap, "--dev-bind", "/", "/", "--setenv", "X", f"{directory}/x", "sleep", "60"]
+        processes.append(subprocess.Popen(argv))
+        os.utime(directory, (0, 0))
+    lock = os.open(kept, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert eventually(lambda: len(processes_of(f"{left}/x")) > 0)
+        rundir._sweep(tmp_path)
+        assert processes[1].wait(10) == -signal.SIGKILL
+        assert not left.exists()
+        assert processes[0].poll() is None
+        assert kept.exists()
+    finally:
+        os.close(lock)
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def test_the_socket_is_private(daemon: LocalDaemon) -> None:
@@ -148,6 +181,13 @@ def test_a_daemon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sandkasten.local.launch._BOOT", "raise RuntimeError('broken on purpose')")
     with pytest.raises(LocalDaemonError, match="broken on purpose"):
         start_daemon()
+
+
+def children_of(pid: int) -> list[str]:
+    """The children of a process; none, if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return []
 
 
 def processes_of(words: str) -> list[int]:
