@@ -104,9 +104,8 @@ def _check_url(url: str) -> str:
             f"base_url is {url!r}: it must be a URL such as http://localhost:8080, "
             "unix:///path/to/daemon.sock for a socket, or None for the embedded daemon."
         )
-    if (
-        "@" in urlsplit(url).netloc
-    ):  # which would stand in texts and logs, and where the key belongs in the request
+    # It would stand in texts and logs, and in the request where the key belongs.
+    if "@" in urlsplit(url).netloc:
         raise SandkastenInputError("base_url holds a user or a password. Pass the daemon's key as api_key=.")
     return url.rstrip("/")
 
