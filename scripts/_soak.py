@@ -2,13 +2,16 @@
 
 Each actor owns one workspace and remembers what was acknowledged to it: a file whose write returned must
 be there with that content from then on, whatever is killed. What was under way at a kill may or may not
-have happened. A failure prints the seed that brings it back.
+have happened. In the end nothing may be left: every process whose parents were killed comes to this one,
+which looks for them, and for directories, control groups and temporary files. A failure prints the seed
+that brings it back.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import os
 import random
 import shutil
@@ -17,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +36,12 @@ from sandkasten import (
     SessionExpiredError,
     SessionNotFoundError,
 )
+from sandkasten.local import rundir
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from sandkasten.local.processes import descendants
+
+_PR_SET_CHILD_SUBREAPER = 36
+_LEAVING_SECONDS = 20
 
 # What an actor may meet when others kill things; everything else is a finding.
 EXPECTED = (CapacityExceededError, SessionNotFoundError, SessionExpiredError)
@@ -68,6 +77,11 @@ class Machine:
         self.daemon = await asyncio.to_thread(start_daemon, self._options)
         self.is_up.set()
         await asyncio.to_thread(dead.stop)
+
+    async def stop(self) -> None:
+        """End the daemon, after one more that was not killed: it removes what the ones before it left."""
+        await asyncio.to_thread(self.daemon.stop)
+        await asyncio.to_thread(start_daemon(self._options).stop)
 
 
 @dataclass
@@ -214,9 +228,42 @@ async def soak(seconds: float, actors: int, seed: int, data_dir: Path) -> Counte
             await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             killer.cancel()
     finally:
-        await asyncio.to_thread(machine.daemon.stop)
+        await machine.stop()
     counts["daemon killed"] = machine.kills
     return counts
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one that loses its own."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def things_on_the_machine() -> set[str]:
+    """Directories and control groups of daemons, whosoever they are."""
+    places = {tempfile.gettempdir(), "/tmp", "/var/tmp"}
+    directories = (path for place in places for path in Path(place).glob(f"{rundir.PREFIX}*"))
+    return {str(path) for path in (*directories, *Path("/sys/fs/cgroup").rglob("sandkasten-*"))}
+
+
+def what_is_left(before: set[str], data_dir: Path) -> list[str]:
+    """Name what should be gone; what is about to go has some time for that."""
+    deadline = time.monotonic() + _LEAVING_SECONDS
+    while (left := [*_orphans(), *sorted(things_on_the_machine() - before)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    files = (path for path in (data_dir / "workspaces").rglob("*") if path.is_file())
+    return left + [str(path) for path in files if not path.name.startswith("file-")]
+
+
+def _orphans() -> Iterator[str]:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    for pid in descendants(os.getpid()):
+        if pid != os.getpid():
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                yield f"process {pid}: {words.decode(errors='replace'):.200}"
 
 
 def main() -> None:
@@ -228,16 +275,23 @@ def main() -> None:
     arguments = parser.parse_args()
     data_dir = Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp"))
     data_dir.chmod(0o711)
+    before = things_on_the_machine()
+    adopt_orphans()
     try:
         counts = asyncio.run(soak(arguments.seconds, arguments.actors, arguments.seed, data_dir))
     except* FindingError as group:
         for finding in group.exceptions:
             print(f"FOUND with --seed {arguments.seed}: {finding}")
         sys.exit(1)
+    else:
+        left = what_is_left(before, data_dir)
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
     for name, count in sorted(counts.items()):
         print(f"{count:8}  {name.replace('_', ' ')}")
+    for thing in left:
+        print(f"LEFT with --seed {arguments.seed}: {thing}")
+    sys.exit(1 if left else 0)
 
 
 if __name__ == "__main__":

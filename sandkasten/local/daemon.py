@@ -35,7 +35,7 @@ from sandkasten.local.manager import Manager, Settings
 from sandkasten.local.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.policy import SandboxPolicy
-from sandkasten.local.rundir import run_dir
+from sandkasten.local.rundir import run_dir, sweep
 from sandkasten.local.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.workspaces import Workspaces
 
@@ -56,6 +56,7 @@ def prepared(options: Options) -> Generator[Settings, None, None]:
     _set_signals()
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
+        sweep(directory.parent)
         settings = prepare(directory, identity, options)
         try:
             yield settings

@@ -19,8 +19,6 @@ from sandkasten.local.errors import IsolationError
 # tools leave 60706 to 61183 alone), and small enough to be mapped in containers.
 ROOT_DROPS_TO = 60_777
 
-RUN_DIR_PREFIX = "sandkasten-"
-
 # Those of bubblewrap's options that came late: 0.5, and 0.7 for --size.
 _OPTIONS = ("--clearenv", "--perms", "--size")
 
@@ -70,15 +68,16 @@ class PopenIdentity(TypedDict):
     extra_groups: NotRequired[list[int]]
 
 
-def make_run_dir(identity: Identity) -> Path:
-    """Make the directory that holds what ends with this daemon, in a place sandboxes can be built from."""
-    for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (mkdtemp makes it ours)
+def run_dir_base(identity: Identity) -> str:
+    """Where the directory may be that holds what ends with a daemon: sandboxes are built from it.
+
+    Raises:
+        IsolationError: there is no such place.
+    """
+    for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (what is made there is ours alone)
         # A socket's path may have 107 bytes at most.
         if len(base) < 60 and os.path.isdir(base) and _reachable(identity, Path(base)):
-            run_dir = Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX, dir=base))
-            if identity.drops:
-                run_dir.chmod(0o711)
-            return run_dir
+            return base
     raise IsolationError(
         "No directory for temporary files can be reached by the user that sandboxes run as. "
         "Set TMPDIR to one that everybody may enter, with a short path."

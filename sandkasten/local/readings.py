@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from sandkasten.local.images import find_images
 from sandkasten.local.limits import Resource, clamped, kernel_version, machine_limits, rlimits, ulimit_command
 from sandkasten.local.options import find_data_dir
 from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.rundir import run_dir
 from sandkasten.local.trial import probe_workspace, try_a_sandbox
 
 _NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
@@ -148,11 +149,11 @@ def read_machine() -> Readings:
     """Look at everything; what is made for that is removed again."""
     identity = Identity.of_this_process()
     groups = _groups()
-    run_dir: Path | None = None
-    try:
+    with ExitStack() as temporary:
+        directory: Path | None = None
         with suppress(IsolationError):
-            run_dir = host.make_run_dir(identity)
-        bwrap = _bwrap(identity, run_dir)
+            directory = temporary.enter_context(run_dir(identity))
+        bwrap = _bwrap(identity, directory)
         path = bwrap.path if isinstance(bwrap, Bubblewrap) else ""
         data_dir = find_data_dir(None, identity)
         return Readings(
@@ -169,21 +170,18 @@ def read_machine() -> Readings:
             container=_container(),
             masked=masked(_text("/proc/self/mountinfo")),
             bwrap=bwrap,
-            trial=_try_a_sandbox(run_dir, identity, bwrap, groups),
+            trial=_try_a_sandbox(directory, identity, bwrap, groups),
             openat2=_refused(lambda: check_openat2(Path("/"))),
             seccomp=_refused(lambda: _check_seccomp(platform.machine())),
             groups=groups,
             images=frozenset(find_images()),
             has_bash=os.access("/bin/bash", os.X_OK),
-            temporary=None if run_dir is None else str(run_dir.parent),
+            temporary=None if directory is None else str(directory.parent),
             data_dir=str(data_dir),
             free_bytes=shutil.disk_usage(_nearest(data_dir)).free,
             is_data_usable=_is_usable(_nearest(data_dir), identity),
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         )
-    finally:
-        if run_dir is not None:
-            shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def is_mapped(uid_map: str, uid: int) -> bool:
@@ -204,10 +202,10 @@ def has_profile(profiles: Iterable[str], program: str) -> bool:
     return any(program in words and "{" in words for words in lines)
 
 
-def _bwrap(identity: Identity, run_dir: Path | None) -> Bubblewrap | str:
+def _bwrap(identity: Identity, directory: Path | None) -> Bubblewrap | str:
     with tempfile.TemporaryDirectory() as spare:
         try:
-            path = host.find_bwrap(identity, run_dir or Path(spare))
+            path = host.find_bwrap(identity, directory or Path(spare))
         except (IsolationError, OSError) as error:
             return str(error).removesuffix(f" {causes.MISSING.mend}")
         is_system = path.startswith(("/usr/", "/bin/"))
@@ -217,18 +215,18 @@ def _bwrap(identity: Identity, run_dir: Path | None) -> Bubblewrap | str:
 
 
 def _try_a_sandbox(
-    run_dir: Path | None, identity: Identity, bwrap: Bubblewrap | str, groups: Groups
+    directory: Path | None, identity: Identity, bwrap: Bubblewrap | str, groups: Groups
 ) -> Trial:
     """Build one as the daemon does."""
-    if run_dir is None or isinstance(bwrap, str):
+    if directory is None or isinstance(bwrap, str):
         return Trial("there is no bubblewrap" if isinstance(bwrap, str) else "there is nowhere to build it")
     try:
-        etc = run_dir / "etc"
+        etc = directory / "etc"
         etc.mkdir()
         limits = clamped(rlimits(machine_limits(), groups.bounded, kernel_version()))
         policy = SandboxPolicy(
             find_images()["base"],
-            probe_workspace(run_dir),
+            probe_workspace(directory),
             make_etc(etc),
             seccomp.program(platform.machine()),
             ulimit_command(limits),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
-import time
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ from sandkasten.local import host
 from sandkasten.local.host import Identity
 from sandkasten.local.workspaces import remove_tree
 
-# A daemon makes its directory and then locks it; a young one without a lock is about to be locked.
-_YOUNG_SECONDS = 60.0
+PREFIX = "sandkasten-run-"
+# As `mkdtemp` makes it: what somebody else called /tmp/sandkasten-run-me stays.
+_NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
 
 
 @contextmanager
@@ -25,31 +27,41 @@ def run_dir(identity: Identity) -> Generator[Path, None, None]:
     Raises:
         IsolationError: there is no such place.
     """
-    path = host.make_run_dir(identity)
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    path, lock = _make(identity)
     try:
-        _sweep(path.parent)
         yield path
     finally:
         remove_tree(path)
         os.close(lock)
 
 
-def _sweep(base: Path) -> None:
-    """Remove what daemons of this user left that had no time to: nobody holds its lock any more."""
+def sweep(base: Path) -> None:
+    """Remove what daemons of this user left there that had no time to: nobody holds its lock any more."""
     with os.scandir(base) as entries:
-        candidates = [entry.path for entry in entries if entry.name.startswith(host.RUN_DIR_PREFIX)]
+        candidates = [entry.path for entry in entries if _NAME.fullmatch(entry.name)]
     for path in candidates:
         with suppress(OSError):
             _remove_if_left(path)
 
 
+def _make(identity: Identity) -> tuple[Path, int]:
+    """Make it and lock it; one that another daemon's sweep took before it was locked is made anew."""
+    base = host.run_dir_base(identity)
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        with suppress(FileNotFoundError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                os.fchmod(lock, 0o711 if identity.drops else 0o700)
+                return path, lock
+            os.close(lock)
+
+
 def _remove_if_left(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        status = os.fstat(descriptor)
-        if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _YOUNG_SECONDS:
+        if os.fstat(descriptor).st_uid == os.geteuid():
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _end_left(path)
             remove_tree(Path(path))

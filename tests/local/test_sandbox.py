@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -14,7 +15,14 @@ from typing import Any
 
 import pytest
 
+from sandkasten.local.daemon import prepare
+from sandkasten.local.files import Tree
+from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from sandkasten.local.options import Options
+from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.rundir import run_dir
+from sandkasten.local.sandbox import Sandbox
 from tests.local.box import Box, boxes, connect, host_processes_with, until
 
 
@@ -360,3 +368,28 @@ def test_a_daemon_that_stops_leaves_neither_processes_nor_files(data_dir: Path) 
         daemon.stop()
     assert not host_processes_with(f"sleep\0{marker}")
     assert not run_dir.exists()
+
+
+def test_it_ends_by_itself_if_its_daemon_is_gone_before_anything_runs_in_it() -> None:
+    # The kernel ends sandboxes with the daemon, but not before bubblewrap asked for that. Here it never
+    # does, as this process lives on: what must end the sandbox is that nobody holds the other ends.
+    identity = Identity.of_this_process()
+    with run_dir(identity) as directory:
+        settings = prepare(directory, identity, Options())
+        Tree(directory / "sessions", identity, durable=False).create()
+        workspace = directory / "sessions" / "workspace"
+        policy = SandboxPolicy(
+            settings.images["base"], workspace, settings.etc, settings.seccomp, settings.ulimit
+        )
+        sandbox = Sandbox.start(settings.bwrap, policy, identity)
+        assert asyncio.run(sandbox._gate.child_pid()) is not None
+        try:
+            sandbox.control.close()
+            sandbox.tokens.close()
+            sandbox._gate.close()  # which opens it
+            sandbox._process.wait(10)  # the terminal stays: without it, nothing comes as far as this
+        finally:
+            sandbox._process.kill()
+            sandbox._process.wait()
+            os.close(sandbox.terminal)
+            settings.cgroups.close()

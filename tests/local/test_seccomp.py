@@ -19,6 +19,7 @@ import pytest
 from sandkasten.local import host, seccomp
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.images import find_images
+from sandkasten.local.rundir import run_dir
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 MACHINES = sorted(AUDIT_ARCH)
@@ -264,8 +265,11 @@ real = pytest.mark.skipif(platform.machine() not in MACHINES, reason="no filter 
 def run() -> Iterator[Run]:
     """Runs a command in a sandbox, filtered unless said otherwise."""
     identity = host.Identity.of_this_process()
-    run_dir = host.make_run_dir(identity)
-    bwrap = host.find_bwrap(identity, run_dir)
+    with run_dir(identity) as directory:
+        yield in_a_sandbox(identity, host.find_bwrap(identity, directory))
+
+
+def in_a_sandbox(identity: host.Identity, bwrap: str) -> Run:
     image = find_images()["base"]
     words = "--unshare-all --uid 1000 --gid 1000 --cap-drop ALL --die-with-parent --new-session --clearenv"
     words += " --setenv PATH /usr/local/bin:/usr/bin:/bin --setenv HOME /tmp"
@@ -295,8 +299,7 @@ def run() -> Iterator[Run]:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    yield run
-    shutil.rmtree(run_dir)
+    return run
 
 
 ATTEMPTS_PROGRAM = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import gc
 import json
@@ -19,9 +18,9 @@ from pathlib import Path
 import pytest
 
 import sandkasten_sync
-from sandkasten.errors import LocalDaemonError, SandkastenError
-from sandkasten.local import rundir
-from sandkasten.local.host import RUN_DIR_PREFIX, Identity, find_bwrap
+from sandkasten.errors import LocalDaemonError
+from sandkasten.local import host, rundir
+from sandkasten.local.host import Identity, find_bwrap
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 # An argument of `sleep` that no other run has.
@@ -94,53 +93,26 @@ def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
             client.health()
     daemon.stop()
     gc.collect()  # a socket that was left behind would complain here
-
-
-def test_sandboxes_end_with_a_daemon_that_is_killed_while_it_starts_them(data_dir: Path) -> None:
-    for number in range(12):
-        daemon = start_daemon(LocalOptions(data_dir=data_dir, pool_size=0))
-        target = daemon.target
-        assert target.socket_path is not None
-        run_dir = Path(target.socket_path).parent.parent
-
-        def create(url: str = f"unix://{target.socket_path}", key: str | None = target.api_key) -> None:
-            with (
-                contextlib.suppress(SandkastenError),
-                sandkasten_sync.SandboxClient(base_url=url, api_key=key, max_retries=0) as client,
-            ):
-                client.create_session(image="base")
-
-        threads = [threading.Thread(target=create) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.01 + 0.005 * number)
-        os.kill(daemon.pid, signal.SIGKILL)
-        for thread in threads:
-            thread.join()
-        daemon.stop()
-        time.sleep(0.3)  # what goes on although the daemon is gone comes to have children
-        assert eventually(lambda run_dir=run_dir: not any(map(children_of, processes_of(str(run_dir)))))
-        # Bubblewrap's second process may wait for its first one, with no sandbox: see the next test.
-        for left in processes_of(str(run_dir)):
-            os.kill(left, signal.SIGKILL)
-    gc.collect()
+    run_dir = Path(daemon.target.socket_path or "").parent.parent
+    assert run_dir.exists()  # it had no time for that
+    start_daemon(LocalOptions(data_dir=data_dir)).stop()
+    assert not run_dir.exists()
 
 
 def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(tmp_path: Path) -> None:
     identity = Identity.of_this_process()
     bwrap = find_bwrap(identity, tmp_path)
-    kept, left = tmp_path / f"{RUN_DIR_PREFIX}kept", tmp_path / f"{RUN_DIR_PREFIX}left"
+    kept, left = tmp_path / "sandkasten-run-00kept00", tmp_path / "sandkasten-run-00left00"
     processes = []
     for directory in (kept, left):
         directory.mkdir(mode=0o700)
         argv = [bwrap, "--dev-bind", "/", "/", "--setenv", "X", f"{directory}/x", "sleep", "60"]
         processes.append(subprocess.Popen(argv))
-        os.utime(directory, (0, 0))
     lock = os.open(kept, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert eventually(lambda: len(processes_of(f"{left}/x")) > 0)
-        rundir._sweep(tmp_path)
+        rundir.sweep(tmp_path)
         assert processes[1].wait(10) == -signal.SIGKILL
         assert not left.exists()
         assert processes[0].poll() is None
@@ -150,6 +122,41 @@ def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(
         for process in processes:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize(
+    "name", ["sandkasten", "sandkasten-data", "sandkasten-tests-abcd1234", "sandkasten-run-notes", "other"]
+)
+def test_what_others_called_alike_is_not_swept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "file").write_text("precious")
+    rundir.sweep(tmp_path)
+    assert (tmp_path / name / "file").read_text() == "precious"
+
+
+def test_a_directory_is_not_swept_while_somebody_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "run_dir_base", lambda identity: str(tmp_path))
+    identity = Identity(os.geteuid(), drops=False)
+    done = threading.Event()
+
+    def sweep() -> None:
+        while not done.is_set():
+            rundir.sweep(tmp_path)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for _ in range(300):
+            with rundir.run_dir(identity) as directory:
+                (directory / "file").write_text("kept")
+                time.sleep(0.002)
+                assert (directory / "file").read_text() == "kept"
+    finally:
+        done.set()
+        sweeper.join()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_socket_is_private(daemon: LocalDaemon) -> None:
@@ -181,13 +188,6 @@ def test_a_daemon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sandkasten.local.launch._BOOT", "raise RuntimeError('broken on purpose')")
     with pytest.raises(LocalDaemonError, match="broken on purpose"):
         start_daemon()
-
-
-def children_of(pid: int) -> list[str]:
-    """The children of a process; none, if it is gone."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    return []
 
 
 def processes_of(words: str) -> list[int]:
