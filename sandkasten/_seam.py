@@ -18,6 +18,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
 from sandkasten._transfers import Progress
+from sandkasten.errors import SandkastenInputError
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -153,6 +154,20 @@ def told_here(on_progress: Progress | None) -> Progress | None:
         from_thread.run_sync(on_progress, done_bytes, total_bytes)
 
     return tell
+
+
+async def result_of(value: Awaitable[T]) -> T:
+    """Wait for what a function given to `map` is going to return.
+
+    Raises:
+        SandkastenInputError: there is nothing to wait for.
+    """
+    if not isinstance(value, Awaitable):
+        raise SandkastenInputError(
+            "map() was given a plain function, and the async client awaits what it calls. "
+            "Make it an `async def`, or use the SandboxClient of sandkasten_sync."
+        )
+    return await value
 
 
 async def spread(

@@ -21,7 +21,7 @@ from sandkasten.local.launch import LocalOptions
 from sandkasten.models import Health, SessionInfo, WorkspaceInfo
 
 from ._http import Connection
-from ._seam import Each, HTTPClient, spread
+from ._seam import Each, HTTPClient, result_of, spread
 from .session import Session
 from .workspace import Workspace
 
@@ -150,7 +150,7 @@ class SandboxClient:
             is destroyed by then.
 
         Raises:
-            SandkastenInputError: a concurrency below 1.
+            SandkastenInputError: a concurrency below 1; a function of the other package's kind.
             SandkastenError: as `create_session` does; and whatever the function raises.
         """
         check_concurrency(concurrency)
@@ -163,7 +163,7 @@ class SandboxClient:
                 try:
                     if failed:  # while this session was being made
                         raise SandkastenError("Another item failed, so this one was not begun.")
-                    return await function(session, item)
+                    return await result_of(function(session, item))
                 except Exception as error:
                     if not failed:  # else it is because of another item
                         error.add_note(f"SandboxClient.map was at the item {item!r:.200}.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar, cast
@@ -19,6 +19,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
 from sandkasten._transfers import Progress
+from sandkasten.errors import SandkastenInputError
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -109,6 +110,21 @@ def close_generator(generator: Generator[T, None, None]) -> None:
 def run_in_thread(function: Callable[[], T]) -> T:
     """Call something that blocks; here that is nothing special."""
     return function()
+
+
+def result_of(value: T) -> T:
+    """Give what a function given to `map` returned.
+
+    Raises:
+        SandkastenInputError: it is yet to run.
+    """
+    if isinstance(value, Coroutine):
+        value.close()
+        raise SandkastenInputError(
+            "map() was given an `async def`, and the blocking client awaits nothing. "
+            "Make it a plain function, or use the SandboxClient of sandkasten."
+        )
+    return value
 
 
 def spread(

@@ -54,8 +54,9 @@ async def test_the_first_failure_ends_all_of_it_at_once(client: SandboxClient) -
         await session.exec("sleep 20")
 
     before, started = await ids(client), time.monotonic()
-    with pytest.raises(ValueError, match="the second"):
+    with pytest.raises(ValueError, match="the second") as caught:
         await client.map(fail, range(50), concurrency=4)
+    assert caught.value.__notes__ == ["SandboxClient.map was at the item 2."]
     assert time.monotonic() - started < 5
     assert await ids(client) == before
 

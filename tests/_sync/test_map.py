@@ -57,8 +57,9 @@ def test_the_first_failure_ends_all_of_it_at_once(client: SandboxClient) -> None
         session.exec("sleep 20")
 
     before, started = ids(client), time.monotonic()
-    with pytest.raises(ValueError, match="the second"):
+    with pytest.raises(ValueError, match="the second") as caught:
         client.map(fail, range(50), concurrency=4)
+    assert caught.value.__notes__ == ["SandboxClient.map was at the item 2."]
     assert time.monotonic() - started < 5
     assert ids(client) == before
 
