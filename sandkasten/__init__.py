@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SandkastenTimeoutError,
         SessionExpiredError,
         SessionNotFoundError,
+        TooLargeError,
         WorkspaceNotFoundError,
     )
     from sandkasten.local.launch import LocalOptions
@@ -91,6 +92,7 @@ __all__ = [
     "SessionInfo",
     "SessionNotFoundError",
     "SessionStats",
+    "TooLargeError",
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",

@@ -21,7 +21,7 @@ from sandkasten import _checks as check
 from sandkasten._places import beside, check_name, remove_tree
 from sandkasten._tar import Kind, Member
 from sandkasten._transfers import PIECE_BYTES, Progress, stays_inside
-from sandkasten.errors import SandkastenError
+from sandkasten.errors import SandkastenError, TooLargeError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,16 +89,17 @@ class Allowance:
         """Make sure that so much more may come, before any of it does.
 
         Raises:
-            SandkastenError: it is more than `max_bytes`, or than there is room for.
+            TooLargeError: it is more than `max_bytes`, or than there is room for.
         """
         if self._max_bytes is not None and self.done_bytes + more_bytes > self._max_bytes:
-            raise SandkastenError(
+            raise TooLargeError(
                 f"What was to be downloaded is larger than max_bytes={self._max_bytes}. "
                 "Nothing was kept. Pass a larger one if you want it all the same."
             )
         if more_bytes > shutil.disk_usage(self._place).free:
-            raise SandkastenError(
-                f"There is no room for {more_bytes} bytes in {str(self._place)!r}. Nothing was kept."
+            raise TooLargeError(
+                f"There is no room for {more_bytes} bytes in {str(self._place)!r}. "
+                "Nothing was kept. Make room, or take another directory."
             )
 
     def take(self, count: int) -> None:
@@ -129,7 +130,7 @@ class MemoryTarget:
     def expect(self, size_bytes: int) -> None:
         """Refuse what is too large for memory."""
         if size_bytes > check.MAX_READ_BYTES:
-            raise SandkastenError(
+            raise TooLargeError(
                 f"The file has {size_bytes} bytes; no more than {check.MAX_READ_BYTES} are read into memory. "
                 "Use download(), or pass max_bytes=."
             )
@@ -282,12 +283,14 @@ class TreeTarget:
     def _count_more(self, count: int) -> None:
         self._count += count
         if self._count > MAX_MEMBERS:
-            raise SandkastenError(f"The directory has more than {MAX_MEMBERS} files in it.")
+            raise TooLargeError(
+                f"The directory has more than {MAX_MEMBERS} files in it. Download it part by part."
+            )
 
     def _keep_link(self, path: str, target: str) -> None:
         self._link_chars += len(path) + len(target)
         if self._link_chars > MAX_LINK_CHARS:
-            raise SandkastenError("The directory has too many symlinks in it.")
+            raise TooLargeError("The directory has too many symlinks in it. Download it part by part.")
         self._links.append((path, target))
 
     def write(self, data: bytes | memoryview) -> None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from attrs import define, frozen
 
 from sandkasten._transfers import listed_name
-from sandkasten.errors import SandkastenError
+from sandkasten.errors import SandkastenError, TooLargeError
 from sandkasten.models import DirEntry
 
 # A command's output may be 1 MiB, or less: then slices become smaller until they fit.
@@ -140,10 +140,11 @@ def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEnt
     """Read what `list_command` printed.
 
     Raises:
-        SandkastenError: it is too long, or makes no sense, or the directory has changed.
+        TooLargeError: there are too many entries.
+        SandkastenError: it makes no sense, or the directory has changed.
     """
     if truncated:
-        raise SandkastenError(f"{path!r} has too many entries to list. Divide them up among directories.")
+        raise TooLargeError(f"{path!r} has too many entries to list. Divide them up among directories.")
     text = marked(output, mark)
     encoded, _, table = ("?" if text is None else text).partition(":")
     try:

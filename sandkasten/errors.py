@@ -12,6 +12,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
     ├── SandkastenStreamError(RemoteProtocolError)  a stream that broke, or reported a failure
     ├── ExtensionMissingError                       this daemon cannot do that
     ├── CommandFailedError                          raised by `ExecResult.check()`
+    ├── TooLargeError                               more than `max_bytes`, or than fits on this side
     └── SandkastenAPIError(httpx.HTTPStatusError)   the daemon said no
         ├── AuthenticationError                     401 UNAUTHORIZED
         ├── InvalidRequestError                     400 INVALID_REQUEST
@@ -123,6 +124,10 @@ class CommandFailedError(SandkastenError):
         self.result = result
         last_line = result.output.rstrip().rpartition("\n")[2][:200]
         super().__init__(f"The command ended with status {result.exit_code}: {last_line or '(no output)'}")
+
+
+class TooLargeError(SandkastenError):
+    """What was to come is more than `max_bytes`, or than fits on this side; nothing of it was kept."""
 
 
 class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):

@@ -68,7 +68,8 @@ class FileVerbs:
             SandkastenInputError: an empty path, or a `max_bytes` out of range.
             SandboxFileNotFoundError: there is no such file, or it is a link that leads out.
             SandboxIsDirectoryError: it is a directory.
-            SandkastenError: any other failure; a file of more than 4 GiB is one.
+            TooLargeError: it has more than 4 GiB, and `max_bytes` was not given.
+            SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)
         if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES:
@@ -148,6 +149,7 @@ class FileVerbs:
         Raises:
             SandkastenInputError: `dest` cannot be written to.
             SandboxFileNotFoundError: there is no such file.
+            TooLargeError: it is more than `max_bytes`, or than there is room for.
             SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)

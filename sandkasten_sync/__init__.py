@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         SandkastenTimeoutError,
         SessionExpiredError,
         SessionNotFoundError,
+        TooLargeError,
         WorkspaceNotFoundError,
     )
     from sandkasten.local.launch import LocalOptions
@@ -94,6 +95,7 @@ __all__ = [
     "SessionInfo",
     "SessionNotFoundError",
     "SessionStats",
+    "TooLargeError",
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",

@@ -21,8 +21,8 @@ from sandkasten.errors import (
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandkastenConnectionError,
-    SandkastenError,
     SandkastenInputError,
+    TooLargeError,
 )
 from sandkasten.local.launch import LocalDaemon, LocalOptions
 from tests.cutting import Cutting
@@ -287,7 +287,7 @@ async def test_a_thousand_files_come_in_one_go(session: Session, tmp_path: Path)
 async def test_what_is_larger_than_allowed_is_not_downloaded(session: Session, tmp_path: Path) -> None:
     await session.exec("mkdir d; truncate -s 2M d/a d/b; truncate -s 3G bomb")
     for path in ("d/a", "d", "bomb"):
-        with pytest.raises(SandkastenError, match="max_bytes=1000000"):
+        with pytest.raises(TooLargeError, match="max_bytes=1000000"):
             await session.download(path, tmp_path / "x", max_bytes=1_000_000)
     assert await session.download("d", tmp_path / "d", max_bytes=4 * MIB) == tmp_path / "d"
     assert os.listdir(tmp_path) == ["d"]
@@ -298,7 +298,7 @@ async def test_what_is_larger_than_allowed_is_not_downloaded_without_the_extensi
 ) -> None:
     await go_session.exec("mkdir d; truncate -s 2M d/a d/b; truncate -s 3G bomb")
     for path in ("d/a", "d", "bomb"):
-        with pytest.raises(SandkastenError, match="max_bytes=1000000"):
+        with pytest.raises(TooLargeError, match="max_bytes=1000000"):
             await go_session.download(path, tmp_path / "x", max_bytes=1_000_000)
     assert os.listdir(tmp_path) == []
     assert (await go_session.exec("find /tmp . -type f | sort")).output == "./bomb\n./d/a\n./d/b\n"

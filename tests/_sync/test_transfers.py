@@ -24,8 +24,8 @@ from sandkasten.errors import (
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandkastenConnectionError,
-    SandkastenError,
     SandkastenInputError,
+    TooLargeError,
 )
 from sandkasten.local.launch import LocalDaemon, LocalOptions
 from tests.cutting import Cutting
@@ -286,7 +286,7 @@ def test_a_thousand_files_come_in_one_go(session: Session, tmp_path: Path) -> No
 def test_what_is_larger_than_allowed_is_not_downloaded(session: Session, tmp_path: Path) -> None:
     session.exec("mkdir d; truncate -s 2M d/a d/b; truncate -s 3G bomb")
     for path in ("d/a", "d", "bomb"):
-        with pytest.raises(SandkastenError, match="max_bytes=1000000"):
+        with pytest.raises(TooLargeError, match="max_bytes=1000000"):
             session.download(path, tmp_path / "x", max_bytes=1_000_000)
     assert session.download("d", tmp_path / "d", max_bytes=4 * MIB) == tmp_path / "d"
     assert os.listdir(tmp_path) == ["d"]
@@ -297,7 +297,7 @@ def test_what_is_larger_than_allowed_is_not_downloaded_without_the_extension(
 ) -> None:
     go_session.exec("mkdir d; truncate -s 2M d/a d/b; truncate -s 3G bomb")
     for path in ("d/a", "d", "bomb"):
-        with pytest.raises(SandkastenError, match="max_bytes=1000000"):
+        with pytest.raises(TooLargeError, match="max_bytes=1000000"):
             go_session.download(path, tmp_path / "x", max_bytes=1_000_000)
     assert os.listdir(tmp_path) == []
     assert go_session.exec("find /tmp . -type f | sort").output == "./bomb\n./d/a\n./d/b\n"

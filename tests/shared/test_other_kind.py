@@ -15,7 +15,7 @@ def test_the_async_map_refuses_a_plain_function(daemon: LocalDaemon) -> None:
     async def main() -> None:
         url = f"unix://{daemon.target.socket_path}"
         async with sandkasten.SandboxClient(base_url=url, api_key=daemon.target.api_key) as client:
-            with pytest.raises(sandkasten.SandkastenInputError, match="`async def`.*sandkasten_sync"):
+            with pytest.raises(sandkasten.SandkastenInputError, match=r"`async def`.*sandkasten_sync"):
                 await client.map(lambda _session, _item: 1, [1, 2])  # type: ignore[arg-type, return-value]
 
     asyncio.run(main())
@@ -28,6 +28,6 @@ def test_the_blocking_map_refuses_an_async_function(daemon: LocalDaemon) -> None
     url = f"unix://{daemon.target.socket_path}"
     with (
         sandkasten_sync.SandboxClient(base_url=url, api_key=daemon.target.api_key) as client,
-        pytest.raises(sandkasten_sync.SandkastenInputError, match="`async def`.*plain function"),
+        pytest.raises(sandkasten_sync.SandkastenInputError, match=r"`async def`.*plain function"),
     ):
         client.map(wrong, [1, 2])

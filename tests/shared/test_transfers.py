@@ -33,6 +33,7 @@ from sandkasten.errors import (
     SandkastenInputError,
     SandkastenResponseError,
     SandkastenTimeoutError,
+    TooLargeError,
 )
 
 MIB = 1024 * 1024
@@ -819,7 +820,7 @@ def test_symlinks_that_wait_for_the_end_are_bounded(
     target: TreeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_downloads, "MAX_LINK_CHARS", 100)
-    with pytest.raises(SandkastenError, match="too many symlinks"):
+    with pytest.raises(TooLargeError, match="too many symlinks"):
         unpack(target, *(Member(("d", f"{n}"), Kind.SYMLINK, target="x" * 20) for n in range(6)))
 
 
@@ -852,11 +853,11 @@ def test_sizes_are_refused_before_anything_of_them_is_written(tmp_path: Path) ->
     target.begin(Member(("a",), Kind.FILE, 6))
     target.write(b"123456")
     target.end()
-    with pytest.raises(SandkastenError, match="max_bytes=10"):
+    with pytest.raises(TooLargeError, match="max_bytes=10"):
         target.begin(Member(("b",), Kind.FILE, 5))
     bomb = TreeTarget(tmp_path / "bomb", None, None)
     bomb.restart()
-    with pytest.raises(SandkastenError, match="no room"):
+    with pytest.raises(TooLargeError, match="no room"):
         bomb.begin(Member(("b",), Kind.FILE, 1 << 60))
     for each in (target, bomb):
         each.discard()
@@ -866,7 +867,7 @@ def test_sizes_are_refused_before_anything_of_them_is_written(tmp_path: Path) ->
 def test_a_hard_link_counts_as_what_it_links(tmp_path: Path) -> None:
     target = TreeTarget(tmp_path / "tree", 10, None)
     target.restart()
-    with pytest.raises(SandkastenError, match="max_bytes=10"):
+    with pytest.raises(TooLargeError, match="max_bytes=10"):
         unpack(
             target,
             Member(("a",), Kind.FILE, 6),
@@ -878,7 +879,7 @@ def test_a_hard_link_counts_as_what_it_links(tmp_path: Path) -> None:
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_made(tmp_path: Path) -> None:
     target = FileTarget(tmp_path / "x", 10, None)
-    with pytest.raises(SandkastenError, match="max_bytes=10"):
+    with pytest.raises(TooLargeError, match="max_bytes=10"):
         target.begin(11, 0o644)
     target.discard()
     assert os.listdir(tmp_path) == []
