@@ -137,7 +137,8 @@ def bare_sandbox() -> Iterator[Callable[[], object]]:
     """Give a function that runs `true` in a sandbox like the daemon's, without daemon or supervisor."""
     with run_dir(Identity.of_this_process()) as directory:
         settings = prepare(directory, Identity.of_this_process(), Options())
-        tree = Tree(directory / "sessions" / "bench", settings.identity, durable=False)
+        root = directory / "sessions" / "bench"
+        tree = Tree(root, lambda: root, settings.identity, durable=False)
         tree.create()
         policy = SandboxPolicy(
             settings.images["base"],

@@ -14,6 +14,7 @@ import asyncio
 import ctypes
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -251,8 +252,9 @@ def what_is_left(before: set[str], data_dir: Path) -> list[str]:
     deadline = time.monotonic() + _LEAVING_SECONDS
     while (left := [*_orphans(), *sorted(things_on_the_machine() - before)]) and time.monotonic() < deadline:
         time.sleep(0.1)
-    files = (path for path in (data_dir / "workspaces").rglob("*") if path.is_file())
-    return left + [str(path) for path in files if not path.name.startswith("file-")]
+    own = r"actor-\d+(/workspace(/file-\d)?)?"
+    paths = (str(path.relative_to(data_dir / "workspaces")) for path in (data_dir / "workspaces").rglob("*"))
+    return left + [path for path in paths if not re.fullmatch(own, path)]
 
 
 def _orphans() -> Iterator[str]:

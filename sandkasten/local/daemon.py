@@ -119,9 +119,10 @@ async def serve(
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS))
     directory = find_data_dir(data_dir, settings.identity)
     observer = Observer()
+    workspaces = Workspaces(directory / "workspaces", settings.identity)
     manager = Manager(
         settings,
-        Workspaces(directory / "workspaces", settings.identity),
+        workspaces,
         Catalogue(settings.images, images_dir(directory), settings.identity),
         observer,
     )
@@ -129,7 +130,12 @@ async def serve(
     for number in _ENDING_SIGNALS:
         if signal.getsignal(number) is not _ignore:
             loop.add_signal_handler(number, server.stop)
-    await server.serve(sockets=[listener])
+    sweeping = asyncio.create_task(asyncio.to_thread(workspaces.sweep))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await sweeping
+        await asyncio.to_thread(workspaces.close)
 
 
 class Server(uvicorn.Server):

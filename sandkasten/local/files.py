@@ -7,6 +7,9 @@ anywhere else; magic links and mount points are refused.
 
     <root>/             not writable, not visible inside
         workspace/      mounted at /workspace
+
+What is not complete yet is made elsewhere on the same disk, where no path of a client's leads and the sandbox
+sees nothing, and then moved to its place by one rename.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +29,8 @@ from typing import IO
 
 from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
-from sandkasten.local.newfile import NewFile, explained, temporary_name, unlink_quietly
+from sandkasten.local.limits import tree_bytes
+from sandkasten.local.newfile import NewFile, explained, in_the_making
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
@@ -91,9 +95,17 @@ def _is_unicode(text: str) -> bool:
 class Tree:
     """The files of one session or workspace. Methods block: call them in a thread."""
 
-    def __init__(self, root: Path, identity: Identity, *, durable: bool) -> None:
-        """Bind to a root as drawn above; `durable` files are on disk before a write is acknowledged."""
+    def __init__(self, root: Path, staging: Callable[[], Path], identity: Identity, *, durable: bool) -> None:
+        """Bind to a root as drawn above.
+
+        Args:
+            root: the directory.
+            staging: gives a directory on the same disk for what is not complete, made when it is needed.
+            identity: whose the files are.
+            durable: whether files are on the disk before a write is acknowledged.
+        """
         self._root = root
+        self._staging = staging
         self._identity = identity
         self._durable = durable
 
@@ -101,6 +113,13 @@ class Tree:
     def workspace(self) -> Path:
         """The host directory that is mounted at /workspace."""
         return self._root / "workspace"
+
+    def used_bytes(self, stop_at: int | None = None) -> int:
+        """How much of the disk all of it takes, with what is not complete; see `tree_bytes`."""
+        used_bytes = tree_bytes(self.workspace, stop_at)
+        with suppress(FileNotFoundError):
+            used_bytes += tree_bytes(self._staging())
+        return used_bytes
 
     def create(self) -> None:
         """Make the directories."""
@@ -174,7 +193,7 @@ class Tree:
                 kept = _replaceable_mode(parent, name)
                 chosen = kept if mode is None else mode
                 durable = self._durable and not one_of_many
-                return NewFile(inside, parent, chosen, self._identity, durable=durable)
+                return NewFile(inside, parent, self._staging(), chosen, self._identity, durable=durable)
             except BaseException:
                 os.close(parent)
                 raise
@@ -197,15 +216,12 @@ class Tree:
         _inside, directory, name = _split(path, below)
         with explained("/".join((path, *below))), self._opened_root() as root:
             parent = self._open_parent(root, directory)
-            temporary = temporary_name()
             try:
                 _replaceable_mode(parent, name)
-                os.symlink(target, temporary, dir_fd=parent)
-                self._identity_owns(parent, temporary)
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except BaseException:
-                unlink_quietly(parent, temporary)
-                raise
+                with in_the_making(self._staging()) as temporary:
+                    os.symlink(target, temporary)
+                    self._identity.own(temporary)
+                    os.rename(temporary, name, dst_dir_fd=parent)
             finally:
                 os.close(parent)
 

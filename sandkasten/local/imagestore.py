@@ -5,10 +5,9 @@
             rootfs/         unpacked, never changed afterwards
             bash            a copy of the image's that can be run but not read (`closedbash.py`)
             image.json      when it was added, how large it is
-        .new-XXXXXXXX/      being added, or being removed; locked (flock) as long as somebody does
+        .new-XXXXXXXX/      being added, or being removed (`scratch.py`)
 
 An image comes to be by one rename, and is replaced by one exchange, so it is there whole or not at all.
-A directory `.new-…` that nobody locks was left by a process that was killed; the next `add` removes it.
 
 What is registered comes from strangers. `unpack.py` says what becomes of hostile members, and
 `imagesources.py` of what manifests refer to.
@@ -26,7 +25,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,8 +38,8 @@ from sandkasten.local.files import open_inside
 from sandkasten.local.host import Identity
 from sandkasten.local.imagesources import fill
 from sandkasten.local.policy import Image
+from sandkasten.local.scratch import Scratch, remove_tree, sweep
 from sandkasten.local.unpack import Unpacker
-from sandkasten.local.workspaces import remove_tree
 
 BUILT_IN = frozenset({"base", "node", "python"})
 # What sandboxes have of their own in /etc.
@@ -190,25 +188,19 @@ class ImageStore:
     @contextmanager
     def _locked(self) -> Generator[None, None, None]:
         """What happens to names here happens one after another, in whatever process."""
-        with _flock(self._directory, fcntl.LOCK_EX):
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _new_place(self) -> Generator[Path, None, None]:
-        """Make a directory that is locked, and gone in the end; those that nobody locks go first."""
-        with self._locked():
-            for path in self._directory.glob(f"{_TEMPORARY}*"):
-                _remove_unlocked(path)
-            place = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._directory))
-            if self._identity.drops:
-                place.chmod(0o711)
-            lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield place
-        finally:
-            remove_tree(place)
-            os.close(lock)
+        """Make a directory that is gone in the end; those of killed processes go first."""
+        sweep(self._directory, _TEMPORARY)
+        with Scratch(self._directory, _TEMPORARY, 0o711 if self._identity.drops else 0o700) as place:
+            yield place.path
 
     def _unpack(self, source: Path, place: Path, rootfs: Path) -> int:
         trash = place / "trash"
@@ -284,24 +276,6 @@ def _about(name: str, path: Path) -> StoredImage:
     return StoredImage(name, about["size_bytes"], datetime.fromisoformat(about["created_at"]))
 
 
-@contextmanager
-def _flock(directory: Path, how: int) -> Generator[None, None, None]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_unlocked(path: Path) -> None:
-    try:
-        with _flock(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            remove_tree(path)
-    except (BlockingIOError, FileNotFoundError):
-        return  # somebody is at it
-
-
 def _put(place: Path, path: Path) -> None:
     """Rename; an image that is there already comes to be at the other path in the same moment."""
     if not path.exists():
@@ -310,10 +284,9 @@ def _put(place: Path, path: Path) -> None:
     if _exchange(place, path):
         return
     # NFS, for one, cannot: for a moment there is none.
-    replaced = place.with_name(f"{place.name}-replaced")
-    path.rename(replaced)
-    place.rename(path)
-    remove_tree(replaced)
+    with Scratch(path.parent, _TEMPORARY) as spare:
+        path.rename(spare.path / "replaced")
+        place.rename(path)
 
 
 def _exchange(first: Path, second: Path) -> bool:

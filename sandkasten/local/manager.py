@@ -25,8 +25,9 @@ from sandkasten.local.policy import Image, SandboxPolicy
 from sandkasten.local.pool import WarmPool
 from sandkasten.local.quota import DiskQuota
 from sandkasten.local.sandbox import Sandbox
+from sandkasten.local.scratch import remove_tree
 from sandkasten.local.shell import Shell
-from sandkasten.local.workspaces import Workspaces, remove_tree
+from sandkasten.local.workspaces import Workspaces
 
 # How many ended sessions are remembered, so that asking for one tells what became of it.
 _REMEMBERED_MAX = 10_000
@@ -262,7 +263,7 @@ class Manager:
                 raise ApiError(500, "INTERNAL_ERROR", explain(str(error))) from error
             raise
         quota = DiskQuota(
-            tree.workspace,
+            tree,
             self._settings.limits.workspace_bytes,
             is_running=lambda: shell.has_work,
             on_exceeded=shell.stop_all,
@@ -286,7 +287,8 @@ class Manager:
     async def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
         if workspace_id is not None:
             return await asyncio.to_thread(self.workspaces.get_or_create, workspace_id)
-        tree = Tree(directory, self._settings.identity, durable=False)
+        staging = directory / "staging"
+        tree = Tree(directory / "root", lambda: staging, self._settings.identity, durable=False)
         tree.create()
         return tree
 

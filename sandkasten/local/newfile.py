@@ -8,6 +8,7 @@ import posixpath
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
@@ -55,19 +56,19 @@ def explained(path: str) -> Generator[None, None, None]:
 class NewFile:
     """A file that appears under its name when it is complete, or never. Methods block.
 
-    Until then it has another name beside it, and belongs to the daemon.
+    Until then it is in the staging directory, where the sandbox does not see it, and belongs to the daemon.
     """
 
-    def __init__(self, inside: str, parent: int, mode: int, identity: Identity, *, durable: bool) -> None:
-        """Make the file in `parent`, a descriptor that is closed with it; see `Tree.new_file`."""
+    def __init__(
+        self, inside: str, parent: int, staging: Path, mode: int, identity: Identity, *, durable: bool
+    ) -> None:
+        """Begin the file; `parent`, a descriptor, is closed with it; see `Tree.new_file`."""
         self._inside = inside
         self._name = posixpath.basename(inside)
-        self._temporary = temporary_name()
         self._mode = mode
         self._identity = identity
         self._durable = durable
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._temporary, flags, 0o600, dir_fd=parent)
+        self._descriptor, self._temporary = _create(staging)
         self._parent = parent
         self._is_open = True
 
@@ -94,7 +95,7 @@ class NewFile:
                 os.fchown(self._descriptor, self._identity.uid, self._identity.gid)
             if self._durable:
                 os.fsync(self._descriptor)
-            os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            os.rename(self._temporary, self._name, dst_dir_fd=self._parent)
             if self._durable:
                 _sync_directory(self._parent)
         self._close()
@@ -103,7 +104,7 @@ class NewFile:
     def discard(self) -> None:
         """Take it away, unless it is in its place already."""
         if self._is_open:
-            unlink_quietly(self._parent, self._temporary)
+            _unlink_quietly(self._temporary)
             self._close()
 
     def __enter__(self) -> NewFile:
@@ -118,15 +119,30 @@ class NewFile:
         os.close(self._parent)
 
 
-def temporary_name() -> str:
-    """A name that nobody else has."""
-    return f".sandkasten-{secrets.token_hex(8)}"
+@contextmanager
+def in_the_making(staging: Path) -> Generator[Path, None, None]:
+    """Give a new path in the staging directory, at which nothing is left in the end."""
+    staging.mkdir(mode=0o700, exist_ok=True)
+    path = staging / secrets.token_hex(8)
+    try:
+        yield path
+    finally:
+        _unlink_quietly(path)
 
 
-def unlink_quietly(parent: int, name: str) -> None:
-    """Take a file away, if it is there."""
-    with suppress(OSError):  # it was never made, or the sandbox was quicker
-        os.unlink(name, dir_fd=parent)
+def _create(staging: Path) -> tuple[int, str]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    path = f"{staging}/{secrets.token_hex(8)}"
+    try:
+        return os.open(path, flags, 0o600), path
+    except FileNotFoundError:  # it is the first
+        staging.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600), path
+
+
+def _unlink_quietly(path: str | Path) -> None:
+    with suppress(OSError):  # it is in its place
+        os.unlink(path)
 
 
 def _sync_directory(directory: int) -> None:

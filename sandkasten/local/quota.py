@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from sandkasten.local.limits import tree_bytes
+from sandkasten.local.files import Tree
 
 _INTERVAL_SECONDS = 0.5
 # Looking must not cost more than a tenth of the time, however many files there are.
@@ -25,7 +24,7 @@ class DiskQuota:
 
     def __init__(
         self,
-        workspace: Path,
+        tree: Tree,
         limit_bytes: int | None,
         is_running: Callable[[], bool],
         on_exceeded: Callable[[], None],
@@ -33,12 +32,12 @@ class DiskQuota:
         """Watch nothing yet.
 
         Args:
-            workspace: the directory.
+            tree: its files.
             limit_bytes: how much may be in it; None is no limit.
             is_running: whether anything could write.
             on_exceeded: called each time it is found to have grown beyond the limit.
         """
-        self._workspace = workspace
+        self._tree = tree
         self._limit_bytes = limit_bytes
         self._is_running = is_running
         self._on_exceeded = on_exceeded
@@ -102,4 +101,4 @@ class DiskQuota:
     async def _measure(self, stop_at: int | None = None) -> None:
         self._was_measured = True
         self._written_bytes = 0  # before the look, which may or may not see what is written meanwhile
-        self._used_bytes = await asyncio.to_thread(tree_bytes, self._workspace, stop_at)
+        self._used_bytes = await asyncio.to_thread(self._tree.used_bytes, stop_at)

@@ -17,7 +17,8 @@ def try_a_sandbox(bwrap: str, policy: SandboxPolicy, identity: Identity) -> str 
     Raises:
         IsolationError: bubblewrap does not run at all.
     """
-    Tree(policy.workspace.parent, identity, durable=False).create()
+    root = policy.workspace.parent
+    Tree(root, lambda: root, identity, durable=False).create()
     filter_inside = seccomp.descriptor(policy.seccomp)
     try:
         command = [policy.shell, "-c", f"{policy.ulimit} && :"]

@@ -1,18 +1,26 @@
-"""Workspaces: directories that outlive sessions."""
+"""Workspaces: directories that outlive sessions.
+
+<directory>/
+<id>/                   a tree, see `files.py`
+.writing-XXXXXXXX/      of each process that uses them: what is not complete yet, and what is deleted
+<id>/
+"""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
+import secrets
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
+from sandkasten.local.scratch import Scratch, remove_tree, sweep
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
+_WRITING = ".writing-"
 
 
 class Workspaces:
@@ -22,6 +30,17 @@ class Workspaces:
         """Bind to the directory; it is made when the first workspace is."""
         self._directory = directory
         self._identity = identity
+        self._writing: Scratch | None = None
+        self._making = threading.Lock()
+
+    def sweep(self) -> None:
+        """Remove what killed processes did not complete."""
+        sweep(self._directory, _WRITING)
+
+    def close(self) -> None:
+        """Remove what was not completed."""
+        if self._writing is not None:
+            self._writing.close()
 
     def get(self, workspace_id: str) -> Tree:
         """An existing workspace's files.
@@ -63,8 +82,7 @@ class Workspaces:
             ApiError: INVALID_WORKSPACE or WORKSPACE_NOT_FOUND.
         """
         self.get(workspace_id)
-        doomed = self._directory / f".deleted-{workspace_id}"
-        remove_tree(doomed)  # an earlier deletion that was cut short
+        doomed = self._staging() / f".deleted-{secrets.token_hex(8)}"
         (self._directory / workspace_id).rename(doomed)
         remove_tree(doomed)
 
@@ -76,21 +94,20 @@ class Workspaces:
                 f"The workspace id {workspace_id[:80]!r} is not 2 to 64 of a-z, 0-9 and -, "
                 "without a dash at either end.",
             )
-        return Tree(self._directory / workspace_id, self._identity, durable=True)
+        root, staging = self._directory / workspace_id, self._staging
+        return Tree(root, lambda: staging() / workspace_id, self._identity, durable=True)
+
+    def _staging(self) -> Path:
+        """Where this process keeps what is not complete; there is a workspace already."""
+        with self._making:
+            if self._writing is not None and not self._writing.path.is_dir():  # with all that was here
+                self._writing.close()
+                self._writing = None
+            if self._writing is None:
+                self._writing = Scratch(self._directory, _WRITING)
+            return self._writing.path
 
     def _make_directory(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         mode = 0o711 if self._identity.drops else 0o700  # root's sandboxes are built by another user
         self._directory.chmod(mode)
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a directory that sandboxed code filled: as deep, as locked and as full as it liked."""
-    if not path.exists():
-        return
-    # Not shutil.rmtree, which recurses in Python; and neither program follows symlinks here.
-    chmod, rm = shutil.which("chmod") or "chmod", shutil.which("rm") or "rm"
-    subprocess.run([rm, "-rf", "--one-file-system", "--", path], capture_output=True, check=False)
-    if path.exists():
-        subprocess.run([chmod, "-R", "u+rwX", "--", path], capture_output=True, check=False)
-        subprocess.run([rm, "-rf", "--one-file-system", "--", path], capture_output=True, check=False)

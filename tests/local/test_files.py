@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -22,7 +23,8 @@ from sandkasten.local import files
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree, inside_path
 from sandkasten.local.host import Identity
-from sandkasten.local.workspaces import Workspaces, remove_tree
+from sandkasten.local.scratch import remove_tree
+from sandkasten.local.workspaces import Workspaces
 
 SECRET = b"the host's secret"
 
@@ -36,7 +38,8 @@ class Place:
         self.secret = self.host / "secret"
         self.secret.write_bytes(SECRET)
         self.root = directory / "root"
-        self.tree = Tree(self.root, Identity.of_this_process(), durable=durable)
+        self.staging = directory / "staging"
+        self.tree = Tree(self.root, lambda: self.staging, Identity.of_this_process(), durable=durable)
         self.tree.create()
         self.inside = self.root / "workspace"
 
@@ -50,6 +53,7 @@ class Place:
         assert self.secret.read_bytes() == SECRET
         assert os.listdir(self.host) == ["secret"], "something was made on the host"
         assert os.listdir(self.root) == ["workspace"], "something was made beside the workspace"
+        assert not self.staging.exists() or os.listdir(self.staging) == [], "something was left half made"
 
 
 @pytest.fixture
@@ -785,7 +789,34 @@ def test_workspaces_are_made_listed_and_deleted(tmp_path: Path) -> None:
     with pytest.raises(ApiError) as caught:
         workspaces.get("a1")
     assert caught.value.code == "WORKSPACE_NOT_FOUND"
+    workspaces.close()
     assert sorted(path.name for path in (tmp_path / "workspaces").iterdir()) == ["a" * 64, "b2"]
+
+
+def test_what_a_killed_process_left_half_made_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    first, second = (Workspaces(tmp_path, Identity.of_this_process()) for _ in range(2))
+    half_made = first.get_or_create("ab").new_file("file")
+    half_made.write(b"x")
+    (writing,) = tmp_path.glob(".writing-*")
+    left = tmp_path / ".writing-0123abcd"
+    shutil.copytree(writing, left)  # as after a kill: nobody locks it
+    (tmp_path / ".writing-mine").mkdir()
+    second.sweep()
+    assert not left.exists()
+    assert (tmp_path / ".writing-mine").is_dir()
+    half_made.commit()
+    assert second.get("ab").read("file", 10) == (b"x", False)
+    first.close()
+    assert sorted(os.listdir(tmp_path)) == [".writing-mine", "ab"]
+
+
+def test_workspaces_whose_directory_was_deleted_go_on(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path / "workspaces", Identity.of_this_process())
+    for content in (b"before", b"after"):
+        workspaces.get_or_create("ab").write("file", io.BytesIO(content))
+        assert workspaces.get("ab").read("file", 10) == (content, False)
+        shutil.rmtree(tmp_path / "workspaces")
+    workspaces.close()
 
 
 def test_a_workspaces_own_directory_cannot_be_entered_by_others_of_the_host(tmp_path: Path) -> None:

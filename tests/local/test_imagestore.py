@@ -207,7 +207,7 @@ def run(place: Place, script: str, name: str = "mine") -> str:
     run_dir = place.directory / "run"
     (run_dir / "etc").mkdir(parents=True, exist_ok=True)
     run_dir.chmod(0o711)
-    tree = Tree(run_dir / "session", IDENTITY, durable=False)
+    tree = Tree(run_dir / "session", lambda: run_dir / "staging", IDENTITY, durable=False)
     tree.create()
     policy = SandboxPolicy(place.store.find(name), tree.workspace, own_etc(make_etc(run_dir / "etc")), b"")
     bwrap = host.find_bwrap(IDENTITY, run_dir)

@@ -236,7 +236,8 @@ def test_a_cancelled_task_leaves_nothing_on_either_side(
         asyncio.run(cancelled(transfer))
         assert time.monotonic() - started < 10
     assert os.listdir(tmp_path) == ["up"]
-    until(lambda: ".sandkasten-" not in session.exec("find .").output)
+    run_dir = Path(daemon.target.socket_path or "").parent.parent
+    until(lambda: not list(run_dir.glob("sessions/*/staging/*")))
     assert session.exec("find . -type f").output == "./large/file\n"
 
 

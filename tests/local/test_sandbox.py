@@ -179,7 +179,8 @@ def test_nothing_can_be_made_on_the_host_beside_a_workspace(box: Box, daemon: Lo
     for path in ("up/evil", "up/a/evil", "root/b/evil", "root/tmp/c/evil"):
         assert box.write(path, "evil").status_code in {400, 403, 404}, path
     directory = Path(daemon.target.socket_path or "").parent.parent / "sessions" / box.id
-    assert os.listdir(directory) == ["workspace"]
+    assert os.listdir(directory) == ["root"]
+    assert os.listdir(directory / "root") == ["workspace"]
 
 
 def test_the_daemons_socket_and_key_cannot_be_found(box: Box, daemon: LocalDaemon) -> None:
@@ -376,8 +377,9 @@ def test_it_ends_by_itself_if_its_daemon_is_gone_before_anything_runs_in_it() ->
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
         settings = prepare(directory, identity, Options())
-        Tree(directory / "sessions", identity, durable=False).create()
-        workspace = directory / "sessions" / "workspace"
+        root = directory / "sessions"
+        Tree(root, lambda: root, identity, durable=False).create()
+        workspace = root / "workspace"
         policy = SandboxPolicy(
             settings.images["base"], workspace, settings.etc, settings.seccomp, settings.ulimit
         )

@@ -34,9 +34,10 @@ from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.manager import Manager
 from sandkasten.local.observer import Observer
+from sandkasten.local.scratch import remove_tree
 from sandkasten.local.tarballs import TreeSink, pack
 from sandkasten.local.transfers import Transfers
-from sandkasten.local.workspaces import Workspaces, remove_tree
+from sandkasten.local.workspaces import Workspaces
 from tests.local.box import Box, boxes, connect, until
 from tests.local.test_files import ATTACKS, Place, Swapping
 
@@ -213,15 +214,23 @@ def begin_put(box: Box, path: str, length: int, sent: bytes, kind: str = "raw") 
     return client
 
 
+def half_made(box: Box) -> list[Path]:
+    """The files of a session that are not complete."""
+    run_dir = Path(box.daemon.target.socket_path or "").parent.parent
+    return list(run_dir.glob(f"sessions/{box.id}/staging/*"))
+
+
 @pytest.mark.parametrize("sent", [0, 10, 4 * MIB])
 def test_a_client_that_breaks_off_leaves_nothing(box: Box, sent: int) -> None:
     put(box, "x", b"old")
     client = begin_put(box, "x", 10 * MIB, b"x" * sent)
     if sent > MIB:
-        until(lambda: ".sandkasten-" in box.run("ls -A"))
+        until(lambda: half_made(box))
+        assert box.run("ls -A") == "x\n"  # nothing of it is seen inside
         assert get(box, "x").content == b"old"
     client.close()
-    until(lambda: box.run("ls -A") == "x\n")
+    until(lambda: not half_made(box))
+    assert box.run("ls -A") == "x\n"
     assert get(box, "x").content == b"old"
 
 
@@ -230,16 +239,17 @@ def test_a_client_that_breaks_off_an_archive_leaves_whole_files_only(box: Box) -
         (Member(("a",), Kind.FILE, MIB), b"a" * MIB), (Member(("b",), Kind.FILE, 4 * MIB), b"b" * 4 * MIB)
     )
     client = begin_put(box, "d", len(whole), whole[: 3 * MIB], "tar")
-    until(lambda: ".sandkasten-" in box.run("ls -A d || true"))
+    until(lambda: half_made(box))
     client.close()
-    until(lambda: box.run("ls -A d") == "a\n")
+    until(lambda: not half_made(box))
+    assert box.run("ls -A d") == "a\n"
     assert get(box, "d/a").content == b"a" * MIB
 
 
 def test_a_session_that_is_destroyed_ends_its_transfers(make_box: Callable[..., Box]) -> None:
     box = make_box()
     client = begin_put(box, "x", 10 * MIB, b"x" * 4 * MIB)
-    until(lambda: ".sandkasten-" in box.run("ls -A"))
+    until(lambda: half_made(box))
     box.destroy()
     client.settimeout(10)
     client.sendall(b"x" * 6 * MIB)
@@ -264,7 +274,7 @@ def open_files(box: Box) -> int:
     found = 0
     for name in os.listdir(f"/proc/{box.daemon.pid}/fd"):
         try:
-            found += f"{box.id}/workspace/" in os.readlink(f"/proc/{box.daemon.pid}/fd/{name}")
+            found += f"{box.id}/root/workspace/" in os.readlink(f"/proc/{box.daemon.pid}/fd/{name}")
         except FileNotFoundError:
             continue
     return found
@@ -559,7 +569,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", root], check=False).returncode:
         pytest.skip("this machine does not let root mount")
     try:
-        tree = Tree(root, Identity.of_this_process(), durable=True)
+        tree = Tree(root, lambda: root / "staging", Identity.of_this_process(), durable=True)
         tree.create()
         with pytest.raises(ApiError) as caught, tree.new_file("x") as file:
             for _ in range(8):
@@ -655,12 +665,12 @@ def test_a_client_that_stalls_holds_no_file_for_ever(tmp_path: Path, monkeypatch
             )
             reader.sendall(f"GET {head.format('large')}\r\n".encode())
             until(lambda: open_in_this_process("/workspace/large"))
-            until(lambda: open_in_this_process("/.sandkasten-"))
+            until(lambda: list(tmp_path.glob("workspaces/.writing-*/ab/*")))
             answer = b""
             while b"REQUEST_TIMEOUT" not in answer:
                 answer += writer.recv(65536)
             assert answer.startswith(b"HTTP/1.1 408 ")
-            until(lambda: not open_in_this_process("/.sandkasten-"))
+            until(lambda: not list(tmp_path.glob("workspaces/.writing-*/ab/*")))
             until(lambda: not open_in_this_process("/workspace/large"))
             received = 0
             with pytest.raises(ConnectionResetError):  # broken off, not ended

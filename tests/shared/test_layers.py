@@ -49,8 +49,8 @@ DAEMON = [
         "local.etc",
         "local.seccomp",
     },
-    {"local.newfile"},
-    {"local.files", "local.sandbox", "local.limits", "local.archives", "local.asgi"},
+    {"local.newfile", "local.limits", "local.scratch"},
+    {"local.files", "local.sandbox", "local.archives", "local.asgi"},
     {
         "local.bodystream",
         "local.shell",

@@ -172,7 +172,8 @@ class Lab:
 
     def inside(self, attempt: Attempt, without: Sequence[Layer] = ()) -> str:
         """Run it in a sandbox that has all layers but some."""
-        tree = Tree(self._base / secrets.token_hex(4), self._identity, durable=False)
+        root = self._base / secrets.token_hex(4)
+        tree = Tree(root, lambda: root, self._identity, durable=False)
         tree.create()
         with ExitStack() as stack:
             filter_inside = seccomp.descriptor(self._policy.seccomp)
