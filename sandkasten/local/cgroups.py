@@ -7,7 +7,9 @@ need not know which:
 * Version 2, one tree for all controllers, where the daemon's group was delegated to it (systemd's
   `Delegate=yes`, or a container with a writable /sys/fs/cgroup). A group whose controllers are on for
   its children cannot have processes itself, so what runs in a delegated group moves to a leaf of it.
-  As root, a group above that already has such children will do, if no limit of ours is left behind.
+  Where the group is not delegated but the user's systemd manages it, the daemon gets a scope of its own
+  (`systemd.py`); as root, a group above that already has such children will do. Neither if a limit of
+  ours would be left behind.
 * Version 1, one tree per controller, as root.
 * None: rlimits bound (`limits.py`), and usage is added up from /proc.
 
@@ -31,6 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandkasten.local import systemd
 from sandkasten.local.cgroup_base import (
     Cgroups,
     CgroupsError,
@@ -66,15 +69,12 @@ def find_cgroups(proc_self: Path = Path("/proc/self")) -> Cgroups:
     """Take the best that this machine offers to this user."""
     reasons: list[str] = []
     try:
-        trees = read_hierarchies(
-            (proc_self / "mountinfo").read_text("utf-8", "surrogateescape"),
-            (proc_self / "cgroup").read_text("utf-8", "surrogateescape"),
-        )
+        trees = _read_own(proc_self)
     except OSError as error:
         return NoCgroups([f"/proc: {error.strerror}"])
     for version, open_version in ((2, _open_v2), (1, _open_v1)):
         try:
-            return open_version(trees, reasons)
+            return open_version(trees, reasons, proc_self)
         except CgroupsError as error:
             reasons.append(f"cgroup v{version}: {error}")
         except OSError as error:
@@ -111,6 +111,13 @@ def read_hierarchies(mountinfo: str, cgroup: str) -> dict[str, Hierarchy]:
     return found
 
 
+def _read_own(proc_self: Path) -> dict[str, Hierarchy]:
+    mountinfo, cgroup = (
+        (proc_self / name).read_text("utf-8", "surrogateescape") for name in ("mountinfo", "cgroup")
+    )
+    return read_hierarchies(mountinfo, cgroup)
+
+
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
@@ -118,7 +125,7 @@ def _unescape(text: str) -> str:
 # --- version 1
 
 
-def _open_v1(trees: Mapping[str, Hierarchy], reasons: list[str]) -> Cgroups:
+def _open_v1(trees: Mapping[str, Hierarchy], reasons: list[str], _proc_self: Path) -> Cgroups:
     if "memory" not in trees or "pids" not in trees:
         raise CgroupsError("the controllers memory and pids are not mounted")
     if os.geteuid() != 0:
@@ -130,10 +137,10 @@ def _open_v1(trees: Mapping[str, Hierarchy], reasons: list[str]) -> Cgroups:
 # --- version 2
 
 
-def _open_v2(trees: Mapping[str, Hierarchy], reasons: list[str]) -> Cgroups:
+def _open_v2(trees: Mapping[str, Hierarchy], reasons: list[str], proc_self: Path) -> Cgroups:
     if "" not in trees:
         raise CgroupsError("not mounted")
-    base = _find_base(trees[""])
+    base = _find_base(trees[""], proc_self)
     group = KernelCgroups(2, dict.fromkeys(ALL_RESOURCES, base), reasons)
     try:
         _enable(group.directory("memory"), group.bounded)
@@ -143,7 +150,7 @@ def _open_v2(trees: Mapping[str, Hierarchy], reasons: list[str]) -> Cgroups:
     return group
 
 
-def _find_base(tree: Hierarchy) -> Path:
+def _find_base(tree: Hierarchy, proc_self: Path) -> Path:
     """The group below which ours goes: with controllers that are on for its children."""
     own = tree.own.parent if tree.own.name == _LEAF else tree.own
     offered = {name for name in words(own / "cgroup.controllers") if name in ALL_RESOURCES}
@@ -153,16 +160,28 @@ def _find_base(tree: Hierarchy) -> Path:
     if writable and (own == tree.mount or _is_delegated(own)):
         _enable_or_evacuate(own, offered)
         return own
-    if os.geteuid() != 0 or not writable:
+    is_root, is_managed = os.geteuid() == 0, systemd.is_managed_for_user(own)
+    if not writable or not (is_root or is_managed):
         raise CgroupsError(f"{own} is not delegated to this user (start it with {_SYSTEMD_RUN})")
     if any(read(own / name).split()[:1] not in ([], ["max"]) for name in ("memory.max", "cpu.max")):
         raise CgroupsError(f"{own} has limits that must not be left (start it with Delegate=yes)")
-    for above in own.parents:
+    return _group_above(tree) if is_root else _own_scope(tree, proc_self)
+
+
+def _group_above(tree: Hierarchy) -> Path:
+    for above in tree.own.parents:
         if {"memory", "pids"} <= set(words(above / "cgroup.subtree_control")):
             return above
         if above == tree.mount:
             break
     raise CgroupsError("no group has the controllers memory and pids on for its children")
+
+
+def _own_scope(tree: Hierarchy, proc_self: Path) -> Path:
+    systemd.move_to_own_scope(tree.own, proc_self / "cgroup")
+    own = _read_own(proc_self)[""].own
+    _enable_or_evacuate(own, [name for name in words(own / "cgroup.controllers") if name in ALL_RESOURCES])
+    return own
 
 
 def _is_delegated(group: Path) -> bool:
@@ -171,14 +190,15 @@ def _is_delegated(group: Path) -> bool:
         with suppress(OSError):
             if os.getxattr(group, name) == b"1":
                 return True
-    return False
+    return systemd.is_delegated_to_user(group)
 
 
 def _enable_or_evacuate(group: Path, controllers: Iterable[str]) -> None:
     try:
         _enable(group, controllers)
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        # Not supported: somebody turned on those that tolerate processes in a group, as its only ones.
+        if error.errno not in {errno.EBUSY, errno.EOPNOTSUPP}:
             raise
         leaf = group / _LEAF
         leaf.mkdir(exist_ok=True)
@@ -192,5 +212,7 @@ def _enable_or_evacuate(group: Path, controllers: Iterable[str]) -> None:
 
 
 def _enable(group: Path, controllers: Iterable[str]) -> None:
-    for name in sorted(set(controllers) - set(words(group / "cgroup.subtree_control"))):
-        write(group / "cgroup.subtree_control", f"+{name}")
+    missing = sorted(set(controllers) - set(words(group / "cgroup.subtree_control")))
+    if missing:
+        # All at once: cpu or pids alone would be allowed where there are processes, and then memory never.
+        write(group / "cgroup.subtree_control", " ".join(f"+{name}" for name in missing))

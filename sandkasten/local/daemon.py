@@ -214,9 +214,13 @@ def _dump_no_core() -> None:
     """Neither of this process, which holds the key, nor of sandboxes, which inherit it.
 
     Not 0: where dumps go to a program (apport, systemd-coredump), that is a root's on the host, fed by
-    sandboxed code, and only 1 keeps the kernel from starting it (core(5)).
+    sandboxed code, and only 1 keeps the kernel from starting it (core(5)). But who may have none at all
+    cannot have 1.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except ValueError:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _use_all_descriptors() -> None:

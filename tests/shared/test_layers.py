@@ -60,7 +60,7 @@ DAEMON = [
         "local.cgroup_base",
         "local.options",
     },
-    {"local.unpack", "local.tarballs", "local.cgroup_groups", "local.listen"},
+    {"local.unpack", "local.tarballs", "local.cgroup_groups", "local.systemd", "local.listen"},
     {"local.imagesources", "local.cgroups", "local.serveroptions"},
     {"local.imagestore", "local.rundir", "local.pool", "local.quota", "local.trial"},
     {"local.catalogue"},
