@@ -165,7 +165,11 @@ def _find_base(tree: Hierarchy, proc_self: Path) -> Path:
         raise CgroupsError(f"{own} is not delegated to this user (start it with {_SYSTEMD_RUN})")
     if any(read(own / name).split()[:1] not in ([], ["max"]) for name in ("memory.max", "cpu.max")):
         raise CgroupsError(f"{own} has limits that must not be left (start it with Delegate=yes)")
-    return _group_above(tree) if is_root else _own_scope(tree, proc_self)
+    if is_root:
+        return _group_above(tree)
+    if not systemd.may_be_left(own):
+        raise CgroupsError(f"{own} is a service that must not be left (give its unit Delegate=yes)")
+    return _own_scope(tree, proc_self)
 
 
 def _group_above(tree: Hierarchy) -> Path:

@@ -5,13 +5,16 @@ was delegated. The system's instance marks what it delegates with an attribute o
 cannot, so it is asked.
 
 A daemon whose group is managed moves to a scope that is delegated. That lives as long as the group it came
-from would, and what bounds the slice bounds it still. From elsewhere, such as a login over ssh, nothing is
-moved: what runs below `user@UID.service` ends with the last login.
+from would, and what bounds the slice bounds it still. A service stays where it is, since who wrote its unit
+decides what bounds it; but desktops start programs as services, too (`app-NAME@ID.service`). And from
+elsewhere, such as a login over ssh, nothing is moved: what runs below `user@UID.service` ends with the last
+login.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import time
@@ -30,6 +33,7 @@ _START = (
     "ssa(sv)a(sa(sv))",
 )
 _UNLIMITED = str(2**64 - 1)
+_DESKTOP_PROGRAM = re.compile(r"app-.+@.*\.service")
 
 
 def is_managed_for_user(group: Path) -> bool:
@@ -45,6 +49,11 @@ def is_delegated_to_user(group: Path) -> bool:
         return _ask("systemctl", "show", "--property=Delegate", "--value", "--", group.name) == "yes"
     except CgroupsError:
         return False
+
+
+def may_be_left(group: Path) -> bool:
+    """Whether a group is that of some program, and not of a service with a unit of its own."""
+    return group.name.endswith(".scope") or _DESKTOP_PROGRAM.fullmatch(group.name) is not None
 
 
 def move_to_own_scope(group: Path, own_group: Path) -> None:

@@ -66,10 +66,11 @@ def started(monkeypatch: pytest.MonkeyPatch, directory: Path, own: str) -> Syste
     return made
 
 
+@pytest.mark.parametrize("name", ["terminal.scope", "app-org.kde.konsole@1f2e.service"])
 def test_a_group_of_the_users_systemd_is_left_for_a_scope_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    manager = started(monkeypatch, tmp_path, f"{MANAGER}/app.slice/terminal.scope")
+    manager = started(monkeypatch, tmp_path, f"{MANAGER}/app.slice/{name}")
     terminal = manager.own
     assert isinstance(manager.find(), KernelCgroups)
     assert manager.own.parent == terminal.parent
@@ -99,6 +100,7 @@ def test_a_group_that_is_delegated_is_used(tmp_path: Path, monkeypatch: pytest.M
     [
         (f"{MANAGER}/app.slice/a.scope", {"memory.max": "1000000\n"}, "limits that must not be left"),
         (f"{MANAGER}/app.slice/a.scope", {"cpu.max": "1000 100000\n"}, "limits that must not be left"),
+        (f"{MANAGER}/app.slice/agent.service", {}, "a service that must not be left"),
         (f"user.slice/user-{UID}.slice/session-1.scope", {}, "not delegated"),
         ("user.slice/user-1.slice/user@1.service/app.slice/a.scope", {}, "not delegated"),
     ],
