@@ -32,6 +32,11 @@ ENVIRONMENT: Mapping[str, str] = {
     "SYSTEMD_PAGER": "cat",
     "QUOTING_STYLE": "literal",  # `ls` quotes names on a terminal
     "VIRTUAL_ENV_DISABLE_PROMPT": "1",
+    # What is installed goes below HOME and with the session: /usr is read-only, so that the system's own pip
+    # has nothing to break and need not refuse (PEP 668). HOME is in memory; no room for what was downloaded.
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+    "PIP_NO_CACHE_DIR": "1",
+    "NPM_CONFIG_PREFIX": f"{HOME}/.local",
 }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import secrets
 import shutil
 import signal
 import socket
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -395,3 +397,23 @@ def test_it_ends_by_itself_if_its_daemon_is_gone_before_anything_runs_in_it() ->
             sandbox._process.wait()
             os.close(sandbox.terminal)
             settings.cgroups.close()
+
+
+@pytest.mark.skipif(shutil.which("pip3", path="/usr/bin:/bin") is None, reason="the image has no pip")
+def test_what_pip_installs_works_and_ends_with_the_session(make_box: Callable[..., Box]) -> None:
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        about = "sk_demo-1.0.dist-info"
+        archive.writestr("sk_demo.py", "def main(): print('installed')\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: sk_demo\nVersion: 1.0\n")
+        archive.writestr(f"{about}/entry_points.txt", "[console_scripts]\nsk-demo = sk_demo:main\n")
+        archive.writestr(f"{about}/RECORD", "")
+    workspace_id = f"pip-{secrets.token_hex(4)}"
+    box = make_box(workspace_id=workspace_id)
+    name = "sk_demo-1.0-py3-none-any.whl"
+    assert box.write(name, wheel.getvalue()).status_code == 200
+    box.run(f"pip install --no-index ./{name}", timeout_ms=60_000)
+    assert box.run("sk-demo; python3 -c 'import sk_demo; sk_demo.main()'") == "installed\n" * 2
+    box.destroy()
+    assert make_box(workspace_id=workspace_id).exec("sk-demo")["exit_code"] == 127
