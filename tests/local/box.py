@@ -41,6 +41,16 @@ class Box:
         self.id: str = self.info["id"]
         self.url = f"/v1/sessions/{self.id}"
 
+    @property
+    def directory(self) -> Path:
+        """What the daemon keeps of it on the host."""
+        return Path(self.daemon.target.socket_path or "").parent.parent / "sessions" / self.id
+
+    @property
+    def workspace(self) -> Path:
+        """What is mounted at /workspace."""
+        return self.directory / "root" / "workspace"
+
     def ask(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> httpx.Response:
         """Run a command, whatever comes of it."""
         return self.client.post(

@@ -216,8 +216,7 @@ def begin_put(box: Box, path: str, length: int, sent: bytes, kind: str = "raw") 
 
 def half_made(box: Box) -> list[Path]:
     """The files of a session that are not complete."""
-    run_dir = Path(box.daemon.target.socket_path or "").parent.parent
-    return list(run_dir.glob(f"sessions/{box.id}/staging/*"))
+    return list(box.directory.glob("staging/*"))
 
 
 @pytest.mark.parametrize("sent", [0, 10, 4 * MIB])

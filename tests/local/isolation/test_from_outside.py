@@ -46,11 +46,6 @@ def hosts() -> Iterator[Path]:
         yield path
 
 
-def workspace_of(box: Box, daemon: LocalDaemon) -> Path:
-    """Where the daemon has it, for those who would join paths."""
-    return Path(daemon.target.socket_path or "").parent.parent / "sessions" / box.id / "workspace"
-
-
 def is_refused(box: Box, path: str) -> bool:
     answer = box.read(path)
     return answer.status_code in REFUSED and "content_base64" not in answer.json()
@@ -59,7 +54,7 @@ def is_refused(box: Box, path: str) -> bool:
 @attempt("file-calls/read-through-a-link")
 def test_reading_through_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
     box.run(f"ln -s {hosts}/f link; ln -s {hosts} d; ln -s ../../../../../../..{hosts} up")
-    naive = workspace_of(box, daemon)
+    naive = box.workspace
     for path in ("link", "d/f", "up/f"):
         assert is_refused(box, path), path
     for path in ("link", "d/f"):
@@ -69,7 +64,7 @@ def test_reading_through_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> N
 @attempt("file-calls/read-through-the-kernels-links")
 def test_reading_through_links_of_the_kernels(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
     box.run("ln -s /proc/self/root root; ln -s /proc/1/root one; ln -s /proc/self/fd fd")
-    naive = workspace_of(box, daemon)
+    naive = box.workspace
     for path in (f"root{hosts}/f", f"one{hosts}/f", "fd/0", "fd/3"):
         assert is_refused(box, path), path
     assert Path(f"{naive}/root{hosts}/f").read_text() == "the host's secret"
@@ -78,7 +73,7 @@ def test_reading_through_links_of_the_kernels(box: Box, daemon: LocalDaemon, hos
 @attempt("file-calls/read-by-dot-dot")
 def test_reading_by_dot_dot(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
     box.run("mkdir -p a/b; ln -s .. up")
-    naive = str(workspace_of(box, daemon))
+    naive = str(box.workspace)
     paths = ("../" * 12 + f"{hosts}/f".lstrip("/"), "a/../../../../../../../../../.." + f"{hosts}/f")
     for path in (*paths, f"{hosts}/f", "/etc/hosts", "up/up/up/up/up/up/up/up" + f"{hosts}/f"):
         assert is_refused(box, path), path
@@ -95,7 +90,7 @@ def test_writing_through_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> N
         assert box.write(path, "good").status_code == 200
     assert os.listdir(hosts) == ["f"]
     assert (hosts / "f").read_text() == "the host's secret"
-    with open(workspace_of(box, daemon) / "d" / "f", "w") as naive:
+    with open(box.workspace / "d" / "f", "w") as naive:
         naive.write("evil")
     assert (hosts / "f").read_text() == "evil"
 
@@ -112,7 +107,7 @@ def test_uploading_a_name_with_a_path(box: Box, daemon: LocalDaemon, hosts: Path
         answer = box.client.post(f"{box.url}/fs/upload", data={"path": place}, files={"file": ("new", b"x")})
         assert answer.status_code in REFUSED, place
     assert os.listdir(hosts) == ["f"]
-    with open(os.path.join(workspace_of(box, daemon), names[0]), "w") as naive:
+    with open(os.path.join(box.workspace, names[0]), "w") as naive:
         naive.write("evil")
     assert (hosts / "new").exists()
 
@@ -140,7 +135,7 @@ def test_reading_what_is_swapped_meanwhile(box: Box, daemon: LocalDaemon, hosts:
         if answer.status_code == 200:
             assert box.content("real/f") == b"inside"
             assert answer.json()["content_base64"] == "aW5zaWRl"
-    naive = workspace_of(box, daemon) / "d" / "f"
+    naive = box.workspace / "d" / "f"
     assert any(reads(naive) == "the host's secret" for _ in range(20_000))
     box.write("stop", "")
 
@@ -154,7 +149,7 @@ def test_writing_to_what_is_swapped_meanwhile(box: Box, daemon: LocalDaemon, hos
     assert 200 in codes
     assert os.listdir(hosts) == ["f"]
     assert (hosts / "f").read_text() == "the host's secret"
-    naive = workspace_of(box, daemon) / "d" / "f"
+    naive = box.workspace / "d" / "f"
 
     def lands() -> bool:
         try:
