@@ -83,6 +83,8 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
     yield from ("--proc", "/proc")
     # The settings of its own namespaces would be writable there, which nobody needs.
     yield from ("--ro-bind", "/proc/sys", "/proc/sys")
+    for path in policy.hidden_directories:
+        yield from (*_memory(path, "0555", None), "--remount-ro", path)
     for path in policy.hidden:
         yield from ("--ro-bind", "/dev/null", path)
     yield from ("--dev", "/dev")

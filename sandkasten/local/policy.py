@@ -62,6 +62,13 @@ def files_to_hide() -> tuple[str, ...]:
     return tuple(path for path in ("/proc/keys", "/proc/key-users") if os.path.exists(path))
 
 
+def directories_to_hide() -> tuple[str, ...]:
+    """What this machine has mounted below /proc/sys, such as binfmt_misc, and would come along with it."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        points = dict.fromkeys(line.split()[4] for line in mounts)
+    return tuple(point for point in points if point.startswith("/proc/sys/"))
+
+
 @dataclass(frozen=True)
 class SandboxPolicy:
     """One sandbox.
@@ -75,6 +82,7 @@ class SandboxPolicy:
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
         host_network: whether it shares the host's network; otherwise it has none.
         hidden: files of /proc that tell of the host.
+        hidden_directories: and directories.
         environment: all the variables it starts with.
     """
 
@@ -86,6 +94,7 @@ class SandboxPolicy:
     tmp_bytes: int | None = None
     host_network: bool = False
     hidden: tuple[str, ...] = field(default_factory=files_to_hide)
+    hidden_directories: tuple[str, ...] = field(default_factory=directories_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
 
     @property

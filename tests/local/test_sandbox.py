@@ -10,6 +10,8 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,9 +215,33 @@ def test_mounts_are_read_only_except_its_own(box: Box) -> None:
         "/dev/urandom",
         "/dev/tty",
     }
-    for _source, path, _kind, words, *_rest in mounts:
+    seen = {path: words for _source, path, _kind, words, *_rest in mounts}  # the last one hides those below
+    for path, words in seen.items():
         assert "nosuid" in words.split(","), path
         assert path in own or "ro" in words.split(","), path
+
+
+BINFMT = (
+    "/proc/sys/fs/binfmt_misc"  # elsewhere a mount would keep the kernel from giving a sandbox its own /proc
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.isdir(BINFMT), reason="only root mounts, and only there")
+def test_what_the_host_mounted_below_proc_sys_is_not_seen(data_dir: Path) -> None:
+    script = f"""
+from sandkasten_sync import SandboxClient
+with SandboxClient() as client, client.create_session() as session:
+    print(session.exec("ls -A /proc/sys/fs {BINFMT}; touch {BINFMT}/x").output)
+"""
+    mount = f'mount -t tmpfs none {BINFMT} && echo >{BINFMT}/secret && exec "$@"'
+    said = subprocess.check_output(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script],
+        env=os.environ | {"SANDKASTEN_DATA_DIR": str(data_dir)},
+        text=True,
+    )
+    assert "file-max" in said
+    assert "secret" not in said
+    assert "Read-only file system" in said
 
 
 def test_a_new_user_namespace_gives_no_hold_on_the_host(box: Box, host_secret: Path) -> None:

@@ -78,6 +78,8 @@ def targets(base: Path, identity: host.Identity) -> Iterator[Targets]:
     name = f"sk-isolation-{secrets.token_hex(8)}"
     with ExitStack() as stack:
         tcp = stack.enter_context(socket.create_server(("", 0), backlog=64))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(tcp.getsockname())
         abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
         abstract.bind(f"\0{name}")
         abstract.listen(64)
