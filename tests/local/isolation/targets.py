@@ -108,7 +108,7 @@ def targets(base: Path, identity: host.Identity) -> Iterator[Targets]:
             (base / "setuid-id").chmod(0o4755)
 
         sleeper = subprocess.Popen(
-            ["/bin/sleep", "120"], cwd=base, stdin=subprocess.DEVNULL, **host.popen_identity(identity)
+            ["/bin/sleep", "1800"], cwd=base, stdin=subprocess.DEVNULL, **host.popen_identity(identity)
         )
         stack.callback(sleeper.wait)
         stack.callback(sleeper.kill)
