@@ -58,7 +58,7 @@ class Group(Protocol):
     """One sandbox's limits."""
 
     def add(self, pid: int) -> None:
-        """Put a process in, before it has children; in want of memory it goes before the host's.
+        """Put a process in, before it has children; in want of memory it goes before the host's. May block.
 
         Raises:
             OSError: it could not be bounded, and so must not run.
@@ -102,6 +102,10 @@ class Cgroups(Protocol):
         """
         ...
 
+    def expect_move(self) -> None:
+        """Let a `Group.add` that follows soon be quick; call it in a thread, it takes some milliseconds."""
+        ...
+
     def describe(self) -> str:
         """One line: what is used, and why nothing better."""
         ...
@@ -130,6 +134,9 @@ class NoCgroups:
         """See `Cgroups`."""
         del name, limits
         return _NoGroup()
+
+    def expect_move(self) -> None:
+        """See `Cgroups`."""
 
     def describe(self) -> str:
         """See `Cgroups`."""

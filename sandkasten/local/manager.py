@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -244,21 +244,19 @@ class Manager:
         self, image: Image, session_id: str, workspace_id: str | None, *, host_network: bool
     ) -> Session:
         directory = self._settings.run_dir / "sessions" / session_id
-        tree = await self._make_tree(directory, workspace_id)
-        policy = self._policy(image, tree, host_network=host_network)
-        # Not in another thread: the kernel ends a sandbox together with the thread that made it.
-        sandbox = Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
-        shell = Shell(sandbox, on_lost=lambda: self._on_lost(session_id))
-        try:  # while bubblewrap builds
-            group = self._settings.cgroups.create(session_id, self._settings.limits)
-        except BaseException:
-            self._clean_up(shell.close(), None, directory)
-            raise
+        making = asyncio.create_task(asyncio.to_thread(self._make_group, session_id))
+        shell: Shell | None = None
         try:
+            tree = await self._make_tree(directory, workspace_id)
+            policy = self._policy(image, tree, host_network=host_network)
+            # Not in another thread: the kernel ends a sandbox together with the thread that made it.
+            sandbox = Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
+            shell = Shell(sandbox, on_lost=lambda: self._on_lost(session_id))
+            group = await asyncio.shield(making)
             await sandbox.release(group.add)
             await shell.wait_until_ready()
         except BaseException as error:
-            self._clean_up(shell.close(), group, directory)
+            self._keep(self._give_up(making, shell, directory))
             if isinstance(error, SandboxLostError):
                 raise ApiError(500, "INTERNAL_ERROR", explain(str(error))) from error
             raise
@@ -269,6 +267,16 @@ class Manager:
             on_exceeded=shell.stop_all,
         )
         return Session(session_id, image.name, workspace_id, tree, shell, group, quota)
+
+    def _make_group(self, session_id: str) -> Group:
+        group = self._settings.cgroups.create(session_id, self._settings.limits)
+        self._settings.cgroups.expect_move()  # while bubblewrap builds
+        return group
+
+    async def _give_up(self, making: asyncio.Task[Group], shell: Shell | None, directory: Path) -> None:
+        reap = _nothing if shell is None else shell.close()
+        await asyncio.wait([making])
+        await self._clean_up(reap, None if making.exception() else making.result(), directory)
 
     def _policy(self, image: Image, tree: Tree, *, host_network: bool) -> SandboxPolicy:
         etc = self._images.etc(image, self._settings.etc)
@@ -345,7 +353,15 @@ class Manager:
             self._images.release(directory.name)
             remove_tree(directory)
 
-        task = asyncio.create_task(asyncio.to_thread(work))
+        return self._keep(asyncio.to_thread(work))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something that `close` waits for."""
+        task = asyncio.create_task(work)
         self._clean_ups.add(task)
         task.add_done_callback(self._clean_ups.discard)
         return task
+
+
+def _nothing() -> None:
+    """What reaps a sandbox that did not come to be."""

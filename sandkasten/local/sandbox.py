@@ -99,7 +99,7 @@ class Sandbox:
         return cls(process, terminal, control, tokens, Gate(info, block))
 
     async def release(self, confine: Callable[[int], None]) -> None:
-        """Take hold of process 1, confine it, and only then let it run.
+        """Take hold of process 1, confine it (in a thread), and only then let it run.
 
         From here on it is signalled through a descriptor, which cannot come to mean another process. If
         bubblewrap failed there is no process; its terminal says why.
@@ -112,7 +112,7 @@ class Sandbox:
             self.init_pid = pid
             self._init_pidfd = os.pidfd_open(pid)
             self._namespace = processes.namespace(pid)
-            confine(pid)
+            await asyncio.to_thread(confine, pid)
             self._gate.open()
 
     def read_control(self, max_bytes: int) -> tuple[bytes, int]:
