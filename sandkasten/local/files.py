@@ -30,7 +30,7 @@ from typing import IO
 from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
 from sandkasten.local.limits import tree_bytes
-from sandkasten.local.newfile import NewFile, explained, in_the_making
+from sandkasten.local.newfile import NewFile, explained, in_the_making, move
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
@@ -219,9 +219,13 @@ class Tree:
             try:
                 _replaceable_mode(parent, name)
                 with in_the_making(self._staging()) as temporary:
-                    os.symlink(target, temporary)
-                    self._identity.own(temporary)
-                    os.rename(temporary, name, dst_dir_fd=parent)
+
+                    def make(name: str | Path, directory: int | None = parent) -> None:
+                        os.symlink(target, name, dir_fd=directory)
+                        self._identity_owns(directory, name)
+
+                    make(temporary, None)
+                    move(temporary, parent, name, make)
             finally:
                 os.close(parent)
 
@@ -310,7 +314,7 @@ class Tree:
             return  # made at this moment by somebody else; or a link to nowhere, as opening it will tell
         self._identity_owns(parent, name)
 
-    def _identity_owns(self, parent: int, name: str) -> None:
+    def _identity_owns(self, parent: int | None, name: str | Path) -> None:
         if self._identity.drops:
             os.chown(name, self._identity.uid, self._identity.gid, dir_fd=parent, follow_symlinks=False)
 

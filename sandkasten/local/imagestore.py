@@ -6,6 +6,7 @@
             bash            a copy of the image's that can be run but not read (`closedbash.py`)
             image.json      when it was added, how large it is
         .new-XXXXXXXX/      being added, or being removed (`scratch.py`)
+        .lock               held while a name changes its meaning; a file, since NFS locks no directories
 
 An image comes to be by one rename, and is replaced by one exchange, so it is there whole or not at all.
 
@@ -188,7 +189,7 @@ class ImageStore:
     @contextmanager
     def _locked(self) -> Generator[None, None, None]:
         """What happens to names here happens one after another, in whatever process."""
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

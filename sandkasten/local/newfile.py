@@ -6,13 +6,15 @@ import errno
 import os
 import posixpath
 import secrets
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_COPY_BYTES = 8 * 1024 * 1024
 _EXPLANATIONS = {
     errno.ENOENT: (
         404,
@@ -57,6 +59,8 @@ class NewFile:
     """A file that appears under its name when it is complete, or never. Methods block.
 
     Until then it is in the staging directory, where the sandbox does not see it, and belongs to the daemon.
+    If the workspace turns out to be on another disk, by a mount or a symlink of the host's, a copy of it is
+    beside its place for a moment.
     """
 
     def __init__(
@@ -90,16 +94,28 @@ class NewFile:
             ApiError: that has become a directory, or is gone.
         """
         with explained(self._inside):
-            os.fchmod(self._descriptor, self._mode)
-            if self._identity.drops:
-                os.fchown(self._descriptor, self._identity.uid, self._identity.gid)
-            if self._durable:
-                os.fsync(self._descriptor)
-            os.rename(self._temporary, self._name, dst_dir_fd=self._parent)
+            self._settle(self._descriptor)
+            move(self._temporary, self._parent, self._name, self._copy)
             if self._durable:
                 _sync_directory(self._parent)
         self._close()
         return f"/{self._inside}"
+
+    def _settle(self, descriptor: int) -> None:
+        os.fchmod(descriptor, self._mode)
+        if self._identity.drops:
+            os.fchown(descriptor, self._identity.uid, self._identity.gid)
+        if self._durable:
+            os.fsync(descriptor)
+
+    def _copy(self, name: str) -> None:
+        with (
+            open(self._temporary, "rb", buffering=0) as source,
+            open(os.open(name, _NEW, 0o600, dir_fd=self._parent), "wb", buffering=0) as copy,
+        ):
+            while os.sendfile(copy.fileno(), source.fileno(), None, _COPY_BYTES):
+                pass
+            self._settle(copy.fileno())
 
     def discard(self) -> None:
         """Take it away, unless it is in its place already."""
@@ -119,6 +135,34 @@ class NewFile:
         os.close(self._parent)
 
 
+def move(temporary: str | Path, parent: int, name: str, copy: Callable[[str], None]) -> None:
+    """Rename something in the staging directory to its place.
+
+    Args:
+        temporary: its path.
+        parent: the directory it goes to, a descriptor.
+        name: its name there.
+        copy: makes the same under another name in `parent`, where that is on another disk.
+
+    Raises:
+        OSError: it cannot be there.
+    """
+    try:
+        os.rename(temporary, name, dst_dir_fd=parent)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    beside = f".sandkasten-{secrets.token_hex(8)}"
+    try:
+        copy(beside)
+        os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+        _unlink_quietly(beside, parent)
+        raise
+    _unlink_quietly(temporary)
+
+
 @contextmanager
 def in_the_making(staging: Path) -> Generator[Path, None, None]:
     """Give a new path in the staging directory, at which nothing is left in the end."""
@@ -131,18 +175,17 @@ def in_the_making(staging: Path) -> Generator[Path, None, None]:
 
 
 def _create(staging: Path) -> tuple[int, str]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     path = f"{staging}/{secrets.token_hex(8)}"
     try:
-        return os.open(path, flags, 0o600), path
+        return os.open(path, _NEW, 0o600), path
     except FileNotFoundError:  # it is the first
         staging.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600), path
+        return os.open(path, _NEW, 0o600), path
 
 
-def _unlink_quietly(path: str | Path) -> None:
+def _unlink_quietly(path: str | Path, directory: int | None = None) -> None:
     with suppress(OSError):  # it is in its place
-        os.unlink(path)
+        os.unlink(path, dir_fd=directory)
 
 
 def _sync_directory(directory: int) -> None:

@@ -1,7 +1,7 @@
 """Directories that are gone when their process is, however it ended.
 
 Each is locked (flock) as long as its process lives. One that nobody locks was left by a process that was
-killed, and goes at the next `sweep`.
+killed, and goes at the next `sweep`. Where directories cannot be locked (NFS), nothing is swept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Scratch:
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
             with suppress(FileNotFoundError):
                 self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                with suppress(OSError):
+                    fcntl.flock(self._lock, fcntl.LOCK_EX)
                 if self.path.exists():
                     os.fchmod(self._lock, mode)
                     return

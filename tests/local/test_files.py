@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import os
 import shutil
@@ -825,3 +827,47 @@ def test_a_workspaces_own_directory_cannot_be_entered_by_others_of_the_host(tmp_
     if os.geteuid() != 0:
         assert stat.S_IMODE((tmp_path / "workspaces").stat().st_mode) == 0o700
     assert not stat.S_IMODE(tree.workspace.stat().st_mode) & 0o002
+
+
+def test_a_workspace_may_be_on_another_disk(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path / "workspaces", Identity.of_this_process())
+    (tmp_path / "workspaces").mkdir()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        assert os.stat(other).st_dev != tmp_path.stat().st_dev
+        (tmp_path / "workspaces" / "far").symlink_to(other)
+        tree = workspaces.get_or_create("far")
+        content = os.urandom(20_000_000)
+        tree.write("d/file", io.BytesIO(b"old"))
+        os.chmod(f"{other}/workspace/d/file", 0o640)
+        assert tree.write("d/file", io.BytesIO(content)) == "/workspace/d/file"
+        assert tree.read("d/file", 30_000_000) == (content, False)
+        assert stat.S_IMODE(os.stat(f"{other}/workspace/d/file").st_mode) == 0o640
+        tree.make_symlink("d", ["link"], "file")
+        assert os.readlink(f"{other}/workspace/d/link") == "file"
+        (Path(other) / "workspace" / "full").mkdir()
+        with pytest.raises(ApiError), tree.new_file("full/x") as file:
+            os.rmdir(f"{other}/workspace/full")
+            file.write(b"x")
+            file.commit()
+        assert sorted(os.listdir(f"{other}/workspace/d")) == ["file", "link"]
+        assert list((tmp_path / "workspaces").glob(".writing-*/far/*")) == []
+        workspaces.delete("far")
+        assert os.listdir(other) == ["workspace"]  # the link was deleted, not what it leads to
+    workspaces.close()
+
+
+def test_where_nothing_can_be_locked_nothing_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _how: int) -> None:  # as NFS does for directories
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    first, second = (Workspaces(tmp_path, Identity.of_this_process()) for _ in range(2))
+    with first.get_or_create("ab").new_file("file") as file:
+        second.sweep()
+        file.write(b"x")
+        file.commit()
+    assert second.get("ab").read("file", 10) == (b"x", False)
+    first.close()
+    assert os.listdir(tmp_path) == ["ab"]

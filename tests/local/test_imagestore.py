@@ -157,7 +157,9 @@ class Place:
         return caught.value
 
     def names(self) -> list[str]:
-        return sorted(os.listdir(self.store_directory)) if self.store_directory.exists() else []
+        """Images, and what is to become one."""
+        there = os.listdir(self.store_directory) if self.store_directory.exists() else []
+        return sorted(name for name in there if name != ".lock")
 
 
 @pytest.fixture
