@@ -161,6 +161,17 @@ def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
     return value
 
 
+def control_groups(daemon_pid: int) -> list[Path]:
+    """The groups of a daemon's sandboxes, in all trees; others may come and go meanwhile."""
+    own = f"sandkasten-{daemon_pid}-"
+    return [
+        Path(directory) / name
+        for directory, names, _files in os.walk("/sys/fs/cgroup")  # which passes over what has gone
+        if os.path.basename(directory).startswith(own)
+        for name in names
+    ]
+
+
 def host_processes_with(marker: str) -> list[int]:
     """The processes of this machine whose command line has a word in it."""
     found = []

@@ -14,6 +14,7 @@ import pytest
 from sandkasten import SandboxClient, Session
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.processes import descendants
+from tests.local.box import control_groups
 
 SESSIONS = 200
 
@@ -55,13 +56,12 @@ def test_two_hundred_sessions_work_at_once_and_leave_nothing(own_daemon: LocalDa
 def leftovers(daemon: LocalDaemon) -> dict[str, object]:
     """What a session takes from the machine, as seen from outside."""
     run_dir = Path(daemon.target.socket_path or "").parent.parent
-    groups = Path("/sys/fs/cgroup").glob(f"**/sandkasten-{daemon.pid}-*/*-*")
     return {
         "processes": len(list(descendants(daemon.pid))),
         "descriptors": sorted(kinds_of_descriptors(daemon.pid)),
         "directories": sorted(path.name for path in (run_dir / "sessions").iterdir()),
         "mounts": len(Path(f"/proc/{daemon.pid}/mounts").read_text().splitlines()),
-        "groups": sorted(str(group) for group in groups if group.is_dir()),
+        "groups": sorted(map(str, control_groups(daemon.pid))),
     }
 
 
