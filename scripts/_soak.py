@@ -244,7 +244,13 @@ def things_on_the_machine() -> set[str]:
     """Directories and control groups of daemons, whosoever they are."""
     places = {tempfile.gettempdir(), "/tmp", "/var/tmp"}
     directories = (path for place in places for path in Path(place).glob(f"{rundir.PREFIX}*"))
-    return {str(path) for path in (*directories, *Path("/sys/fs/cgroup").rglob("sandkasten-*"))}
+    groups = (
+        f"{directory}/{name}"
+        for directory, names, _files in os.walk("/sys/fs/cgroup")
+        for name in names
+        if name.startswith("sandkasten-")
+    )
+    return {*map(str, directories), *groups}
 
 
 def what_is_left(before: set[str], data_dir: Path) -> list[str]:

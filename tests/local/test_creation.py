@@ -23,6 +23,7 @@ from sandkasten.local.options import Options
 from sandkasten.local.processes import descendants
 from sandkasten.local.rundir import run_dir
 from sandkasten.local.workspaces import Workspaces
+from tests.local.box import control_groups
 
 
 class FailingCgroups:
@@ -72,10 +73,7 @@ async def build(settings: Settings, cancelled_after_seconds: float | None = None
 
 
 def assert_nothing_is_left(settings: Settings) -> None:
-    groups = [
-        group for group in Path("/sys/fs/cgroup").rglob(f"sandkasten-{os.getpid()}-*") if group.is_dir()
-    ]
-    assert [entry for group in groups for entry in group.iterdir() if entry.is_dir()] == []
+    assert control_groups(os.getpid()) == []
     assert list((settings.run_dir / "sessions").iterdir()) == []
     words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(os.getpid())]
     assert not any(str(settings.run_dir).encode() in each for each in words)
