@@ -37,7 +37,6 @@ from sandkasten import (
     SessionExpiredError,
     SessionNotFoundError,
 )
-from sandkasten.local import rundir
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.processes import descendants
 
@@ -59,7 +58,8 @@ class Machine:
     def __init__(self, data_dir: Path) -> None:
         """Start it."""
         self._options = LocalOptions(data_dir=data_dir, max_sessions=60)
-        self.daemon: LocalDaemon = start_daemon(self._options)
+        self.places: set[Path] = set()
+        self.daemon = self._start()
         self.kills = 0
         self.is_up = asyncio.Event()
         self.is_up.set()
@@ -75,14 +75,20 @@ class Machine:
         self.kills += 1
         os.kill(self.daemon.pid, signal.SIGKILL)
         dead = self.daemon
-        self.daemon = await asyncio.to_thread(start_daemon, self._options)
+        self.daemon = await asyncio.to_thread(self._start)
         self.is_up.set()
         await asyncio.to_thread(dead.stop)
 
     async def stop(self) -> None:
         """End the daemon, after one more that was not killed: it removes what the ones before it left."""
         await asyncio.to_thread(self.daemon.stop)
-        await asyncio.to_thread(start_daemon(self._options).stop)
+        await asyncio.to_thread(self._start().stop)
+
+    def _start(self) -> LocalDaemon:
+        daemon = start_daemon(self._options)
+        self.places.add(Path(daemon.target.socket_path or "").parent.parent)
+        self.places |= control_groups(daemon.pid)
+        return daemon
 
 
 @dataclass
@@ -210,9 +216,8 @@ class Actor:
             raise FindingError(f"actor {self.number} saw {seen!r:.300} and not {wanted!r:.300}")
 
 
-async def soak(seconds: float, actors: int, seed: int, data_dir: Path) -> Counter[str]:
+async def soak(machine: Machine, seconds: float, actors: int, seed: int) -> Counter[str]:
     """Let the actors work, and kill the daemon now and then; returns what was done how often."""
-    machine = Machine(data_dir)
     deadline = time.monotonic() + seconds
     counts: Counter[str] = Counter()
     crowd = [Actor(number, machine, random.Random(seed * 1000 + number), counts) for number in range(actors)]
@@ -240,23 +245,22 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def things_on_the_machine() -> set[str]:
-    """Directories and control groups of daemons, whosoever they are."""
-    places = {tempfile.gettempdir(), "/tmp", "/var/tmp"}
-    directories = (path for place in places for path in Path(place).glob(f"{rundir.PREFIX}*"))
-    groups = (
-        f"{directory}/{name}"
+def control_groups(daemon_pid: int) -> set[Path]:
+    """What a daemon made in each tree of control groups."""
+    return {
+        Path(directory) / name
         for directory, names, _files in os.walk("/sys/fs/cgroup")
         for name in names
-        if name.startswith("sandkasten-")
-    )
-    return {*map(str, directories), *groups}
+        if name.startswith(f"sandkasten-{daemon_pid}-")
+    }
 
 
-def what_is_left(before: set[str], data_dir: Path) -> list[str]:
+def what_is_left(places: set[Path], data_dir: Path) -> list[str]:
     """Name what should be gone; what is about to go has some time for that."""
     deadline = time.monotonic() + _LEAVING_SECONDS
-    while (left := [*_orphans(), *sorted(things_on_the_machine() - before)]) and time.monotonic() < deadline:
+    while left := [*_orphans(), *(str(place) for place in places if place.exists())]:
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.1)
     own = r"actor-\d+(/workspace(/file-\d)?)?"
     paths = (str(path.relative_to(data_dir / "workspaces")) for path in (data_dir / "workspaces").rglob("*"))
@@ -283,16 +287,16 @@ def main() -> None:
     arguments = parser.parse_args()
     data_dir = Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp"))
     data_dir.chmod(0o711)
-    before = things_on_the_machine()
     adopt_orphans()
+    machine = Machine(data_dir)
     try:
-        counts = asyncio.run(soak(arguments.seconds, arguments.actors, arguments.seed, data_dir))
+        counts = asyncio.run(soak(machine, arguments.seconds, arguments.actors, arguments.seed))
     except* FindingError as group:
         for finding in group.exceptions:
             print(f"FOUND with --seed {arguments.seed}: {finding}")
         sys.exit(1)
     else:
-        left = what_is_left(before, data_dir)
+        left = what_is_left(machine.places, data_dir)
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
     for name, count in sorted(counts.items()):
