@@ -164,12 +164,22 @@ class Sandbox:
         if init_pidfd is not None:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
-        self._process.kill()
+        self._kill_builders()
         self._gate.close()  # not before the kill: at the gate, an end is as good as a byte
         self.control.close()
         self.tokens.close()
         os.close(self.terminal)
         return lambda: self._reap(init_pidfd)
+
+    def _kill_builders(self) -> None:
+        """Kill bubblewrap, and with it the process that is going to be process 1.
+
+        Until it is, nothing else ends that: it would wait for ever for bubblewrap's word. The number of the
+        group is theirs as long as nobody waited for its first process.
+        """
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _reap(self, init_pidfd: int | None) -> None:
         self._process.wait()
