@@ -94,7 +94,6 @@ def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
     daemon.stop()
     gc.collect()  # a socket that was left behind would complain here
     run_dir = Path(daemon.target.socket_path or "").parent.parent
-    assert run_dir.exists()  # it had no time for that
     start_daemon(LocalOptions(data_dir=data_dir)).stop()
     assert not run_dir.exists()
 
