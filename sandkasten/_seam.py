@@ -7,6 +7,7 @@ here does the client touch httpx's transports, threads and locks.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -162,7 +163,7 @@ async def result_of(value: Awaitable[T]) -> T:
     Raises:
         SandkastenInputError: there is nothing to wait for.
     """
-    if not isinstance(value, Awaitable):
+    if not inspect.isawaitable(value):
         raise SandkastenInputError(
             "map() was given a plain function, and the async client awaits what it calls. "
             "Make it an `async def`, or use the SandboxClient of sandkasten_sync."

@@ -5,6 +5,7 @@ The same names as in `sandkasten/_seam.py`, which explains them.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
@@ -118,8 +119,9 @@ def result_of(value: T) -> T:
     Raises:
         SandkastenInputError: it is yet to run.
     """
-    if isinstance(value, Coroutine):
-        value.close()
+    if inspect.isawaitable(value):
+        if isinstance(value, Coroutine):
+            value.close()
         raise SandkastenInputError(
             "map() was given an `async def`, and the blocking client awaits nothing. "
             "Make it a plain function, or use the SandboxClient of sandkasten."

@@ -21,6 +21,7 @@ from sandkasten.local.daemon import prepare
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, popen_identity
 from sandkasten.local.launch import LocalOptions, start_daemon
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.options import Options
 from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.processes import descendants
@@ -138,7 +139,7 @@ def bare_sandbox() -> Iterator[Callable[[], object]]:
     with run_dir(Identity.of_this_process()) as directory:
         settings = prepare(directory, Identity.of_this_process(), Options())
         root = directory / "sessions" / "bench"
-        tree = Tree(root, lambda: root, settings.identity, durable=False)
+        tree = Tree(root, StagingIn(root), settings.identity, durable=False)
         tree.create()
         policy = SandboxPolicy(
             settings.images["base"],

@@ -18,7 +18,7 @@ from sandkasten.local import bodies
 from sandkasten.local.asgi import ApiMiddleware, Guard, answer, answer_error
 from sandkasten.local.bodies import UploadedFile, uploaded
 from sandkasten.local.command import SandboxLostError
-from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.errors import ApiError
 from sandkasten.local.execs import Execs, lost_error
 from sandkasten.local.files import Tree
 from sandkasten.local.idempotency import Creation, Keys, key_of
@@ -186,13 +186,7 @@ class Api:
 
     async def delete_workspace(self, request: Request) -> Response:
         """Delete one that no session uses."""
-        workspace_id = request.path_params["workspace_id"]
-        users = [session.id for session in self._manager.list() if session.workspace_id == workspace_id]
-        if users:
-            raise invalid_request(
-                f"The workspace {workspace_id!r} is in use by session {users[0]}. Destroy that first."
-            )
-        await asyncio.to_thread(self._manager.workspaces.delete, workspace_id)
+        await self._manager.delete_workspace(request.path_params["workspace_id"])
         return answer({"ok": True})
 
     async def list_in_workspace(self, request: Request) -> Response:

@@ -62,6 +62,7 @@ __all__ = [
 ]
 
 _LEAF = "sandkasten.leaf"  # where the processes of a delegated group go; stays, as they do
+_LIMITS = ("memory.max", "memory.high", "cpu.max")
 _SYSTEMD_RUN = "systemd-run --user --scope -p Delegate=yes"
 
 
@@ -164,7 +165,7 @@ def _find_base(tree: Hierarchy, proc_self: Path) -> Path:
     is_root, is_managed = os.geteuid() == 0, systemd.is_managed_for_user(own)
     if not writable or not (is_root or is_managed):
         raise CgroupsError(f"{own} is not delegated to this user (start it with {_SYSTEMD_RUN})")
-    if any(read(own / name).split()[:1] not in ([], ["max"]) for name in ("memory.max", "cpu.max")):
+    if any(read(own / name).split()[:1] not in ([], ["max"]) for name in _LIMITS):
         raise CgroupsError(f"{own} has limits that must not be left (start it with Delegate=yes)")
     if is_root:
         return _group_above(tree)

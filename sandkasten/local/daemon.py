@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from sandkasten.local.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.workspaces import Workspaces
 
 _THREADS = 32
+_SWEEP_SECONDS = 3.0  # at the end, for the sweep; the next daemon does the rest
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -56,7 +58,6 @@ def prepared(options: Options) -> Generator[Settings, None, None]:
     _set_signals()
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
-        sweep(directory.parent)
         settings = prepare(directory, identity, options)
         try:
             yield settings
@@ -130,12 +131,24 @@ async def serve(
     for number in _ENDING_SIGNALS:
         if signal.getsignal(number) is not _ignore:
             loop.add_signal_handler(number, server.stop)
-    sweeping = asyncio.create_task(asyncio.to_thread(workspaces.sweep))
+    sweeping = _sweep(settings.run_dir, workspaces)
     try:
         await server.serve(sockets=[listener])
     finally:
-        await sweeping
         await asyncio.to_thread(workspaces.close)
+        await asyncio.to_thread(sweeping.join, _SWEEP_SECONDS)
+
+
+def _sweep(run_dir: Path, workspaces: Workspaces) -> threading.Thread:
+    """Remove what killed daemons left, however much it is; who waits for this one does not wait for that."""
+
+    def work() -> None:
+        sweep(run_dir.parent)
+        workspaces.sweep()
+
+    thread = threading.Thread(target=work, name="sweep", daemon=True)
+    thread.start()
+    return thread
 
 
 class Server(uvicorn.Server):

@@ -20,7 +20,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from typing import IO
 from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
 from sandkasten.local.limits import tree_bytes
-from sandkasten.local.newfile import NewFile, explained, in_the_making, move
+from sandkasten.local.newfile import NewFile, Staging, explained, in_the_making, move
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
@@ -95,12 +95,12 @@ def _is_unicode(text: str) -> bool:
 class Tree:
     """The files of one session or workspace. Methods block: call them in a thread."""
 
-    def __init__(self, root: Path, staging: Callable[[], Path], identity: Identity, *, durable: bool) -> None:
+    def __init__(self, root: Path, staging: Staging, identity: Identity, *, durable: bool) -> None:
         """Bind to a root as drawn above.
 
         Args:
             root: the directory.
-            staging: gives a directory on the same disk for what is not complete, made when it is needed.
+            staging: for what is not complete.
             identity: whose the files are.
             durable: whether files are on the disk before a write is acknowledged.
         """
@@ -116,9 +116,11 @@ class Tree:
 
     def used_bytes(self, stop_at: int | None = None) -> int:
         """How much of the disk all of it takes, with what is not complete; see `tree_bytes`."""
-        used_bytes = tree_bytes(self.workspace, stop_at)
-        with suppress(FileNotFoundError):
-            used_bytes += tree_bytes(self._staging())
+        used_bytes = 0
+        # In this order: what is completed meanwhile counts twice, and not never.
+        for directory in (self._staging.find(), self.workspace):
+            with suppress(FileNotFoundError):
+                used_bytes += tree_bytes(directory, stop_at) if directory is not None else 0
         return used_bytes
 
     def create(self) -> None:
@@ -187,13 +189,14 @@ class Tree:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
         inside, directory, name = _split(path, below)
+        staging = self._staging.make()
         with explained("/".join((path, *below))), self._opened_root() as root:
             parent = self._open_parent(root, directory)
             try:
                 kept = _replaceable_mode(parent, name)
                 chosen = kept if mode is None else mode
                 durable = self._durable and not one_of_many
-                return NewFile(inside, parent, self._staging(), chosen, self._identity, durable=durable)
+                return NewFile(inside, parent, staging, chosen, self._identity, durable=durable)
             except BaseException:
                 os.close(parent)
                 raise
@@ -214,11 +217,12 @@ class Tree:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
         _inside, directory, name = _split(path, below)
+        staging = self._staging.make()
         with explained("/".join((path, *below))), self._opened_root() as root:
             parent = self._open_parent(root, directory)
             try:
                 _replaceable_mode(parent, name)
-                with in_the_making(self._staging()) as temporary:
+                with in_the_making(staging) as temporary:
 
                     def make(name: str | Path, directory: int | None = parent) -> None:
                         os.symlink(target, name, dir_fd=directory)

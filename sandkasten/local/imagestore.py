@@ -5,7 +5,8 @@
             rootfs/         unpacked, never changed afterwards
             bash            a copy of the image's that can be run but not read (`closedbash.py`)
             image.json      when it was added, how large it is
-        .new-XXXXXXXX/      being added, or being removed (`scratch.py`)
+            .lock           from when it was being added (`scratch.py`)
+        .new-XXXXXXXX/      being added, or being removed
         .lock               held while a name changes its meaning; a file, since NFS locks no directories
 
 An image comes to be by one rename, and is replaced by one exchange, so it is there whole or not at all.
@@ -191,6 +192,9 @@ class ImageStore:
         """What happens to names here happens one after another, in whatever process."""
         descriptor = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            if os.geteuid() == 0:  # whose the directory is must be able to lock it, too
+                owner = self._directory.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:

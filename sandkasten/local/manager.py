@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, explain
 from sandkasten.local.limits import Limits
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.observer import Observer
 from sandkasten.local.policy import Image, SandboxPolicy
 from sandkasten.local.pool import WarmPool
@@ -134,6 +136,8 @@ class Manager:
         self._sessions: dict[str, Session] = {}
         self._starting = 0
         self._ended: OrderedDict[str, str] = OrderedDict()
+        self._claimed = Counter[str]()  # workspaces of sessions in the making
+        self._deleting = set[str]()
         self._clean_ups: set[asyncio.Task[None]] = set()
         self._pool = WarmPool(settings.pool_size, self._build_warm)
 
@@ -154,7 +158,8 @@ class Manager:
             raise invalid_request("This daemon gives its sessions no network. Its operator can allow it.")
         self._starting += 1
         try:
-            session = await self._from_pool_or_new(image, asked)
+            with self._claim(asked.workspace_id):
+                session = await self._from_pool_or_new(image, asked)
         finally:
             self._starting -= 1
         session.ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
@@ -163,6 +168,39 @@ class Manager:
         self._observer.session_created(session.id, session.image, session.acquire_source)
         self.renew(session)
         return session
+
+    @contextmanager
+    def _claim(self, workspace_id: str | None) -> Generator[None, None, None]:
+        """Keep a workspace from being deleted."""
+        if workspace_id is None:
+            yield
+            return
+        if workspace_id in self._deleting:
+            says = f"The workspace {workspace_id!r} is just being deleted. Try again."
+            raise ApiError(409, "CONFLICT", says)
+        self._claimed[workspace_id] += 1
+        try:
+            yield
+        finally:
+            self._claimed[workspace_id] -= 1
+            if not self._claimed[workspace_id]:
+                del self._claimed[workspace_id]
+
+    async def delete_workspace(self, workspace_id: str) -> None:
+        """Delete one that no session uses.
+
+        Raises:
+            ApiError: INVALID_REQUEST, one does; and what `Workspaces.delete` raises.
+        """
+        users = [session.id for session in self.list() if session.workspace_id == workspace_id]
+        if users or workspace_id in self._claimed:
+            user = f"session {users[0]}" if users else "a session that is just being made"
+            raise invalid_request(f"The workspace {workspace_id!r} is in use by {user}. Destroy that first.")
+        self._deleting.add(workspace_id)
+        try:
+            await asyncio.to_thread(self.workspaces.delete, workspace_id)
+        finally:
+            self._deleting.discard(workspace_id)
 
     async def _from_pool_or_new(self, image: Image, asked: CreateBody) -> Session:
         # An image that can be replaced or removed is not used before somebody asks for it.
@@ -295,8 +333,9 @@ class Manager:
     async def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
         if workspace_id is not None:
             return await asyncio.to_thread(self.workspaces.get_or_create, workspace_id)
-        staging = directory / "staging"
-        tree = Tree(directory / "root", lambda: staging, self._settings.identity, durable=False)
+        tree = Tree(
+            directory / "root", StagingIn(directory / "staging"), self._settings.identity, durable=False
+        )
         tree.create()
         return tree
 

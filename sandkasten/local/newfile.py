@@ -6,9 +6,11 @@ import errno
 import os
 import posixpath
 import secrets
+import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
@@ -35,6 +37,7 @@ _EXPLANATIONS = {
     errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
     errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),
     errno.ENXIO: (400, "INVALID_REQUEST", "is not a plain file. Reach it by a command"),
+    errno.EROFS: (403, "PERMISSION_DENIED", "is on a disk that is read-only"),
     errno.EXDEV: (400, "INVALID_REQUEST", "leads to another file system. Reach it by a command"),
 }
 
@@ -55,6 +58,40 @@ def explained(path: str) -> Generator[None, None, None]:
         raise ApiError(status, code, f"{path[:256]!r} {words}.") from error
 
 
+class Staging(Protocol):
+    """Where files are in the making: on the disk that they are for, where no path of a client's leads."""
+
+    def make(self) -> Path:
+        """Give the directory, made if need be.
+
+        Raises:
+            ApiError: it cannot be made.
+        """
+        ...
+
+    def find(self) -> Path | None:
+        """Give it, if it was made."""
+        ...
+
+
+class StagingIn:
+    """A directory that is made when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        """Make nothing yet."""
+        self._path = path
+
+    def make(self) -> Path:
+        """See `Staging`."""
+        with explained("the directory for what is being written"):
+            self._path.mkdir(mode=0o700, exist_ok=True)
+        return self._path
+
+    def find(self) -> Path | None:
+        """See `Staging`."""
+        return self._path if self._path.is_dir() else None
+
+
 class NewFile:
     """A file that appears under its name when it is complete, or never. Methods block.
 
@@ -72,7 +109,8 @@ class NewFile:
         self._mode = mode
         self._identity = identity
         self._durable = durable
-        self._descriptor, self._temporary = _create(staging)
+        self._temporary = f"{staging}/{secrets.token_hex(8)}"
+        self._descriptor = os.open(self._temporary, _NEW, 0o600)
         self._parent = parent
         self._is_open = True
 
@@ -103,8 +141,11 @@ class NewFile:
 
     def _settle(self, descriptor: int) -> None:
         os.fchmod(descriptor, self._mode)
+        parent = os.fstat(self._parent)
         if self._identity.drops:
             os.fchown(descriptor, self._identity.uid, self._identity.gid)
+        elif parent.st_mode & stat.S_ISGID:  # as if it had been made there
+            os.fchown(descriptor, -1, parent.st_gid)
         if self._durable:
             os.fsync(descriptor)
 
@@ -166,7 +207,6 @@ def move(temporary: str | Path, parent: int, name: str, copy: Callable[[str], No
 @contextmanager
 def in_the_making(staging: Path) -> Generator[Path, None, None]:
     """Give a new path in the staging directory, at which nothing is left in the end."""
-    staging.mkdir(mode=0o700, exist_ok=True)
     path = staging / secrets.token_hex(8)
     try:
         yield path
@@ -174,17 +214,8 @@ def in_the_making(staging: Path) -> Generator[Path, None, None]:
         _unlink_quietly(path)
 
 
-def _create(staging: Path) -> tuple[int, str]:
-    path = f"{staging}/{secrets.token_hex(8)}"
-    try:
-        return os.open(path, _NEW, 0o600), path
-    except FileNotFoundError:  # it is the first
-        staging.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, _NEW, 0o600), path
-
-
 def _unlink_quietly(path: str | Path, directory: int | None = None) -> None:
-    with suppress(OSError):  # it is in its place
+    with suppress(OSError):  # it is in its place already, or there is nothing more to do
         os.unlink(path, dir_fd=directory)
 
 

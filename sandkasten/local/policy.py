@@ -66,7 +66,8 @@ def directories_to_hide() -> tuple[str, ...]:
     """What this machine has mounted below /proc/sys, such as binfmt_misc, and would come along with it."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         points = dict.fromkeys(line.split()[4] for line in mounts)
-    return tuple(point for point in points if point.startswith("/proc/sys/"))
+    # Of a file there, such as a container's own boot_id, nothing more is to be seen.
+    return tuple(point for point in points if point.startswith("/proc/sys/") and os.path.isdir(point))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from sandkasten.local.files import Tree
 
@@ -85,7 +86,8 @@ class DiskQuota:
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             started = time.monotonic()
-            await self._look(limit_bytes)
+            with suppress(OSError):  # once more next time, whatever keeps it from being measured
+                await self._look(limit_bytes)
             if not self._is_running():
                 return
             await asyncio.sleep((time.monotonic() - started) * _INTERVAL_PER_LOOK)

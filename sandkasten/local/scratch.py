@@ -1,7 +1,7 @@
-"""Directories that are gone when their process is, however it ended.
+"""Directories that do not outlive their process: it removes them, or the next `sweep` does if it was killed.
 
-Each is locked (flock) as long as its process lives. One that nobody locks was left by a process that was
-killed, and goes at the next `sweep`. Where directories cannot be locked (NFS), nothing is swept.
+In each lies a file that is locked as long as the process lives; what has no such file is somebody else's.
+Not the directory itself is locked, since NFS would do that for one machine only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-# What `mkdtemp` puts after the prefix: what somebody else called sandkasten-run-notes stays.
-_SUFFIX = "[a-z0-9_]{8}"
+_LOCK = ".lock"
+_SUFFIX = "[a-z0-9_]{8}"  # what `mkdtemp` puts after the prefix
 
 
 class Scratch:
@@ -28,20 +28,19 @@ class Scratch:
         """Make it below `base` and lock it."""
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
-            with suppress(FileNotFoundError):
-                self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                with suppress(OSError):
-                    fcntl.flock(self._lock, fcntl.LOCK_EX)
-                if self.path.exists():
-                    os.fchmod(self._lock, mode)
-                    return
-                os.close(self._lock)
-            # Somebody's sweep was here before the lock.
+            lock = _locked(self.path)
+            if lock is not None:
+                break  # otherwise somebody's sweep was here before the lock
+        self._lock: int | None = lock
+        if mode != 0o700:  # which it is already
+            self.path.chmod(mode)
 
     def close(self) -> None:
         """Remove it; it may be gone, and may have become another one by `rename`."""
-        remove_tree(self.path)
-        os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            remove_tree(self.path)
+            os.close(lock)
 
     def __enter__(self) -> Scratch:
         return self
@@ -55,7 +54,7 @@ class Scratch:
         self.close()
 
 
-def sweep(base: Path, prefix: str, before: Callable[[Path], None] = lambda path: None) -> None:
+def sweep(base: Path, prefix: str, before: Callable[[Path], None] | None = None) -> None:
     """Remove what killed processes of this user left below `base`.
 
     Args:
@@ -64,25 +63,42 @@ def sweep(base: Path, prefix: str, before: Callable[[Path], None] = lambda path:
         before: called with each directory that is about to go.
     """
     name = re.compile(re.escape(prefix) + _SUFFIX)
-    try:
+    with suppress(OSError):  # it cannot be read, or is not there
         with os.scandir(base) as entries:
             candidates = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
-    except FileNotFoundError:
-        return
-    for path in candidates:
-        with suppress(OSError):  # somebody has it, or sweeps as well
-            _remove_if_left(path, before)
+        for path in candidates:
+            with suppress(OSError):  # somebody has it, or sweeps as well
+                _remove_if_left(path, before)
 
 
-def _remove_if_left(path: Path, before: Callable[[Path], None]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _locked(path: Path) -> int | None:
+    """Lock a new directory; None if it was swept meanwhile."""
+    lock_file = path / _LOCK
     try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            before(path)
+        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:  # there are no locks here: then nobody may take it for left
+        lock_file.unlink()
+        return lock
+    if lock_file.exists():
+        return lock
+    os.close(lock)
+    return None
+
+
+def _remove_if_left(path: Path, before: Callable[[Path], None] | None) -> None:
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(lock).st_uid == os.geteuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if before is not None:
+                before(path)
             remove_tree(path)
     finally:
-        os.close(descriptor)
+        os.close(lock)
 
 
 def remove_tree(path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sandkasten.local.cgroup_base import CgroupsError
 
-_SECONDS = 5.0
+_SECONDS = 3.0
 _POLL_SECONDS = 0.002
 _START = (
     "call",

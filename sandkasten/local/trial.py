@@ -8,6 +8,7 @@ from pathlib import Path
 from sandkasten.local import bubblewrap, host, seccomp
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.policy import SandboxPolicy
 
 
@@ -18,7 +19,7 @@ def try_a_sandbox(bwrap: str, policy: SandboxPolicy, identity: Identity) -> str 
         IsolationError: bubblewrap does not run at all.
     """
     root = policy.workspace.parent
-    Tree(root, lambda: root, identity, durable=False).create()
+    Tree(root, StagingIn(root), identity, durable=False).create()
     filter_inside = seccomp.descriptor(policy.seccomp)
     try:
         command = [policy.shell, "-c", f"{policy.ulimit} && :"]

@@ -25,6 +25,7 @@ from sandkasten.local import files
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree, inside_path
 from sandkasten.local.host import Identity
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.scratch import remove_tree
 from sandkasten.local.workspaces import Workspaces
 
@@ -41,7 +42,7 @@ class Place:
         self.secret.write_bytes(SECRET)
         self.root = directory / "root"
         self.staging = directory / "staging"
-        self.tree = Tree(self.root, lambda: self.staging, Identity.of_this_process(), durable=durable)
+        self.tree = Tree(self.root, StagingIn(self.staging), Identity.of_this_process(), durable=durable)
         self.tree.create()
         self.inside = self.root / "workspace"
 
@@ -800,16 +801,18 @@ def test_what_a_killed_process_left_half_made_is_swept_and_nothing_else(tmp_path
     half_made = first.get_or_create("ab").new_file("file")
     half_made.write(b"x")
     (writing,) = tmp_path.glob(".writing-*")
-    left = tmp_path / ".writing-0123abcd"
+    left, deleted = tmp_path / ".writing-0123abcd", tmp_path / ".deleted-0123456789abcdef"
     shutil.copytree(writing, left)  # as after a kill: nobody locks it
-    (tmp_path / ".writing-mine").mkdir()
+    deleted.mkdir()
+    for name in (".writing-mine", ".writing-mine1234", ".deleted-mine"):
+        (tmp_path / name).mkdir()
     second.sweep()
     assert not left.exists()
-    assert (tmp_path / ".writing-mine").is_dir()
+    assert not deleted.exists()
     half_made.commit()
     assert second.get("ab").read("file", 10) == (b"x", False)
     first.close()
-    assert sorted(os.listdir(tmp_path)) == [".writing-mine", "ab"]
+    assert sorted(os.listdir(tmp_path)) == [".deleted-mine", ".writing-mine", ".writing-mine1234", "ab"]
 
 
 def test_workspaces_whose_directory_was_deleted_go_on(tmp_path: Path) -> None:
@@ -852,15 +855,16 @@ def test_a_workspace_may_be_on_another_disk(tmp_path: Path) -> None:
         assert sorted(os.listdir(f"{other}/workspace/d")) == ["file", "link"]
         assert list((tmp_path / "workspaces").glob(".writing-*/far/*")) == []
         workspaces.delete("far")
-        assert os.listdir(other) == ["workspace"]  # the link was deleted, not what it leads to
+        assert os.listdir(other) == []
+        assert workspaces.list() == []
     workspaces.close()
 
 
 def test_where_nothing_can_be_locked_nothing_is_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_descriptor: int, _how: int) -> None:  # as NFS does for directories
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    def refuse(_descriptor: int, _how: int) -> None:  # as some network file systems do
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     first, second = (Workspaces(tmp_path, Identity.of_this_process()) for _ in range(2))
@@ -871,3 +875,54 @@ def test_where_nothing_can_be_locked_nothing_is_swept(
     assert second.get("ab").read("file", 10) == (b"x", False)
     first.close()
     assert os.listdir(tmp_path) == ["ab"]
+
+
+def test_a_quota_is_measured_without_making_anything(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path, Identity.of_this_process())
+    tree = workspaces.get_or_create("ab")
+    assert tree.used_bytes() < 100_000
+    assert os.listdir(tmp_path) == ["ab"]
+    with tree.new_file("file") as file:
+        file.write(b"x" * 1_000_000)
+        assert tree.used_bytes() >= 1_000_000  # though it is not there yet
+        file.commit()
+        assert 1_000_000 <= tree.used_bytes() < 1_100_000
+    workspaces.close()
+    with pytest.raises(ApiError) as caught:
+        tree.new_file("late")
+    assert caught.value.code == "SHUTTING_DOWN"
+    assert os.listdir(tmp_path) == ["ab"]
+
+
+def test_a_file_gets_the_group_of_its_directory_where_that_says_so(tmp_path: Path) -> None:
+    others = [group for group in os.getgroups() if group != os.getegid()]
+    if os.geteuid() != 0 and not others:
+        pytest.skip("this user has one group only")
+    tree = Tree(
+        tmp_path / "root",
+        StagingIn(tmp_path / "staging"),
+        Identity(os.geteuid(), drops=False),
+        durable=False,
+    )
+    tree.create()
+    group = (others or [60777])[0]
+    os.chown(tree.workspace, -1, group)
+    tree.workspace.chmod(0o2700)
+    tree.write("file", io.BytesIO(b"x"))
+    assert (tree.workspace / "file").stat().st_gid == group
+
+
+def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    workspaces = Workspaces(tmp_path / "file" / "workspaces", Identity.of_this_process())
+    workspaces.sweep()
+    with pytest.raises(ApiError, match="cannot write to") as caught:
+        workspaces.get_or_create("ab")
+    assert caught.value.code == "INSUFFICIENT_STORAGE"
+
+
+def test_a_list_of_workspaces_survives_a_link_to_nowhere(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path, Identity.of_this_process())
+    workspaces.get_or_create("ab")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    assert [name for name, _ in workspaces.list()] == ["ab"]

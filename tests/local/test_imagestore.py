@@ -34,6 +34,7 @@ from sandkasten.local.etc import make_etc
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.imagestore import BUILT_IN, OWN_ETC, ImageStore, own_etc
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.policy import SandboxPolicy
 
 IDENTITY = Identity.of_this_process()
@@ -209,7 +210,7 @@ def run(place: Place, script: str, name: str = "mine") -> str:
     run_dir = place.directory / "run"
     (run_dir / "etc").mkdir(parents=True, exist_ok=True)
     run_dir.chmod(0o711)
-    tree = Tree(run_dir / "session", lambda: run_dir / "staging", IDENTITY, durable=False)
+    tree = Tree(run_dir / "session", StagingIn(run_dir / "staging"), IDENTITY, durable=False)
     tree.create()
     policy = SandboxPolicy(place.store.find(name), tree.workspace, own_etc(make_etc(run_dir / "etc")), b"")
     bwrap = host.find_bwrap(IDENTITY, run_dir)
@@ -467,7 +468,7 @@ def test_layers_change_what_is_below(place: Place) -> None:
             "w/x/z": "",
         }  # fmt: skip
         assert (rootfs / "was-file").is_dir()
-        assert sorted(os.listdir(place.store_directory / "mine")) == ["image.json", "rootfs"]
+        assert sorted(os.listdir(place.store_directory / "mine")) == [".lock", "image.json", "rootfs"]
 
 
 def test_a_layer_writes_through_links_as_in_a_container(place: Place) -> None:

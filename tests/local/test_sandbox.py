@@ -23,6 +23,7 @@ from sandkasten.local.daemon import prepare
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.options import Options
 from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.rundir import run_dir
@@ -405,7 +406,7 @@ def test_it_ends_by_itself_if_its_daemon_is_gone_before_anything_runs_in_it() ->
     with run_dir(identity) as directory:
         settings = prepare(directory, identity, Options())
         root = directory / "sessions"
-        Tree(root, lambda: root, identity, durable=False).create()
+        Tree(root, StagingIn(root), identity, durable=False).create()
         workspace = root / "workspace"
         policy = SandboxPolicy(
             settings.images["base"], workspace, settings.etc, settings.seccomp, settings.ulimit

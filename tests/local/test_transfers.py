@@ -33,6 +33,7 @@ from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.manager import Manager
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.observer import Observer
 from sandkasten.local.scratch import remove_tree
 from sandkasten.local.tarballs import TreeSink, pack
@@ -568,7 +569,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", root], check=False).returncode:
         pytest.skip("this machine does not let root mount")
     try:
-        tree = Tree(root, lambda: root / "staging", Identity.of_this_process(), durable=True)
+        tree = Tree(root, StagingIn(root / "staging"), Identity.of_this_process(), durable=True)
         tree.create()
         with pytest.raises(ApiError) as caught, tree.new_file("x") as file:
             for _ in range(8):

@@ -105,9 +105,10 @@ def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(
     processes = []
     for directory in (kept, left):
         directory.mkdir(mode=0o700)
+        (directory / ".lock").touch()
         argv = [bwrap, "--dev-bind", "/", "/", "--setenv", "X", f"{directory}/x", "sleep", "60"]
         processes.append(subprocess.Popen(argv))
-    lock = os.open(kept, os.O_RDONLY)
+    lock = os.open(kept / ".lock", os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert eventually(lambda: len(processes_of(f"{left}/x")) > 0)
@@ -124,7 +125,7 @@ def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(
 
 
 @pytest.mark.parametrize(
-    "name", ["sandkasten", "sandkasten-data", "sandkasten-tests-abcd1234", "sandkasten-run-notes", "other"]
+    "name", ["sandkasten", "sandkasten-tests-abcd1234", "sandkasten-run-notes", "sandkasten-run-20261127"]
 )
 def test_what_others_called_alike_is_not_swept(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()

@@ -24,6 +24,7 @@ from sandkasten.local import bubblewrap, host, seccomp
 from sandkasten.local.etc import make_etc
 from sandkasten.local.files import Tree
 from sandkasten.local.images import find_images
+from sandkasten.local.newfile import StagingIn
 from sandkasten.local.policy import SandboxPolicy
 from tests.local.isolation.targets import Targets, targets
 
@@ -173,7 +174,7 @@ class Lab:
     def inside(self, attempt: Attempt, without: Sequence[Layer] = ()) -> str:
         """Run it in a sandbox that has all layers but some."""
         root = self._base / secrets.token_hex(4)
-        tree = Tree(root, lambda: root, self._identity, durable=False)
+        tree = Tree(root, StagingIn(root), self._identity, durable=False)
         tree.create()
         with ExitStack() as stack:
             filter_inside = seccomp.descriptor(self._policy.seccomp)
