@@ -437,8 +437,8 @@ def own_run_dir(server: Server) -> str:
     """The one that a server holds the lock of."""
     descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
     targets = (os.readlink(path) for path in descriptors)
-    (found,) = [path for path in targets if re.fullmatch(r"(?!/sys).*/sandkasten-[^/]+", path)]
-    return found
+    (found,) = [path for path in targets if re.fullmatch(r".*/sandkasten-run-[^/]+/\.lock", path)]
+    return os.path.dirname(found)
 
 
 def test_what_was_ignored_stays_ignored_but_not_in_sandboxes(serve: Callable[..., Server]) -> None:
