@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -163,11 +164,11 @@ def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
 
 def control_groups(daemon_pid: int) -> list[Path]:
     """The groups of a daemon's sandboxes, in all trees; others may come and go meanwhile."""
-    own = f"sandkasten-{daemon_pid}-"
+    own = re.compile(rf"sandkasten-{daemon_pid}-[0-9a-f]{{8}}")  # and not its scope
     return [
         Path(directory) / name
         for directory, names, _files in os.walk("/sys/fs/cgroup")  # which passes over what has gone
-        if os.path.basename(directory).startswith(own)
+        if own.fullmatch(os.path.basename(directory))
         for name in names
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -142,5 +143,8 @@ def test_who_may_dump_no_core_can_start_a_daemon() -> None:
         "_dump_no_core()\n"
         "print(*resource.getrlimit(resource.RLIMIT_CORE))\n"
     )
-    for hard, becomes in (("0", b"0 0\n"), ("5", b"1 1\n")):
+    cases = {"0": b"0 0\n", "5": b"1 1\n"}
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        del cases["5"]  # here, too, they are followed
+    for hard, becomes in cases.items():
         assert subprocess.check_output([sys.executable, "-c", script, hard]) == becomes
