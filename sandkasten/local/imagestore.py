@@ -28,7 +28,7 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,7 +204,8 @@ class ImageStore:
     def _new_place(self) -> Generator[Path, None, None]:
         """Make a directory that is gone in the end; those of killed processes go first."""
         sweep(self._directory, _TEMPORARY)
-        with Scratch(self._directory, _TEMPORARY, 0o711 if self._identity.drops else 0o700) as place:
+        mode = 0o711 if self._identity.drops else 0o700
+        with closing(Scratch(self._directory, _TEMPORARY, mode)) as place:
             yield place.path
 
     def _unpack(self, source: Path, place: Path, rootfs: Path) -> int:
@@ -289,7 +290,7 @@ def _put(place: Path, path: Path) -> None:
     if _exchange(place, path):
         return
     # NFS, for one, cannot: for a moment there is none.
-    with Scratch(path.parent, _TEMPORARY) as spare:
+    with closing(Scratch(path.parent, _TEMPORARY)) as spare:
         path.rename(spare.path / "replaced")
         place.rename(path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sandkasten.local import host, scratch
@@ -22,7 +22,7 @@ def run_dir(identity: Identity) -> Generator[Path, None, None]:
         IsolationError: there is no such place.
     """
     mode = 0o711 if identity.drops else 0o700
-    with scratch.Scratch(Path(host.run_dir_base(identity)), PREFIX, mode) as directory:
+    with closing(scratch.Scratch(Path(host.run_dir_base(identity)), PREFIX, mode)) as directory:
         yield directory.path
 
 

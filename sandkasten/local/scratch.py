@@ -15,14 +15,13 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 _LOCK = ".lock"
 _SUFFIX = "[a-z0-9_]{8}"  # what `mkdtemp` puts after the prefix
 
 
 class Scratch:
-    """A new directory, which is removed with all that is in it."""
+    """A new directory, which `close` removes with all that is in it."""
 
     def __init__(self, base: Path, prefix: str, mode: int = 0o700) -> None:
         """Make it below `base` and lock it."""
@@ -41,17 +40,6 @@ class Scratch:
         if lock is not None:
             remove_tree(self.path)
             os.close(lock)
-
-    def __enter__(self) -> Scratch:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def sweep(base: Path, prefix: str, before: Callable[[Path], None] | None = None) -> None:

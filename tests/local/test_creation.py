@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from sandkasten.local.bodies import CreateBody
 from sandkasten.local.catalogue import Catalogue
 from sandkasten.local.cgroups import Group
 from sandkasten.local.daemon import prepare
+from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
 from sandkasten.local.limits import Limits
 from sandkasten.local.manager import Manager, Settings
@@ -55,11 +58,16 @@ def settings() -> Iterator[Settings]:
         prepared.cgroups.close()
 
 
-async def build(settings: Settings, cancelled_after_seconds: float | None = None) -> None:
+def manager_of(settings: Settings) -> Manager:
     directory, identity = settings.run_dir, settings.identity
     workspaces = Workspaces(directory / "workspaces", identity)
-    images = Catalogue(settings.images, directory / "images", identity)
-    manager = Manager(settings, workspaces, images, Observer())
+    return Manager(
+        settings, workspaces, Catalogue(settings.images, directory / "images", identity), Observer()
+    )
+
+
+async def build(settings: Settings, cancelled_after_seconds: float | None = None) -> None:
+    manager = manager_of(settings)
     building = asyncio.create_task(manager._build(settings.images["base"], None))
     try:
         if cancelled_after_seconds is not None:
@@ -89,4 +97,30 @@ def test_a_group_that_is_not_to_be_had(settings: Settings, step: str) -> None:
 def test_whoever_asked_is_gone(settings: Settings, milliseconds: int) -> None:
     with suppress(asyncio.CancelledError):
         asyncio.run(build(settings, milliseconds / 1000))
+    assert_nothing_is_left(settings)
+
+
+def test_a_workspace_is_not_deleted_under_a_session_in_the_making(settings: Settings) -> None:
+    async def main() -> None:
+        manager = manager_of(settings)
+        body = CreateBody(image="base", ttl_seconds=60, workspace_id="ab", host_network=False)
+        manager.workspaces.get_or_create("ab").write("file", io.BytesIO(b"kept"))
+        creating = asyncio.create_task(manager.create(body))
+        await asyncio.sleep(0.001)
+        with pytest.raises(ApiError, match="in use by a session that is just being made"):
+            await manager.delete_workspace("ab")
+        session = await creating
+        with pytest.raises(ApiError, match=f"in use by session {session.id}"):
+            await manager.delete_workspace("ab")
+        assert session.tree.read("file", 10) == (b"kept", False)
+        await manager.destroy(session.id)
+        deleting = asyncio.create_task(manager.delete_workspace("ab"))
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError, match="just being deleted"):
+            await manager.create(body)
+        await deleting
+        assert manager.workspaces.list() == []
+        await manager.close()
+
+    asyncio.run(main())
     assert_nothing_is_left(settings)

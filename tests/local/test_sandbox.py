@@ -444,3 +444,16 @@ def test_what_pip_installs_works_and_ends_with_the_session(make_box: Callable[..
     assert box.run("sk-demo; python3 -c 'import sk_demo; sk_demo.main()'") == "installed\n" * 2
     box.destroy()
     assert make_box(workspace_id=workspace_id).exec("sk-demo")["exit_code"] == 127
+
+
+@pytest.mark.skipif(shutil.which("npm", path="/usr/bin:/bin") is None, reason="the image has no npm")
+def test_what_npm_installs_globally_works_and_ends_with_the_session(make_box: Callable[..., Box]) -> None:
+    workspace_id = f"npm-{secrets.token_hex(4)}"
+    box = make_box(workspace_id=workspace_id)
+    about = {"name": "sk-demo", "version": "1.0.0", "bin": {"sk-demo": "main.js"}}
+    assert box.write("demo/package.json", json.dumps(about)).status_code == 200
+    assert box.write("demo/main.js", "#!/usr/bin/env node\nconsole.log('installed')\n").status_code == 200
+    box.run("npm install -g --offline ./demo", timeout_ms=60_000)
+    assert box.run("sk-demo") == "installed\n"
+    box.destroy()
+    assert make_box(workspace_id=workspace_id).exec("sk-demo")["exit_code"] == 127
