@@ -102,10 +102,6 @@ class Cgroups(Protocol):
         """
         ...
 
-    def expect_move(self) -> None:
-        """Let a `Group.add` that follows soon be quick; call it in a thread, it takes some milliseconds."""
-        ...
-
     def describe(self) -> str:
         """One line: what is used, and why nothing better."""
         ...
@@ -134,9 +130,6 @@ class NoCgroups:
         """See `Cgroups`."""
         del name, limits
         return _NoGroup()
-
-    def expect_move(self) -> None:
-        """See `Cgroups`."""
 
     def describe(self) -> str:
         """See `Cgroups`."""

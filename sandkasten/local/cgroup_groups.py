@@ -37,19 +37,17 @@ _PERIOD_USEC = 100_000
 class KernelCgroups:
     """The daemon's group, in one tree or in one per controller."""
 
-    def __init__(self, version: int, bases: Mapping[str, Path], home: Path, reasons: list[str]) -> None:
+    def __init__(self, version: int, bases: Mapping[str, Path], reasons: list[str]) -> None:
         """Make it.
 
         Args:
             version: of the kernel's interface.
             bases: for each controller the group to make it in.
-            home: a group that this process is in.
             reasons: why there is nothing better.
         """
         self._version = version
         self._reasons = list(reasons)
         self._bases = dict(bases)
-        self._home = home
         self._name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._locks: list[int] = []
         made = (self.directory(controller) for controller in bases)
@@ -88,15 +86,6 @@ class KernelCgroups:
             group.remove()
             raise
         return group
-
-    def expect_move(self) -> None:
-        """See `Cgroups`.
-
-        Before the kernel moves a process it waits until all processors have been through its scheduler,
-        unless that was just done for another move. So this moves the daemon to where it is.
-        """
-        with suppress(OSError):
-            write(self._home / "cgroup.procs", str(os.getpid()))
 
     def describe(self) -> str:
         """See `Cgroups`."""

@@ -132,7 +132,7 @@ def _open_v1(trees: Mapping[str, Hierarchy], reasons: list[str], _proc_self: Pat
     if os.geteuid() != 0:
         raise CgroupsError("needs root")
     bases = {name: trees[name].own for name in ("memory", "pids", "cpu", "cpuacct") if name in trees}
-    return KernelCgroups(1, bases, bases["memory"], reasons)
+    return KernelCgroups(1, bases, reasons)
 
 
 # --- version 2
@@ -142,8 +142,7 @@ def _open_v2(trees: Mapping[str, Hierarchy], reasons: list[str], proc_self: Path
     if "" not in trees:
         raise CgroupsError("not mounted")
     base = _find_base(trees[""], proc_self)
-    home = _read_own(proc_self)[""].own  # finding the base may have moved this process
-    group = KernelCgroups(2, dict.fromkeys(ALL_RESOURCES, base), home, reasons)
+    group = KernelCgroups(2, dict.fromkeys(ALL_RESOURCES, base), reasons)
     try:
         _enable(group.directory("memory"), group.bounded)
     except OSError:

@@ -282,7 +282,9 @@ class Manager:
         self, image: Image, session_id: str, workspace_id: str | None, *, host_network: bool
     ) -> Session:
         directory = self._settings.run_dir / "sessions" / session_id
-        making = asyncio.create_task(asyncio.to_thread(self._make_group, session_id))
+        # In threads, as moving a process into a group takes the kernel milliseconds and holds up the others.
+        cgroups, limits = self._settings.cgroups, self._settings.limits
+        making = asyncio.create_task(asyncio.to_thread(cgroups.create, session_id, limits))
         shell: Shell | None = None
         try:
             tree = await self._make_tree(directory, workspace_id)
@@ -305,11 +307,6 @@ class Manager:
             on_exceeded=shell.stop_all,
         )
         return Session(session_id, image.name, workspace_id, tree, shell, group, quota)
-
-    def _make_group(self, session_id: str) -> Group:
-        group = self._settings.cgroups.create(session_id, self._settings.limits)
-        self._settings.cgroups.expect_move()  # while bubblewrap builds
-        return group
 
     async def _give_up(self, making: asyncio.Task[Group], shell: Shell | None, directory: Path) -> None:
         reap = _nothing if shell is None else shell.close()

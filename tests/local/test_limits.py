@@ -494,7 +494,7 @@ def test_memory_ends_with_the_machine_too(make_group: MakeGroup, run: Run) -> No
 )
 def test_version_2_kills_and_removes(run: Run) -> None:
     with contextlib.ExitStack() as at_end:
-        made = KernelCgroups(2, dict.fromkeys(("memory", "pids", "cpu"), UNIFIED), UNIFIED, [])
+        made = KernelCgroups(2, dict.fromkeys(("memory", "pids", "cpu"), UNIFIED), [])
         at_end.callback(made.close)
         group = made.create("session", NONE)
         at_end.callback(group.remove)
