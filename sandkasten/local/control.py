@@ -8,8 +8,8 @@ Each message is a NUL, then four NUL-ended fields, `kind id value cwd`, written 
     ended    id of the next shell, status, -              a shell ended; a new one follows
 
 Shell code runs in the very process that writes these, so nothing here is trusted: a message that
-makes no sense is dropped, and one that never ends is an error. The NUL in front ends what may have
-been written there before.
+makes no sense is dropped; one that never ends is an error, and so is a flood. The NUL in front ends what
+may have been written there before.
 
 A subshell inherits the channel, and may outlive its command. So it matters who writes, which the kernel
 tells with each piece: that a shell ended is for process 1 to say, and what became of a command for the
@@ -19,12 +19,20 @@ a later one must bear the id that process 1 gave that shell, and that no other p
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-_FIELDS = 4
-_KINDS = {b"result", b"ready", b"ended"}
+# A field begins where the bytes do, or behind a NUL.
+_KIND = rb"(?<![^\0])(result|ready|ended)\0"
+_BEGUN = re.compile(_KIND)
+_MESSAGE = re.compile(_KIND + rb"([^\0]*)\0" * 3)
 # PATH_MAX for the directory, and ample room for the rest.
 _MAX_PENDING_BYTES = 64 * 1024
+# What one process may write there in all its life that is no message, or not its to say. A command that is
+# interrupted tears one message, and process 1 writes a byte for each shell.
+_MAX_NOISE_BYTES = 1024 * 1024
+_MESSAGE_BYTES = 32  # about what the shortest message takes
+_MAX_AT_ONCE = 8  # a shell runs one command after another
 # Who may be heard while a new shell starts: process 1, the shell, and a few that are neither.
 _MAX_SENDERS = 64
 
@@ -58,34 +66,43 @@ Message = Result | Ready | Ended
 
 
 class ControlReader:
-    """Cuts the channel's bytes into messages."""
+    """The messages in one process's bytes, and how much of these was anything else.
+
+    A regular expression finds the messages, since a session may write NULs as fast as it likes, and a loop
+    over its fields here would take the daemon's time from all other sessions.
+    """
 
     def __init__(self) -> None:
         """Start with nothing pending."""
         self._pending = b""
+        self.noise_bytes = 0
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take bytes and give the messages that are complete.
+        """Take bytes and return the messages that are complete.
 
         Raises:
             ValueError: a message that never ends.
         """
-        *fields, rest = (self._pending + data).split(b"\0")
+        text = self._pending + data
         messages: list[Message] = []
-        at = 0
-        while at < len(fields):
-            if fields[at] not in _KINDS:
-                at += 1  # noise costs no more than the message it stands in
-                continue
-            if at + _FIELDS > len(fields):
-                break
-            message = _message(*fields[at : at + _FIELDS])
-            messages += [message] if message is not None else []
-            at += _FIELDS
-        self._pending = b"\0".join([*fields[at:], rest])
+        end = said_bytes = 0
+        for match in _MESSAGE.finditer(text):
+            end = match.end()
+            message = _message(*match.groups())
+            if message is not None:
+                messages.append(message)
+                said_bytes += len(match[0]) + 1  # with the NUL in front
+        begun = _BEGUN.search(text, end)
+        rest = begun.start() if begun is not None else max(end, text.rfind(b"\0") + 1)
+        self._pending = text[rest:]
+        self.noise_bytes += max(0, rest - said_bytes)
         if len(self._pending) > _MAX_PENDING_BYTES:
             raise ValueError("a control message without an end")
         return messages
+
+    def forget(self) -> None:
+        """Drop what is pending."""
+        self._pending = b""
 
 
 class ControlChannel:
@@ -98,21 +115,26 @@ class ControlChannel:
         self._readers: dict[int, ControlReader] = {}
 
     def feed(self, data: bytes, sender_pid: int, init_pid: int | None) -> list[Message]:
-        """Take bytes that a process wrote and give the messages that are complete, and its to say.
+        """Take bytes that a process wrote and return the messages that are complete, and its to say.
 
         Raises:
-            ValueError: a message that never ends.
+            ValueError: a message that never ends, or more noise than accidents make.
         """
         if self._shell_pid is not None and sender_pid not in (self._shell_pid, init_pid):
             return []
         if sender_pid not in self._readers and len(self._readers) >= _MAX_SENDERS:
             return []
         reader = self._readers.setdefault(sender_pid, ControlReader())
-        return [
-            message
-            for message in reader.feed(data)
-            if self._may_say(message, sender_pid, sender_pid == init_pid)
-        ]
+        if reader.noise_bytes > _MAX_NOISE_BYTES:
+            return []
+        said = reader.feed(data)
+        taken = [one for one in said if self._may_say(one, sender_pid, sender_pid == init_pid)]
+        reader.noise_bytes += _MESSAGE_BYTES * (len(said) - min(len(taken), _MAX_AT_ONCE))
+        if reader.noise_bytes > _MAX_NOISE_BYTES:
+            if sender_pid in (self._shell_pid, init_pid):
+                raise ValueError("a control channel that is flooded")
+            reader.forget()
+        return taken
 
     def _may_say(self, message: Message, sender_pid: int, is_init: bool) -> bool:
         match message:

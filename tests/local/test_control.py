@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
+from sandkasten.local import control
 from sandkasten.local.control import ControlChannel, ControlReader, Ended, Ready, Result, frame
+from tests.local.box import Box, until
 
 
 def said(kind: str, command_id: str = "", value: str = "", cwd: str | bytes = "") -> bytes:
@@ -142,3 +145,46 @@ def test_while_a_shell_starts_the_number_of_those_who_are_heard_is_bounded() -> 
     kept, _peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 2_000_000
+
+
+FLOODS = {
+    "NULs": b"\0" * 65536,
+    "fields": b"a\0" * 32768,
+    "broken messages": said("result", "abc", "x", "/") * 2000,
+    "results of no command": said("result", "abc", "0", "/") * 2000,
+    "messages of process 1": said("ended", "next", "1") * 2000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_a_shell_that_floods_the_channel_is_given_up(flood: bytes) -> None:
+    channel = started()
+    with pytest.raises(ValueError, match="flooded"):
+        for _ in range(100):
+            channel.feed(flood, SHELL, INIT)
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_what_others_flood_it_with_is_not_even_read(flood: bytes) -> None:
+    channel = started()
+    for _ in range(100):
+        assert channel.feed(flood, OTHER, INIT) == []
+    assert channel.feed(said("result", "abc", "0", "/"), SHELL, INIT) == [Result("abc", 0, "/")]
+
+
+def test_commands_without_end_are_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_MAX_NOISE_BYTES", 100)
+    channel = started()
+    for number in range(1000):
+        answer = b"\0" + said("result", str(number), "0", "/")
+        assert channel.feed(answer, SHELL, INIT) == [Result(str(number), 0, "/")]
+
+
+def test_a_session_whose_shell_floods_the_daemon_ends_and_others_go_on(make_box: Callable[..., Box]) -> None:
+    one, other = make_box(), make_box()
+    # The channel is one of these; before it only such that the shell can write to without waiting.
+    flood = "for fd in {14..10}; do for n in {1..1000}; do printf $nuls >&$fd; done; done"
+    waiting = one.exec_in_background(f"nuls=$(printf '\\\\0%.0s' {{1..4000}}); {flood}")
+    until(lambda: one.client.get(one.url).status_code == 404, seconds=20)
+    assert waiting.answer().status_code >= 400
+    assert other.run("echo here") == "here\n"
