@@ -246,6 +246,11 @@ class _CommandStoppedError(SandkastenAPIError):
         return str(self.details.get("output", ""))
 
     @property
+    def truncated(self) -> bool:
+        """Whether output beyond the daemon's limit is missing from `output`; a line in it says where."""
+        return bool(self.details.get("truncated", False))
+
+    @property
     def cwd(self) -> str | None:
         """The shell's directory afterwards; None if the daemon does not say."""
         return self.details.get("cwd")

@@ -40,7 +40,8 @@ class ExecResult:
         exit_code: the shell's status: 0 is success, 128 + n means ended by signal n.
         cwd: the shell's directory after the command.
         output: standard output and standard error together, in the order they were written.
-        truncated: whether the daemon dropped output beyond its limit.
+        truncated: whether output beyond the daemon's limit is missing. The local daemon keeps the head and
+            the tail, and a line between them says how much was left out.
         duration_ms: how long the command ran, in milliseconds.
         shell_restarted: whether the command ended the shell itself (`exit`, `exec`, a kill) and a new
             one took its place, with directory and exported variables restored. Local daemon only.

@@ -51,8 +51,8 @@ class Session(FileVerbs):
 
         A non-zero exit code is a result, not an error; `ExecResult.check()` makes it one. The output is
         plain text unless `raw_output` asks for the terminal's bytes, colours and all; beyond a limit (1 MiB
-        on the local daemon) it is cut, and `truncated` says so. While another command of this session
-        runs, this one waits in line; its own time begins after that.
+        on the local daemon) its middle is left out, a line in it says so, and `truncated` is true. While
+        another command of this session runs, this one waits in line; its own time begins after that.
 
         Example::
 

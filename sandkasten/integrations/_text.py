@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sandkasten._cut import find_mark, mark
 from sandkasten.errors import (
     ExecTimeoutError,
     InsufficientStorageError,
@@ -45,6 +46,7 @@ _ADVICE: dict[type[SandkastenError], str] = {
 }
 
 _NOTICE = "[... {left_out} characters left out, lines {first} to {last} of {total}; {advice} ...]"
+_NOTICE_CUT_BEFORE = "[... {left_out:,} bytes left out; {advice} ...]"
 _NOTICE_CHARS = 150
 _EXEC_ADVICE = "write long output to a file and look at parts of it"
 _LIST_ADVICE = "see them with exec, ls and grep"
@@ -59,11 +61,12 @@ def exec_text(result: ExecResult, max_chars: int) -> str:
     """Say how a command ended, and what it printed."""
     header = f"exit code {result.exit_code}, directory {one_line(result.cwd)}\n"
     notes: list[str] = []
-    if result.truncated:
+    if result.truncated and not find_mark(result.output):
         notes.append("[Output beyond the sandbox's limit was dropped.]")
     if result.shell_restarted:
         notes.append("[The shell ended and was started anew: variables that were not exported are gone.]")
-    return _assembled(header, cleaned(settled(result.output)) or "(no output)", max_chars, notes=notes)
+    body = cleaned(settled(result.output)) or "(no output)"
+    return _assembled(header, body, max_chars, notes=notes, is_cut=result.truncated)
 
 
 def read_text(result: ReadResult, max_chars: int) -> str:
@@ -105,29 +108,36 @@ def error_text(error: SandkastenError, max_chars: int) -> str:
     message = error.message if isinstance(error, SandkastenAPIError) else str(error)
     advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")
     header = f"error: {' '.join(filter(None, [_as_sentence(one_line(message, 500)), advice]))}\n"
-    output = error.output if isinstance(error, ExecTimeoutError | InsufficientStorageError) else ""
-    if not output:
+    if not isinstance(error, ExecTimeoutError | InsufficientStorageError) or not error.output:
         return header.rstrip("\n")
-    return _assembled(f"{header}It printed until then:\n", cleaned(settled(output)), max_chars)
+    body = cleaned(settled(error.output))
+    return _assembled(f"{header}It printed until then:\n", body, max_chars, is_cut=error.truncated)
 
 
-def bounded(text: str, max_chars: int, advice: str) -> str:
+def bounded(text: str, max_chars: int, advice: str, *, is_cut: bool = False) -> str:
     """Keep the head and the tail of a text that is too long, and say what was left out between them.
 
-    The cuts are at ends of lines where that does not cost much.
+    The cuts are at ends of lines where that does not cost much. Of a text that the daemon had cut already one
+    notice counts both cuts.
     """
     if len(text) <= max_chars:
         return text
     room = (max_chars - _NOTICE_CHARS) // 2
     head, tail = _head(text[:room]), _tail(text[-room:])
     line_end = "" if head.endswith("\n") else "\n"
-    notice = _NOTICE.format(
-        advice=advice,
-        left_out=len(text) - len(head) - len(tail),
-        first=head.count("\n") + 1,
-        last=text.count("\n", 0, len(text) - len(tail) - 1) + 1,
-        total=text.count("\n", 0, len(text) - 1) + 1,
-    )
+    end = len(text) - len(tail)
+    if is_cut and (found := find_mark(text[len(head) : end])):
+        cut_before = found[1] - len(mark(found[1]))
+        left_out = len(text[len(head) : end].encode()) + cut_before
+        notice = _NOTICE_CUT_BEFORE.format(advice=advice, left_out=left_out)
+    else:
+        notice = _NOTICE.format(
+            advice=advice,
+            left_out=end - len(head),
+            first=head.count("\n") + 1,
+            last=text.count("\n", 0, end - 1) + 1,
+            total=text.count("\n", 0, len(text) - 1) + 1,
+        )
     return f"{head}{line_end}{notice}\n{tail}"
 
 
@@ -161,10 +171,16 @@ def one_line(text: str, max_chars: int = 300) -> str:
 
 
 def _assembled(
-    header: str, body: str, max_chars: int, *, notes: Sequence[str] = (), advice: str = _EXEC_ADVICE
+    header: str,
+    body: str,
+    max_chars: int,
+    *,
+    notes: Sequence[str] = (),
+    advice: str = _EXEC_ADVICE,
+    is_cut: bool = False,
 ) -> str:
     footer = "".join(f"\n{note}" for note in notes)
-    body = bounded(body, max_chars - len(header) - len(footer), advice)
+    body = bounded(body, max_chars - len(header) - len(footer), advice, is_cut=is_cut)
     if footer:
         body = body.removesuffix("\n")
     return f"{header}{body}{footer}"

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandkasten._cut import CappedText
 from sandkasten.local import bodies
 from sandkasten.local.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
 from sandkasten.local.bodies import ExecBody
@@ -20,7 +21,6 @@ from sandkasten.local.execution import Execution, Listener, Replay
 from sandkasten.local.idempotency import Keys, key_of
 from sandkasten.local.manager import Manager, Session
 from sandkasten.local.observer import Observer
-from sandkasten.local.transcript import CappedText
 
 _KEEP_ALIVE_SECONDS = 15.0
 # Most commands are over by then; before that nobody looks whether the client is still there.
@@ -137,7 +137,7 @@ def _result(execution: Execution) -> Response:
     assert isinstance(output, CappedText)
     assert command.outcome is not None
     if command.outcome.timed_out or command.outcome.over_quota:
-        raise _stopped_error(command, command.outcome, output.text())
+        raise _stopped_error(command, command.outcome, output)
     return answer(_ending(command.outcome) | {"output": output.text(), "truncated": output.truncated})
 
 
@@ -164,14 +164,14 @@ def _ending(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _stopped_error(command: Command, outcome: Outcome, output: str | None = None) -> ApiError:
-    details = {
+def _stopped_error(command: Command, outcome: Outcome, output: CappedText | None = None) -> ApiError:
+    details: dict[str, Any] = {
         "cwd": outcome.cwd,
         "shell_restarted": outcome.shell_restarted,
         "duration_ms": outcome.duration_ms,
     }
     if output is not None:
-        details["output"] = output
+        details |= {"output": output.text(), "truncated": output.truncated}
     if outcome.over_quota:
         sentence = "The command was stopped: it filled the workspace. Delete files in it."
         return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)

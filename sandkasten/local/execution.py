@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sandkasten._cut import CappedText
 from sandkasten.local.command import Command
-from sandkasten.local.transcript import CappedText, Transcript
+from sandkasten.local.transcript import Transcript
 
 # For how long a command goes on whose client dropped the connection and may come back.
 GRACE_SECONDS = 15.0

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sandkasten._cut import CappedText
 from sandkasten.models import ExecResult
 from sandkasten.notebook.errors import CellInterrupted
 from sandkasten.notebook.text import size, visible
 from sandkasten_sync import Session
 
 # A notebook keeps all that is shown, in its file and in the page.
-MAX_OUTPUT_CHARS = 1_000_000
+MAX_OUTPUT_BYTES = 1_000_000
 
 Write = Callable[[str], object]
 
 
 class CappedOutput:
-    """Passes output on, up to a limit, and keeps what it passed on."""
+    """Passes output on as it comes, up to half of a limit; of what follows, the tail comes at the end."""
 
-    def __init__(self, write: Write, max_chars: int = MAX_OUTPUT_CHARS) -> None:
+    def __init__(self, write: Write, max_bytes: int = MAX_OUTPUT_BYTES) -> None:
         """Start empty."""
         self._write = write
-        self._left_chars = max_chars
-        self._parts: list[str] = []
-        self.truncated = False
+        self._kept = CappedText(max_bytes)
 
     def add(self, text: str) -> None:
         """Take the next piece."""
-        part = text[: self._left_chars]
-        if part:
-            self._left_chars -= len(part)
-            self._parts.append(part)
+        if part := self._kept.add(text):
             self._write(visible(part))
-        if len(part) < len(text) and not self.truncated:
-            self.truncated = True
-            self._write("\n[The output goes on, but no more of it is shown or kept.]\n")
+
+    def end(self) -> None:
+        """Write what was held back, and where output is missing."""
+        if rest := self._kept.rest():
+            self._write(visible(rest))
+
+    @property
+    def truncated(self) -> bool:
+        """Whether output is missing."""
+        return self._kept.truncated
 
     def lose(self, missed_bytes: int) -> None:
         """Say that a part of the output did not arrive."""
@@ -42,7 +45,7 @@ class CappedOutput:
 
     def text(self) -> str:
         """What was kept."""
-        return "".join(self._parts)
+        return self._kept.text()
 
 
 def run(session: Session, command: str, *, timeout_ms: int, write: Write) -> ExecResult:
@@ -72,4 +75,6 @@ def run(session: Session, command: str, *, timeout_ms: int, write: Write) -> Exe
                     )
     except KeyboardInterrupt:
         raise CellInterrupted("The command was stopped; the session goes on.") from None
+    finally:
+        output.end()
     raise AssertionError("a stream ends with a chunk that is done, or raises")

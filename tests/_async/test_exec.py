@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -119,11 +120,38 @@ async def test_unicode_survives_both_ways(session: Session) -> None:
     assert (await session.exec("echo 'ünïcödé 漢字 🎉'")).output == "ünïcödé 漢字 🎉\n"
 
 
-async def test_long_output_is_cut_and_says_so(session: Session) -> None:
-    result = await session.exec("head -c 3000000 /dev/zero | tr '\\0' x")
+async def test_of_long_output_head_and_tail_are_kept_and_the_cut_is_said(session: Session) -> None:
+    result = await session.exec("seq 500000; echo the reason; false")
+    assert (result.truncated, result.exit_code) == (True, 1)
+    assert len(result.output.encode()) <= 1024 * 1024
+    head, cut, tail = re.split(r"\[\.\.\. ([\d,]+) bytes left out \.\.\.\]\n", result.output)
+    whole = "".join(f"{number}\n" for number in range(1, 500_001)) + "the reason\n"
+    assert whole.startswith(head)
+    assert whole.endswith(tail)
+    assert head.endswith("\n")
+    assert whole[-len(tail) - 1] == "\n"
+    assert int(cut.replace(",", "")) == len(whole) - len(head) - len(tail)
+    assert min(len(head), len(tail)) > 500_000
+
+
+async def test_of_long_output_without_line_ends_no_character_is_cut(session: Session) -> None:
+    result = await session.exec("printf a; yes 'ä€😀' | tr -d '\\n' | head -c 2999999; printf end")
     assert result.truncated
-    assert set(result.output) == {"x"}
-    assert len(result.output) == 1024 * 1024
+    assert len(result.output.encode()) <= 1024 * 1024
+    assert result.output.startswith("aä€😀ä€")
+    assert result.output.endswith("end")
+    assert result.output.count("bytes left out") == 1
+    assert result.output.count("\ufffd") <= 1  # where the command itself cut one
+    assert (await session.exec("echo clean")).output == "clean\n"
+
+
+async def test_what_a_stopped_command_printed_has_its_end_too(session: Session) -> None:
+    with pytest.raises(ExecTimeoutError) as caught:
+        await session.exec("seq 500000; echo the reason; sleep 60", timeout_ms=3000)
+    assert caught.value.truncated
+    assert caught.value.output.startswith("1\n2\n")
+    assert caught.value.output.endswith("\n500000\nthe reason\n")
+    assert caught.value.output.count("bytes left out") == 1
     assert (await session.exec("echo clean")).output == "clean\n"
 
 

@@ -130,7 +130,8 @@ async def test_a_filler_of_memory_file_systems_gets_no_space(
 
 async def test_an_output_flood_is_cut(greedy: Session, modest: Session) -> None:
     status, output = await beside(greedy, "head -c 50000000 /dev/zero | tr '\\0' x", modest)
-    assert (status, len(output)) == (0, LIMITS["output_bytes"])
+    assert status == 0
+    assert LIMITS["output_bytes"] - 100 < len(output) <= LIMITS["output_bytes"]
 
 
 async def test_nothing_can_be_made_in_dev_or_in_the_root(greedy: Session) -> None:

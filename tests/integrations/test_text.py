@@ -8,6 +8,7 @@ import time
 import httpx
 import pytest
 
+from sandkasten._cut import CappedText
 from sandkasten.errors import (
     ExecTimeoutError,
     InsufficientStorageError,
@@ -23,6 +24,11 @@ RESPONSE = httpx.Response(504, request=httpx.Request("POST", "http://daemon"))
 
 def printed(output: str, **fields: bool) -> ExecResult:
     return ExecResult(exit_code=0, cwd="/workspace", output=output, **fields)
+
+
+def stopped(output: str, *, truncated: bool) -> ExecTimeoutError:
+    details = {"output": output, "truncated": truncated}
+    return ExecTimeoutError("The command was stopped.", response=RESPONSE, details=details)
 
 
 def shown(output: str, max_chars: int = 16_000) -> str:
@@ -115,6 +121,35 @@ def test_dropped_output_and_a_new_shell_are_said() -> None:
         "[Output beyond the sandbox's limit was dropped.]",
         "[The shell ended and was started anew: variables that were not exported are gone.]",
     ]
+
+
+def test_output_that_the_daemon_cut_has_one_notice_that_counts_both_cuts() -> None:
+    whole = "".join(f"line {number}\n" for number in range(100_000)) + "FATAL: the reason\n"
+    kept = CappedText(200_000)
+    kept.add(whole)
+    for said in (
+        text.exec_text(printed(kept.text(), truncated=True), 3000),
+        text.error_text(stopped(kept.text(), truncated=True), 3000),
+    ):
+        assert said.endswith("\nFATAL: the reason\n")
+        (count,) = re.findall(r"\[\.\.\. ([\d,]+) bytes left out;", said)
+        body = said[said.index("line 0\n") :]
+        shown = len(re.sub(r"\[\.\.\. .* \.\.\.\]\n", "", body))
+        assert int(count.replace(",", "")) == len(whole) - shown
+        assert "dropped" not in said
+
+
+def test_a_cut_of_the_daemon_that_is_short_enough_to_be_shown_is_not_said_twice() -> None:
+    kept = CappedText(1000)
+    kept.add("x\n" * 5000)
+    said = text.exec_text(printed(kept.text(), truncated=True), 3000)
+    assert said.count("left out") == 1
+    assert "dropped" not in said
+
+
+def test_a_line_like_a_notice_that_a_program_printed_counts_for_nothing() -> None:
+    forged = "x\n" * 1000 + "[... 9,999 bytes left out ...]\n" + "x\n" * 1000
+    assert "characters left out" in text.exec_text(printed(forged), 1000)
 
 
 def test_a_text_file_is_shown_with_its_size() -> None:

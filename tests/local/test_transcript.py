@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
 
-from sandkasten.local.transcript import CappedText, Transcript
+from sandkasten._cut import CappedText, find_mark, mark
+from sandkasten.local.transcript import Transcript
 
 
 def cleaned(*pieces: bytes, raw: bool = False) -> str:
@@ -36,7 +38,31 @@ def cleaned(*pieces: bytes, raw: bool = False) -> str:
         (b"\x1b[31", ""),
         (b"x\x1b", "x"),
         (b"", ""),
-        (b"\x00\x07\x08", "\x00\x07\x08"),
+        (b"\x00\x07\x08\t\n\x0b\x0c\x1a\x7f", "\x00\x07\x08\t\n\x0b\x0c\x1a\x7f"),
+        (b"a\x0eb\x0fc\x05d", "abcd"),
+        (b"\x1b]0;no end\nnext", "\nnext"),
+        (b"\x1b]0;no end\r\nnext", "\nnext"),
+        (b"\x1b]0;no end\x0bnext", "\x0bnext"),
+        (b"\x1b_\nnext\n\x07end", "\nnext\n\x07end"),
+        (b"\x1bPq\x1b[31mred", "red"),
+        (b"\x1b]0;a\x1b]0;b\x07c", "c"),
+        (b"\x1bXsos\x18after", "\x18after"),
+        (b"\x1b[31\nnext", "\nnext"),
+        (b"\x1b[31\xc3\xa4m", "äm"),
+        (b"\x1b\nnext", "\nnext"),
+        (b"\x1b\xc3\xa4", "ä"),
+        (b"\x1b (next", "ext"),
+        # An 8-bit escape, as UTF-8 has it.
+        ("a\x9b31mred\x9b0m".encode(), "ared"),
+        ("\x9d0;title\x9cx\x9d0;title\x07y\x90q\x1b\\z".encode(), "xyz"),
+        ("\x9d0;no end\nnext\x80\x85\x9c".encode(), "\nnext"),
+        # What is left closes up to nothing.
+        (b"\x1b\x1b[31m]52;c;aGk=\x07", "]52;c;aGk=\x07"),
+        (b"\x1b\x1b]0;t\x07]52;c;aGk=\x07", "]52;c;aGk=\x07"),
+        ("\x1b\x9b31m]52;c;aGk=\x07".encode(), "]52;c;aGk=\x07"),
+        (b"\x1b\x0e[31mred", "[31mred"),
+        (b"\x1b[\x1b[0m31mred", "31mred"),
+        (b"\r\x1b\x0f\n", "\n"),
     ],
 )
 def test_escapes_go_and_text_stays(data: bytes, text: str) -> None:
@@ -81,8 +107,27 @@ PARTS = [
     b"\x1b\xc3\xa4",
     b"\x1b[3\xff1m",
     b"\x1b]\xe2\x82\xac\x07",
+    "\x9b".encode(),
+    "\x9d0;t".encode(),
+    "\x9c".encode(),
+    b"\x0e",
+    b"\x0c",
+    b"\x18",
+    b"\x1b" + b" " * 16,
     b"\x00",
 ]
+
+
+LONG_PARTS = [*PARTS, b"x" * 70, b"\x1b[" + b"1" * 254, b"\x1b]" + b"x" * 4700, b"\x1bP" + b"y" * 4799]
+
+
+def test_neither_does_that_of_sequences_about_as_long_as_they_may_be() -> None:
+    rng = random.Random(9)
+    for _ in range(300):
+        data = b"".join(rng.choices(LONG_PARTS, [1] * len(PARTS) + [20] * 4, k=rng.randint(1, 12)))
+        cuts = sorted(rng.choices(range(len(data) + 1), k=rng.randint(0, 9)))
+        pieces = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        assert cleaned(*pieces) == cleaned(data), pieces
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -96,6 +141,33 @@ def test_the_joined_text_does_not_depend_on_the_cuts(raw: bool) -> None:
             pieces.append(rest[:size])
             rest = rest[size:]
         assert cleaned(*pieces, raw=raw) == cleaned(data, raw=raw), pieces
+
+
+def test_plain_text_holds_no_escapes_whatever_was_printed() -> None:
+    rng = random.Random(11)
+    alphabet = [
+        "\x1b",
+        "[",
+        "]",
+        "P",
+        "_",
+        "\\",
+        "\x07",
+        "\x9b",
+        "\x9c",
+        "\x9d",
+        "5",
+        ";",
+        "m",
+        "\n",
+        "\r",
+        "\x0e",
+    ]
+    for _ in range(20_000):
+        data = "".join(rng.choices(alphabet, k=rng.randint(1, 14))).encode()
+        text = cleaned(data)
+        assert not re.search("[\x05\x0e\x0f\x1b\x80-\x9f]", text), data
+        assert text.count("\n") == data.count(b"\n"), "a line was swallowed"
 
 
 def test_every_single_cut_of_a_long_string_gives_the_same() -> None:
@@ -144,6 +216,12 @@ def test_cleaning_takes_time_in_proportion_to_the_output() -> None:
         b"\x1b" * 600_000,
         b"\r" * 600_000,
         b"\x1b]0;x" + b"y" * 600_000,
+        b"\x1b" + b" " * 600_000,
+        b"\x1b[" + b"1" * 600_000,
+        (b"\x1b]" + b"x" * 4000 + b"\x1b") * 150,
+        "\x9d".encode() * 300_000,
+        "\x9b".encode() * 300_000,
+        b"\r\x1b[" * 150_000,
     ):
         started = time.monotonic()
         transcript = Transcript(raw=False)
@@ -160,23 +238,60 @@ def capped(limit: int, *texts: str) -> tuple[str, bool]:
     return collected.text(), collected.truncated
 
 
-@pytest.mark.parametrize(
-    ("texts", "result"),
-    [
-        (("abc", "de"), ("abcde", False)),
-        (("abc", "def"), ("abcde", True)),
-        (("abcdef",), ("abcde", True)),
-        (("abcde", ""), ("abcde", False)),
-        (("abcde", "f", "g"), ("abcde", True)),
-        (("abcd", "ä"), ("abcd", True)),
-        (("abc", "ä"), ("abcä", False)),
-        (("abcd", "ä", "e"), ("abcd", True)),
-        (("ab", "😀"), ("ab", True)),
-        (("😀x",), ("😀x", False)),
-        (("", ""), ("", False)),
-    ],
-)
-def test_text_is_capped_in_bytes_and_never_within_a_character(
-    texts: tuple[str, ...], result: tuple[str, bool]
-) -> None:
-    assert capped(5, *texts) == result
+@pytest.mark.parametrize("texts", [("abc", "de"), ("abcde", ""), ("abc", "ä"), ("😀x",), ("", ""), ("",) * 3])
+def test_text_that_fits_is_kept_whole(texts: tuple[str, ...]) -> None:
+    assert capped(5, *texts) == ("".join(texts), False)
+
+
+@pytest.mark.parametrize(("whole", "left_out"), [("abcdef", 4), ("äbcdeä", 8), ("😀😀", 8), ("xy" * 9, 16)])
+def test_however_small_the_limit_no_character_is_cut(whole: str, left_out: int) -> None:
+    text, truncated = capped(5, *whole)
+    head, _, tail = text.partition(f"[... {left_out} bytes left out ...]\n")
+    assert truncated
+    assert whole.startswith(head.rstrip("\n"))
+    assert whole.endswith(tail)
+    assert len((head.rstrip("\n") + tail).encode()) == len(whole.encode()) - left_out
+
+
+@pytest.mark.parametrize("line", ["x" * 10, "ä€😀" * 5, "y" * 30_000, "z" * 4095])
+@pytest.mark.parametrize("lines", [1, 3, 1000])
+def test_head_and_tail_and_the_count_between_them_are_the_whole(line: str, lines: int) -> None:
+    whole = "".join(f"{number} {line}\n" for number in range(lines)) + "no end"
+    text, truncated = capped(10_000, whole)
+    assert len(text.encode()) <= 10_000
+    assert truncated == (len(whole.encode()) > 10_000)
+    if not truncated:
+        assert text == whole
+        return
+    head, _, rest = text.partition("[... ")
+    count, _, tail = rest.partition(" bytes left out ...]\n")
+    if not whole.startswith(head):
+        head = head.removesuffix("\n")  # which was added before the mark
+    assert whole.startswith(head)
+    assert whole.endswith(tail)
+    assert int(count.replace(",", "")) == len(whole.encode()) - len(head.encode()) - len(tail.encode())
+
+
+def test_what_is_kept_does_not_depend_on_the_cuts_and_stays_small() -> None:
+    rng = random.Random(7)
+    whole = "".join(f"{number} ä€😀" + "\n" * (number % 3 == 0) for number in range(3000))
+    expected = capped(10_000, whole)
+    for longest in (1, 3, 1000, 50_000):
+        collected, rest, shown = CappedText(10_000), whole, ""
+        while rest:
+            size = rng.randint(1, longest)
+            shown += collected.add(rest[:size])
+            rest = rest[size:]
+            assert collected.size_bytes <= 10_000 * 3 + 4 * size
+        assert (collected.text(), collected.truncated) == expected
+        assert whole.startswith(shown)
+        assert (shown + collected.rest()).count("bytes left out") == 1
+
+
+def test_of_several_lines_like_a_mark_the_middle_one_is_the_mark() -> None:
+    forged = "[... 7 bytes left out ...]\n"
+    text, _ = capped(1000, forged + "x\n" * 5000 + forged)
+    found = find_mark(text)
+    assert found is not None
+    assert found[1] == len(forged) * 2 + 10_000 - (len(text) - len(mark(found[1])))
+    assert find_mark("nothing") is None

@@ -104,14 +104,26 @@ def test_what_was_registered_can_be_taken_away(shell: Any) -> None:
     assert "<table" in shown(shell, INFO)["text/html"]
 
 
-def test_output_beyond_the_limit_is_cut_and_said_once() -> None:
+def test_of_output_beyond_the_limit_head_and_tail_are_shown_and_the_cut_is_said_once() -> None:
     written: list[str] = []
-    output = CappedOutput(written.append, max_chars=5)
-    for piece in ("abc", "def", "ghi"):
+    output = CappedOutput(written.append, max_bytes=1064)
+    for piece in ("a" * 499, "bcd", "x" * 10_000, "y" * 499 + "z"):
         output.add(piece)
-    assert (output.text(), output.truncated) == ("abcde", True)
-    assert written[:2] == ["abc", "de"]
-    assert len(written) == 3
+    assert written == ["a" * 499, "b"]
+    output.end()
+    cut = "\n[... 10,002 bytes left out ...]\n"
+    assert written[2:] == [cut + "y" * 499 + "z"]
+    assert (output.text(), output.truncated) == ("".join(written), True)
+
+
+def test_output_that_fits_is_shown_whole_whether_or_not_it_is_more_than_a_head() -> None:
+    written: list[str] = []
+    output = CappedOutput(written.append, max_bytes=1064)
+    for piece in ("a" * 700, "b" * 364):
+        output.add(piece)
+    output.end()
+    assert "".join(written) == output.text() == "a" * 700 + "b" * 364
+    assert not output.truncated
 
 
 def test_output_is_kept_as_it_came_and_shown_without_control_characters() -> None:

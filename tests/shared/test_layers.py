@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # What client and daemon share.
-BOTH = {"_version", "_tar"}
+BOTH = {"_version", "_tar", "_cut"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
-    {"_version", "_tar", "errors"},
+    {"_version", "_tar", "_cut", "errors"},
     {"models", "_config", "_checks", "_limits"},
     {"_answers", "_transfers", "local.launch"},
     {"_wire", "_events", "_aiohttp", "_uploads", "_filecommands", "_places"},
