@@ -78,6 +78,8 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
         yield from ("--symlink", target, path)
     for name, host_path in policy.etc.items():
         yield from ("--ro-bind", host_path, f"/etc/{name}")
+    for name, target in policy.etc_links.items():
+        yield from ("--symlink", target, f"/etc/{name}")
     if policy.image.closed_bash is not None:
         yield from ("--ro-bind", policy.image.closed_bash, CLOSED_BASH)
     yield from ("--proc", "/proc")

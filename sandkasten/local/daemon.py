@@ -32,11 +32,13 @@ from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
 from sandkasten.local.limits import clamped, kernel_version, rlimits, ulimit_command
-from sandkasten.local.manager import Manager, Settings
+from sandkasten.local.manager import Manager
+from sandkasten.local.names import HostNames
 from sandkasten.local.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.rundir import run_dir, sweep
+from sandkasten.local.settings import Settings
 from sandkasten.local.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.workspaces import Workspaces
 
@@ -78,6 +80,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
     settings = Settings(
         bwrap=host.find_bwrap(identity, directory),
         etc=make_etc(_made(directory / "etc")),
+        names=HostNames(directory / "names", identity),
         images=find_images(),
         identity=identity,
         run_dir=directory,

@@ -24,14 +24,16 @@ _HOST_FILES = (
     "ssl/openssl.cnf",
 )
 
-_OWN_FILES: Mapping[str, str] = {
+LOCAL_HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
+
+OWN_FILES: Mapping[str, str] = {
     "passwd": (
         "root:x:0:0:root:/root:/usr/sbin/nologin\n"
         f"sandbox:x:{INSIDE_UID}:{INSIDE_UID}:sandbox:{HOME}:/bin/bash\n"
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     ),
     "group": f"root:x:0:\nsandbox:x:{INSIDE_UID}:\nnogroup:x:65534:\n",
-    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "hosts": LOCAL_HOSTS,
     "hostname": "sandbox\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
     "resolv.conf": "",
@@ -41,7 +43,7 @@ _OWN_FILES: Mapping[str, str] = {
 def make_etc(directory: Path) -> dict[str, str]:
     """Write the daemon's own files; return what is mounted where: name below /etc to host path."""
     bashrc = resources.files("sandkasten.local") / "inside" / "bashrc"
-    texts = dict(_OWN_FILES) | {"sandkasten/bashrc": bashrc.read_text("utf-8")}
+    texts = dict(OWN_FILES) | {"sandkasten/bashrc": bashrc.read_text("utf-8")}
     mounted = {name: f"/etc/{name}" for name in _HOST_FILES if os.path.exists(f"/etc/{name}")}
     for name, text in texts.items():
         file = directory / name

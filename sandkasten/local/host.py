@@ -37,9 +37,13 @@ class Identity:
 
     @classmethod
     def of_this_process(cls) -> Identity:
-        """An ordinary user stays who they are; root drops."""
-        is_root = os.geteuid() == 0
-        return cls(ROOT_DROPS_TO if is_root else os.geteuid(), is_root)
+        """Return the identity of this process: an ordinary user stays who they are, and root drops.
+
+        Root of a user namespace without that other user (`unshare -Ur`) is an ordinary user outside of it,
+        and stays that.
+        """
+        drops = os.geteuid() == 0 and (_is_root_of_the_machine() or has_user(ROOT_DROPS_TO))
+        return cls(ROOT_DROPS_TO if drops else os.geteuid(), drops)
 
     @property
     def gid(self) -> int:
@@ -57,6 +61,25 @@ class Identity:
             return os.access(path, os.R_OK)
         parents_open = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
         return parents_open and bool(path.stat().st_mode & stat.S_IROTH)
+
+
+def _is_root_of_the_machine() -> bool:
+    # The kernel's settings belong to the machine's root; seen from a user namespace without it, to nobody.
+    return os.stat("/proc/sys/kernel").st_uid == 0
+
+
+def has_user(uid: int) -> bool:
+    """Return whether a user exists in the user namespace of this process."""
+    try:
+        return is_mapped(Path("/proc/self/uid_map").read_text("ascii"), uid)
+    except OSError:
+        return True  # a kernel without user namespaces
+
+
+def is_mapped(uid_map: str, uid: int) -> bool:
+    """Return whether a user exists in a user namespace, by the text of its /proc/PID/uid_map."""
+    rows = (tuple(map(int, line.split())) for line in uid_map.splitlines())
+    return any(first <= uid < first + count for first, _outside, count in rows)
 
 
 class PopenIdentity(TypedDict):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,12 @@ from typing import Any
 
 from sandkasten.local.bodies import CreateBody
 from sandkasten.local.catalogue import Catalogue
-from sandkasten.local.cgroups import Cgroups, Group
+from sandkasten.local.cgroups import Group
 from sandkasten.local.command import Command, SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
-from sandkasten.local.host import Identity, explain
-from sandkasten.local.limits import Limits
+from sandkasten.local.host import explain
+from sandkasten.local.names import HostNames
 from sandkasten.local.newfile import StagingIn
 from sandkasten.local.observer import Observer
 from sandkasten.local.policy import Image, SandboxPolicy
@@ -28,46 +27,12 @@ from sandkasten.local.pool import WarmPool
 from sandkasten.local.quota import DiskQuota
 from sandkasten.local.sandbox import Sandbox
 from sandkasten.local.scratch import remove_tree
+from sandkasten.local.settings import Settings
 from sandkasten.local.shell import Shell
 from sandkasten.local.workspaces import Workspaces
 
 # How many ended sessions are remembered, so that asking for one tells what became of it.
 _REMEMBERED_MAX = 10_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a manager is made of.
-
-    Attributes:
-        bwrap: bubblewrap's path.
-        etc: what is mounted below /etc, see `SandboxPolicy`.
-        images: this machine's own, by name.
-        identity: whom sandboxes run as.
-        run_dir: for what ends with the daemon.
-        seccomp: the filter of system calls, see `SandboxPolicy`.
-        limits: what each session may take.
-        ulimit: the part of that which the session's first process sets itself, as bash words.
-        cgroups: what enforces the rest.
-        default_ttl_seconds: of sessions that ask for none.
-        max_sessions: how many there may be at once.
-        pool_size: how many are kept ready, per image that was asked for.
-        allow_host_network: whether a session may have the host's network.
-    """
-
-    bwrap: str
-    etc: Mapping[str, str]
-    images: Mapping[str, Image]
-    identity: Identity
-    run_dir: Path
-    seccomp: bytes
-    limits: Limits
-    ulimit: str
-    cgroups: Cgroups
-    default_ttl_seconds: int
-    max_sessions: int
-    pool_size: int
-    allow_host_network: bool
 
 
 @dataclass
@@ -81,6 +46,7 @@ class Session:
     shell: Shell
     group: Group
     quota: DiskQuota
+    names: HostNames | None = None
     ttl_seconds: int = 0
     acquire_source: str = "cold"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -109,6 +75,8 @@ class Session:
             SandboxLostError: the sandbox is gone.
         """
         self.quota.watch()
+        if self.names is not None:
+            self.names.refresh()
         return self.shell.submit(command, timeout_seconds)
 
     async def check_space(self) -> None:
@@ -306,7 +274,8 @@ class Manager:
             is_running=lambda: shell.has_work,
             on_exceeded=shell.stop_all,
         )
-        return Session(session_id, image.name, workspace_id, tree, shell, group, quota)
+        names = self._settings.names if host_network else None
+        return Session(session_id, image.name, workspace_id, tree, shell, group, quota, names)
 
     async def _give_up(self, making: asyncio.Task[Group], shell: Shell | None, directory: Path) -> None:
         reap = _nothing if shell is None else shell.close()
@@ -314,9 +283,10 @@ class Manager:
         await self._clean_up(reap, None if making.exception() else making.result(), directory)
 
     def _policy(self, image: Image, tree: Tree, *, host_network: bool) -> SandboxPolicy:
-        etc = self._images.etc(image, self._settings.etc)
-        if host_network and os.path.exists("/etc/resolv.conf"):
-            etc["resolv.conf"] = "/etc/resolv.conf"
+        etc, links, names = self._images.etc(image, self._settings.etc), {}, self._settings.names
+        if host_network:
+            names.refresh()
+            etc, links = names.mounts(etc), names.links
         return SandboxPolicy(
             image=image,
             workspace=tree.workspace,
@@ -325,6 +295,7 @@ class Manager:
             ulimit=self._settings.ulimit,
             tmp_bytes=self._settings.limits.tmp_bytes,
             host_network=host_network,
+            etc_links=links,
         )
 
     async def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:

@@ -78,6 +78,7 @@ class SandboxPolicy:
         image: what is installed.
         workspace: the host directory that is writable at /workspace.
         etc: name below /etc to the host path that is mounted there, read-only.
+        etc_links: name below /etc to the target of the link that is there.
         seccomp: the filter of system calls.
         ulimit: the bash words that set resource limits; the first thing that runs.
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
@@ -94,6 +95,7 @@ class SandboxPolicy:
     ulimit: str = ":"
     tmp_bytes: int | None = None
     host_network: bool = False
+    etc_links: Mapping[str, str] = field(default_factory=dict[str, str])
     hidden: tuple[str, ...] = field(default_factory=files_to_hide)
     hidden_directories: tuple[str, ...] = field(default_factory=directories_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))

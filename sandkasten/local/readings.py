@@ -161,7 +161,7 @@ def read_machine() -> Readings:
             machine=platform.machine(),
             uid=os.geteuid(),
             sandbox_uid=identity.uid,
-            is_mapped=is_mapped(_text("/proc/self/uid_map"), identity.uid),
+            is_mapped=host.has_user(identity.uid),
             missing_packages=tuple(name for name in _NEEDED if importlib.util.find_spec(name) is None),
             max_user_namespaces=_switch("user/max_user_namespaces"),
             unprivileged_userns=_as_bool(_switch("kernel/unprivileged_userns_clone")),
@@ -182,12 +182,6 @@ def read_machine() -> Readings:
             is_data_usable=_is_usable(_nearest(data_dir), identity),
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         )
-
-
-def is_mapped(uid_map: str, uid: int) -> bool:
-    """Whether a user exists in a user namespace; from /proc/self/uid_map."""
-    rows = (tuple(map(int, line.split())) for line in uid_map.splitlines())
-    return not uid_map or any(first <= uid < first + count for first, _outside, count in rows)
 
 
 def masked(mountinfo: str) -> tuple[str, ...]:

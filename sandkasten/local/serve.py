@@ -15,8 +15,8 @@ import sys
 from sandkasten.local import daemon, listen, logs
 from sandkasten.local.asgi import key_guard
 from sandkasten.local.errors import IsolationError
-from sandkasten.local.manager import Settings
 from sandkasten.local.options import Options, OptionsError
+from sandkasten.local.settings import Settings
 
 
 def main() -> None:

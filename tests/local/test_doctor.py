@@ -14,9 +14,9 @@ import pytest
 from sandkasten.local import causes, host
 from sandkasten.local.doctor import Finding, State, can_build, examine, report
 from sandkasten.local.findings import findings, version_of
-from sandkasten.local.host import Identity
+from sandkasten.local.host import Identity, is_mapped
 from sandkasten.local.limits import ALL_RESOURCES, GIB
-from sandkasten.local.readings import Bubblewrap, Groups, Readings, Trial, has_profile, is_mapped, masked
+from sandkasten.local.readings import Bubblewrap, Groups, Readings, Trial, has_profile, masked
 
 ROOT = Path(__file__).resolve().parents[2]
 

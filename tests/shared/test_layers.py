@@ -49,7 +49,7 @@ DAEMON = [
         "local.etc",
         "local.seccomp",
     },
-    {"local.newfile", "local.limits", "local.scratch"},
+    {"local.newfile", "local.limits", "local.names", "local.scratch"},
     {"local.files", "local.sandbox", "local.archives", "local.asgi"},
     {
         "local.bodystream",
@@ -62,7 +62,7 @@ DAEMON = [
     },
     {"local.unpack", "local.tarballs", "local.cgroup_groups", "local.systemd", "local.listen"},
     {"local.imagesources", "local.cgroups", "local.serveroptions"},
-    {"local.imagestore", "local.rundir", "local.pool", "local.quota", "local.trial"},
+    {"local.imagestore", "local.rundir", "local.pool", "local.quota", "local.settings", "local.trial"},
     {"local.catalogue"},
     {"local.manager", "local.imagecommands"},
     {"local.transfers"},
