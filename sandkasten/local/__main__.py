@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 import sys
+
+# `python -m` looks for modules in the current directory first, where anybody may have put a `json.py`. Python
+# itself has done so for its first few modules by now, which only its option -P prevents.
+if __name__ == "__main__" and not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
+    del sys.path[0]
+
+import argparse
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

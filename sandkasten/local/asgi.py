@@ -45,12 +45,16 @@ def open_guard(_headers: Headers) -> bool:
 
 
 def browser_guard(headers: Headers) -> bool:
-    """Everybody but web pages, which a browser of this machine would let ask in the user's name.
+    """Everybody except web pages, whose requests a browser of this machine would send in the user's name.
 
-    Their requests name the page's origin; and where a page's own host name was made to lead here, so that
-    it is its own origin, they name that host.
+    A browser marks the requests of pages: with the page's origin, its address, or how far the page is from
+    this server (`none`: the user typed the address). Where a page's own host name was made to lead here, the
+    page is its own origin, and its requests name that host; a second host would leave open which one counts.
     """
-    return "origin" not in headers and bool(_HOST_OF_THIS_MACHINE.fullmatch(headers.get("host", "")))
+    if "origin" in headers or "referer" in headers or headers.get("sec-fetch-site", "none") != "none":
+        return False
+    hosts = headers.getlist("host")
+    return len(hosts) == 1 and bool(_HOST_OF_THIS_MACHINE.fullmatch(hosts[0]))
 
 
 def _digest(text: str) -> bytes:

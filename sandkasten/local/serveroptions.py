@@ -49,7 +49,13 @@ class ServerOptions:
         log_format = settings.get("log_format", "json")
         if log_format not in logs.FORMATS:
             raise OptionsError(f"log_format must be json or text, not {log_format!r}.")
-        return cls(Options.from_mapping(common), address, _find_key(settings, address), log_format)
+        options, api_key = Options.from_mapping(common), _find_key(settings, address)
+        if api_key is None and options.allow_host_network:
+            raise OptionsError(
+                "no_api_key and allow_host_network exclude each other: a session with the host's network could "
+                "drive a daemon that asks for no key. Use --api-key-file, or drop one of them."
+            )
+        return cls(options, address, api_key, log_format)
 
 
 def _find_key(settings: Mapping[str, Any], address: listen.Address) -> str | None:

@@ -41,11 +41,14 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(ROOT)}
 
 
-def run(*words: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str | Path, expect: int = 0, cwd: Path | None = None, command: list[str] = COMMAND
+) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself."""
     done = subprocess.run(
-        [*COMMAND, *map(str, words)],
+        [*command, *map(str, words)],
         env=environment(),
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=30,
@@ -152,6 +155,14 @@ REFUSALS = {
     "loopback without a word about keys": (["--listen", "127.0.0.1:0"], r"no key.*--no-api-key"),
     "beyond loopback in the open": (["--listen", "0.0.0.0:0", "--no-api-key"], r"Use --api-key-file"),
     "both": (["--api-key-file", "{key}", "--no-api-key"], "exclude each other"),
+    "the host's network without a key": (
+        ["--listen", "127.0.0.1:0", "--no-api-key", "--allow-host-network"],
+        r"^--no-api-key and --allow-host-network exclude each other.*--api-key-file",
+    ),
+    "the host's network without a key, at a socket": (
+        ["--listen", "unix:/tmp/none/there", "--no-api-key", "--allow-host-network"],
+        "exclude each other",
+    ),
     "no address": (
         ["--api-key-file", "{key}", "--listen", "nowhere"],
         r"'nowhere' is no address.*127\.0\.0\.1",
@@ -208,6 +219,34 @@ CONFIGURATIONS = {
 def test_a_configuration_that_makes_no_sense_is_refused(place: Path, text: str) -> None:
     (place / "daemon.toml").write_text(f"api_key_file = 'key'\n{text}\n")
     assert re.search(CONFIGURATIONS[text], refused("--config", place / "daemon.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("no_api_key = true", "--allow-host-network"),
+        ("allow_host_network = true", "--no-api-key"),
+        ("allow_host_network = true\napi_key_file = 'key'", "--no-api-key"),
+        ("no_api_key = true\nallow_host_network = true", "--log-format=json"),
+    ],
+)
+def test_the_hosts_network_needs_a_key_wherever_it_is_asked_for(place: Path, text: str, word: str) -> None:
+    (place / "daemon.toml").write_text(f"{text}\n")
+    assert "exclude each other" in refused("--config", place / "daemon.toml", word)
+
+
+def test_modules_of_the_current_directory_are_not_the_daemons(place: Path) -> None:
+    """Python's own first few are loaded before any code of ours runs: what goes wrong there, only -P prevents."""
+    here = place / "here"
+    here.mkdir()
+    for name in ("argparse", "json", "queue", "ssl", "tomllib", "httptools", "starlette", "uvicorn"):
+        (here / f"{name}.py").write_text("raise SystemExit('taken over')\n")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = ("serve", "--api-key-file", place / "key", "--listen")
+        done = run(*words, f"127.0.0.1:{other.getsockname()[1]}", expect=1, cwd=here)
+    assert "Address already in use" in done.stderr  # it came as far as that
+    (here / "typing.py").write_text("raise SystemExit('taken over')\n")
+    assert "Sandboxes can be built" in run("doctor", cwd=here, command=[COMMAND[0], "-P", *COMMAND[1:]]).stdout
 
 
 def test_an_address_that_is_taken(place: Path) -> None:
@@ -338,8 +377,15 @@ def test_without_a_key_no_web_page_gets_in(serve: Callable[..., Server]) -> None
             {"Origin": "https://attacker.example"},
             {"Origin": "null"},
             {"Origin": f"http://localhost:{port}"},
+            {"Sec-Fetch-Site": "cross-site"},  # an image of a page, say: it has no origin
+            {"Sec-Fetch-Site": "same-site"},  # a page of another port of this machine
+            {"Sec-Fetch-Site": "same-origin"},  # there are no pages here
+            {"Sec-Fetch-Site": ""},
+            {"Referer": "https://attacker.example/"},
         ):
-            assert http.get("/v1/sessions", headers=headers).status_code == 401
+            for path in ("/v1/sessions", "/metrics", "/v1/workspaces/x1/fs/read?path=x", "/nowhere"):
+                assert http.get(path, headers=headers).status_code == 401, (path, headers)
+        assert http.get("/v1/sessions", headers={"Sec-Fetch-Site": "none"}).status_code == 200
 
 
 def test_a_unix_socket_is_private_and_taken_over_from_the_dead(
