@@ -99,13 +99,24 @@ class LazyGroup(click.Group):
         return [*(CompletionItem(entry.name, help=entry.help) for entry in found), *options]
 
 
+def _complete_file(_ctx: click.Context, _param: click.Parameter, _incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+    return [CompletionItem("", type="file")]
+
+
 @click.group(
     cls=LazyGroup,
     subcommand_metavar="COMMAND ...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--url", metavar="URL", help="The daemon's, such as http://host:8080 or unix:///path.")
-@click.option("--api-key-file", metavar="FILE", help="A file that holds the daemon's key.")
+@click.option(
+    "--api-key-file",
+    metavar="FILE",
+    shell_complete=_complete_file,
+    help="A file that holds the daemon's key.",
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def sandkasten(ctx: click.Context, url: str | None, api_key_file: str | None) -> None:

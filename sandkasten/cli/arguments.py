@@ -22,7 +22,6 @@ UNICODE = re.compile(r"[^\ud800-\udfff]+")
 
 _LONGEST_SECONDS = 600
 _LONGEST_COMMAND_BYTES = 1024 * 1024
-_COMPLETION_SECONDS = 2.0
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
@@ -144,27 +143,24 @@ def _read_command(_ctx: click.Context, _param: click.Parameter, words: Sequence[
 # --- what several commands have
 
 
-def complete_session(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The ids of sessions that begin like that; nothing, if they cannot be had quickly."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415
+def offering(*names: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
+    """Return what completes an argument: functions of `completing` by their names, each of which may fail."""
 
-    from sandkasten.cli.connecting import Where, find  # noqa: PLC0415
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        from sandkasten.cli import completing  # noqa: PLC0415  (only while somebody types)
 
-    options = ctx.find_root().params
-    try:
-        found = find(Where(options.get("url"), options.get("api_key_file")))
-        if found is None:
-            return []
-        from sandkasten_sync import SandboxClient  # noqa: PLC0415
+        found: list[CompletionItem[str]] = []
+        for name in names:
+            with suppress(Exception):  # the user is only typing
+                found += getattr(completing, name)(ctx, incomplete)
+        return found
 
-        client = SandboxClient(base_url=found.url, api_key=found.api_key, timeout=_COMPLETION_SECONDS)
-        with client:
-            sessions = client.list_sessions()
-    except Exception:  # whatever it is, the user is only typing
-        return []
-    return [CompletionItem(info.id, help=info.image) for info in sessions if info.id.startswith(incomplete)]
+    return complete
 
 
+complete_session = offering("session_ids")
+complete_file = offering("local_files")
+complete_copy = offering("local_files", "session_paths")
 session_argument = click.argument(
     "session_id", type=session_id, metavar="SESSION", shell_complete=complete_session
 )
@@ -186,15 +182,15 @@ network_option = click.option(
 )
 image_option = click.option(
     "--image", type=image_name, default="python", show_default=True, metavar="TEXT",
-    help="What is installed in it.",
+    shell_complete=offering("images"),     help="What is installed in it.",
 )  # fmt: skip
 
 
 def command_argument(function: Decorated) -> Decorated:
-    """The remote command, after `--`."""
+    """Add the remote command, after `--` or from the first word on."""
     return click.argument(
         "command",
-        metavar="-- COMMAND...",
+        metavar="[--] COMMAND...",
         nargs=-1,
         required=True,
         type=click.UNPROCESSED,

@@ -6,7 +6,7 @@ import click
 
 from sandkasten.cli.failures import CommandLineError
 
-_VARIABLE = "_SANDKASTEN_COMPLETE"
+VARIABLE = "_SANDKASTEN_COMPLETE"
 
 
 @click.command("completion")
@@ -15,7 +15,7 @@ _VARIABLE = "_SANDKASTEN_COMPLETE"
 def completion_command(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
-    It completes commands, options, and the ids of sessions.
+    It completes commands, options, sessions, workspaces, images, and the files on both sides of `cp`.
 
     \b
       bash: eval "$(sandkasten completion bash)" in ~/.bashrc
@@ -27,5 +27,14 @@ def completion_command(ctx: click.Context, shell: str) -> None:
     completer = get_completion_class(shell)
     if completer is None:
         raise CommandLineError(f"There is no completion for {shell}.")
-    script = completer(ctx.find_root().command, {}, "sandkasten", _VARIABLE)
+    script = completer(ctx.find_root().command, {}, "sandkasten", VARIABLE)
     click.echo(script.source_template % script.source_vars())
+
+
+def prepare() -> None:
+    """Let bash complete remote paths."""
+    from click.shell_completion import add_completion_class  # noqa: PLC0415
+
+    from sandkasten.cli.completing import Bash  # noqa: PLC0415
+
+    add_completion_class(Bash, "bash")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sandkasten.cli import transfers
-from sandkasten.cli.arguments import Remote, session_place, side_of
+from sandkasten.cli import ids, transfers
+from sandkasten.cli.arguments import Remote, complete_copy, session_place, side_of
 from sandkasten.cli.connecting import Where, open_client
 from sandkasten.cli.failures import USAGE, CommandLineError
 from sandkasten.cli.streaming import signals_end_us
@@ -36,8 +36,8 @@ recursive_option = click.option(
 
 @click.command("cp")
 @recursive_option
-@click.argument("source", type=_side, metavar="SRC")
-@click.argument("target", type=_side, metavar="DST")
+@click.argument("source", type=_side, metavar="SRC", shell_complete=complete_copy)
+@click.argument("target", type=_side, metavar="DST", shell_complete=complete_copy)
 @click.pass_obj
 def cp_command(where: Where, source: Side, target: Side) -> None:
     """Copy files and directories into a session, or out of it.
@@ -53,7 +53,7 @@ def cp_command(where: Where, source: Side, target: Side) -> None:
     """
     owner = remote_owner(source, target, "SESSION")
     with signals_end_us(), open_client(where) as client:
-        copy(client.get_session(owner), source, target)
+        copy(ids.session(client, owner), source, target)
 
 
 def remote_owner(source: Side, target: Side, kind: str) -> str:

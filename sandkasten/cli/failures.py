@@ -82,24 +82,17 @@ def _usage(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx else "sandkasten"
     message = one_line(error.format_message()).rstrip(".")
     end = "" if message.endswith("?") else "."
-    hint = ""
     if isinstance(error, click.NoSuchOption) and error.ctx:
         program, name = error.ctx.find_root(), error.option_name
         if _has_option(program.command, name):
             own = path.removeprefix(f"{program.command_path} ")
             typed = f"{program.command_path} {name} ... {own}"
             return f"{own} has no option {name}, the program itself has it. Put it first: {typed}"
-        if _takes_a_command(error.ctx.command):
-            hint = f" Put -- before the command: {path} ... -- COMMAND."
-    return f"{message}{end}{hint} See: {path} --help"
+    return f"{message}{end} See: {path} --help"
 
 
 def _has_option(command: click.Command, name: str) -> bool:
     return any(name in parameter.opts for parameter in command.params)
-
-
-def _takes_a_command(command: click.Command) -> bool:
-    return any(parameter.name == "command" for parameter in command.params)
 
 
 def _code_of(error: BaseException) -> int:

@@ -31,6 +31,10 @@ def _run() -> int:
         return FAILED
     from sandkasten.cli.app import sandkasten  # noqa: PLC0415
 
+    if "_SANDKASTEN_COMPLETE" in os.environ:
+        from sandkasten.cli.completion import prepare  # noqa: PLC0415
+
+        prepare()
     try:
         code = sandkasten.main(prog_name="sandkasten", standalone_mode=False)
     except click.Abort:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sandkasten.cli.text import field, for_terminal
@@ -40,7 +42,7 @@ def emit_fields(fields: Mapping[str, str | int | tuple[str, ...] | None]) -> Non
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows: a table on a terminal, else fields between tabs and no head."""
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or not has_rich():
         for row in rows:
             print("\t".join(map(field, row)))
         return
@@ -52,6 +54,38 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for row in rows:
         table.add_row(*(Text(field(cell)) for cell in row))
     Console().print(table)
+
+
+@cache
+def has_rich() -> bool:
+    """Return whether tables and bars can be drawn; if not, it is said once how to get them."""
+    try:
+        import rich  # noqa: F401, PLC0415  (for terminals alone)
+    except ModuleNotFoundError:
+        say("(Tables and progress bars need rich. Install it: pip install 'sandkasten[cli]')")
+        return False
+    return True
+
+
+class Line:
+    """A line of data that changes: drawn over on a terminal, printed again and again elsewhere."""
+
+    def __init__(self) -> None:
+        """Look where standard output leads."""
+        self._redraws = sys.stdout.isatty()
+
+    def show(self, text: str) -> None:
+        """Show what the line says now."""
+        if not self._redraws:
+            print(field(text), flush=True)
+            return
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        print(f"\r{field(text)[: max(1, columns - 1)] if columns else field(text)}\x1b[K", end="", flush=True)
+
+    def end(self) -> None:
+        """Leave the line as it is, and begin the next one."""
+        if self._redraws:
+            print(flush=True)
 
 
 class Output:

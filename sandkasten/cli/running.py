@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sandkasten.cli import arguments, out, transfers
+from sandkasten.cli import arguments, ids, out, transfers
 from sandkasten.cli.connecting import Where, open_client, open_own_client
 from sandkasten.cli.failures import FAILED, TIMED_OUT, sentence_of
+from sandkasten.cli.foreign import RunsCommand, RunsCommandInSession
 from sandkasten.cli.stdin import with_stdin
 from sandkasten.cli.streaming import signals_end_us, stream
 
@@ -18,16 +19,17 @@ if TYPE_CHECKING:
     from sandkasten_sync import Session
 
 
-@click.command("run")
+@click.command("run", cls=RunsCommand)
 @arguments.image_option
 @arguments.network_option
 @click.option(
     "--workspace", type=arguments.workspace_id, metavar="ID",
+    shell_complete=arguments.offering("workspace_ids"),
     help="The workspace to use; it outlives the sandbox.",
 )  # fmt: skip
 @click.option(
     "--upload", "uploads", type=arguments.local_path, metavar="PATH", multiple=True,
-    help="Copy this in, to /workspace; repeatable.",
+    shell_complete=arguments.complete_file, help="Copy this in, to /workspace; repeatable.",
 )  # fmt: skip
 @click.option(
     "--download", "downloads", type=arguments.remote_path, metavar="PATH", multiple=True,
@@ -77,7 +79,7 @@ def run_command(
         return code or (0 if all(copied) else FAILED)
 
 
-@click.command("exec")
+@click.command("exec", cls=RunsCommandInSession)
 @arguments.timeout_option
 @arguments.no_stdin_option
 @arguments.raw_option
@@ -109,7 +111,7 @@ def exec_command(
     what is no UTF-8 is replaced, so copy binary files with `sandkasten cp`.
     """
     with signals_end_us(), open_client(where) as client:
-        session = client.get_session(session_id)
+        session = ids.session(client, session_id)
         return _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
 
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sandkasten.cli import arguments, out
+from sandkasten.cli import arguments, ids, out, usage
 from sandkasten.cli.connecting import Where, open_client
-from sandkasten.cli.failures import FAILED, sentence_of
-from sandkasten.cli.text import size
+from sandkasten.cli.failures import FAILED, CommandLineError, sentence_of
+from sandkasten.cli.foreign import Strict
 
 if TYPE_CHECKING:
-    from sandkasten.models import SessionStats
-    from sandkasten_sync import SandboxClient
+    from sandkasten_sync import SandboxClient, Session
 
 
-@click.command("new")
+@click.command("new", cls=Strict)
 @arguments.image_option
 @arguments.network_option
 @click.option(
     "--workspace", type=arguments.workspace_id, metavar="ID",
+    shell_complete=arguments.offering("workspace_ids"),
     help="The workspace to use; without, its files end with the session.",
 )  # fmt: skip
 @click.option(
@@ -52,7 +52,7 @@ def new_command(
 @click.command("ls")
 @click.argument(
     "place", type=arguments.session_place, metavar="[SESSION[:/PATH]]", required=False,
-    shell_complete=arguments.complete_session,
+    shell_complete=arguments.offering("session_paths"),
 )  # fmt: skip
 @arguments.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
@@ -68,7 +68,7 @@ def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quie
             return
         from sandkasten.cli import listing  # noqa: PLC0415
 
-        entries = listing.entries_at(client.get_session(place.owner), place.path)
+        entries = listing.entries_at(ids.session(client, place.owner), place.path)
         listing.emit_entries(entries, as_json=as_json, quiet=quiet)
 
 
@@ -82,7 +82,7 @@ def info_command(where: Where, session_id: str, as_json: bool) -> None:
     This does not renew its lifetime.
     """
     with open_client(where) as client:
-        info = client.get_session(session_id).info()
+        info = ids.session(client, session_id).info()
     if as_json:
         out.emit_json(info)
         return
@@ -110,13 +110,36 @@ def info_command(where: Where, session_id: str, as_json: bool) -> None:
 @arguments.json_option
 @click.pass_obj
 def stats_command(where: Where, session_id: str, watch: bool, interval: float, as_json: bool) -> None:
-    """Tell what a session uses: memory and CPU time."""
+    """Tell what a session uses: memory and CPU time.
+
+    With --watch, a terminal's line is drawn over and has the part of one CPU that was used since the last
+    look; on 4 CPUs that can be 400%.
+    """
     with open_client(where) as client:
-        session = client.get_session(session_id)
-        _emit_stats(session.stats(), as_json=as_json, one_line=watch)
-        while watch:
+        session = ids.session(client, session_id)
+        if watch:
+            _watch(session, interval, as_json=as_json)
+        elif as_json:
+            out.emit_json(session.stats())
+        else:
+            out.emit_fields(usage.fields(session.stats()))
+
+
+def _watch(session: Session, interval: float, *, as_json: bool) -> None:
+    line, before = out.Line(), None
+    try:
+        while True:
+            now = usage.Reading(session.stats(), time.monotonic())
+            if as_json:
+                out.emit_json(now.stats, one_line=True)
+            else:
+                fields = usage.fields(now.stats, usage.cpu_percent(before, now))
+                line.show("   ".join(f"{name} {value}" for name, value in fields.items()))
+            before = now
             time.sleep(interval)
-            _emit_stats(session.stats(), as_json=as_json, one_line=True)
+    finally:
+        if not as_json:
+            line.end()
 
 
 @click.command("rm")
@@ -134,8 +157,8 @@ def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:
     if bool(session_ids) == every:
         raise click.UsageError("Name sessions, or say --all.", click.get_current_context())
     with open_client(where) as client:
-        ids = [info.id for info in client.list_sessions()] if every else session_ids
-        ended = [_end(client, session_id, may_be_gone=every) for session_id in ids]
+        chosen = [info.id for info in client.list_sessions()] if every else session_ids
+        ended = [_end(client, session_id, may_be_gone=every) for session_id in chosen]
     return 0 if all(ended) else FAILED
 
 
@@ -144,13 +167,17 @@ def _end(client: SandboxClient, session_id: str, *, may_be_gone: bool) -> bool:
     from sandkasten.errors import NotFoundError, SandkastenAPIError, SessionExpiredError  # noqa: PLC0415
 
     try:
-        client.get_session(session_id).destroy()
+        session = ids.session(client, session_id)
+        session.destroy()
+    except CommandLineError as error:
+        out.say(str(error))
+        return False
     except SandkastenAPIError as error:
         if may_be_gone and isinstance(error, NotFoundError | SessionExpiredError):
             return True
         out.say(sentence_of(error))
         return False
-    out.emit(session_id)
+    out.emit(session.id)
     return True
 
 
@@ -177,15 +204,3 @@ def _list_sessions(client: SandboxClient, *, as_json: bool, quiet: bool) -> None
                 for info in sessions
             ],
         )
-
-
-def _emit_stats(stats: SessionStats, *, as_json: bool, one_line: bool) -> None:
-    if as_json:
-        out.emit_json(stats, one_line=one_line)
-        return
-    limit = "" if stats.memory_limit is None else f" of {size(stats.memory_limit)}"
-    fields = {"memory": f"{size(stats.memory_bytes)}{limit}", "cpu": f"{stats.cpu_usage_usec / 1e6:.2f} s"}
-    if one_line:
-        out.emit("   ".join(f"{name} {value}" for name, value in fields.items()))
-    else:
-        out.emit_fields(fields)

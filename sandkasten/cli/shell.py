@@ -10,9 +10,10 @@ import sys
 
 import click
 
-from sandkasten.cli import arguments, out
+from sandkasten.cli import arguments, ids, out
 from sandkasten.cli.connecting import Where, open_client
 from sandkasten.cli.failures import CommandLineError
+from sandkasten.cli.foreign import Strict
 from sandkasten.cli.lines import LineSource, StandardInput
 from sandkasten.cli.lineshell import LineShell
 from sandkasten.cli.streaming import signals_end_us
@@ -22,7 +23,7 @@ _WELCOME = (
 )
 
 
-@click.command("shell")
+@click.command("shell", cls=Strict)
 @arguments.raw_option
 @arguments.session_argument
 @click.pass_obj
@@ -40,7 +41,7 @@ def shell_command(where: Where, session_id: str, raw: bool) -> int:
     """
     is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with signals_end_us(), open_client(where) as client:
-        session = client.get_session(session_id)
+        session = ids.session(client, session_id)
         cwd = session.info().cwd
         source: LineSource = _terminal(session.id) if is_interactive else StandardInput()
         if is_interactive:

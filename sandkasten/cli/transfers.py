@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sandkasten.cli.arguments import ROOT, UNICODE
 from sandkasten.cli.failures import USAGE, CommandLineError
+from sandkasten.cli.out import has_rich
 
 if TYPE_CHECKING:
     from sandkasten_sync import Session, Workspace
@@ -162,7 +163,7 @@ def split(path: str) -> tuple[str, str]:
 @contextmanager
 def progress(label: str) -> Generator[OnProgress, None, None]:
     """A bar on standard error, if that is a terminal; what is yielded takes bytes done and bytes in all."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not has_rich():
         yield lambda _done_bytes, _total_bytes: None
         return
     from rich.console import Console  # noqa: PLC0415  (for terminals alone)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sandkasten_sync import SandboxClient
 
 _side = arguments.side_of(arguments.workspace_place)
+_complete_side = arguments.offering("local_files", "workspace_paths")
 
 
 @click.group("workspace", subcommand_metavar="COMMAND ...")
@@ -29,7 +30,13 @@ def workspace_command() -> None:
 
 
 @workspace_command.command("ls")
-@click.argument("place", type=arguments.workspace_place, metavar="[WORKSPACE[:/PATH]]", required=False)
+@click.argument(
+    "place",
+    type=arguments.workspace_place,
+    metavar="[WORKSPACE[:/PATH]]",
+    required=False,
+    shell_complete=arguments.offering("workspace_paths"),
+)
 @arguments.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
 @click.pass_obj
@@ -59,8 +66,8 @@ def _list_workspaces(client: SandboxClient, *, as_json: bool, quiet: bool) -> No
 
 @workspace_command.command("cp")
 @recursive_option
-@click.argument("source", type=_side, metavar="SRC")
-@click.argument("target", type=_side, metavar="DST")
+@click.argument("source", type=_side, metavar="SRC", shell_complete=_complete_side)
+@click.argument("target", type=_side, metavar="DST", shell_complete=_complete_side)
 @click.pass_obj
 def cp_command(where: Where, source: Side, target: Side) -> None:
     """Copy files and directories into a workspace, or out of it.
@@ -78,7 +85,14 @@ def cp_command(where: Where, source: Side, target: Side) -> None:
 
 
 @workspace_command.command("rm")
-@click.argument("workspace_ids", type=arguments.workspace_id, metavar="WORKSPACE...", nargs=-1, required=True)
+@click.argument(
+    "workspace_ids",
+    type=arguments.workspace_id,
+    metavar="WORKSPACE...",
+    nargs=-1,
+    required=True,
+    shell_complete=arguments.offering("workspace_ids"),
+)
 @click.pass_obj
 def rm_command(where: Where, workspace_ids: Sequence[str]) -> int:
     """Delete workspaces with all their files, and print their ids."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,20 @@ class Done:
 
     def __repr__(self) -> str:
         return f"<{self.code} {self.stdout[-2000:]!r} {self.stderr[-2000:]!r}>"
+
+
+def on_a_terminal(home: Home, *words: str | Path, env: dict[str, str] | None = None) -> str:
+    """What a command prints on a terminal, standard error included."""
+    ours, theirs = pty.openpty()
+    environ = {"COLUMNS": "150"} | (env or {})
+    with home.start(*words, stdout=theirs, stderr=theirs, env=environ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:
+            pass  # the end of a terminal
+        os.close(ours)
+        process.communicate()
+    return shown.decode()

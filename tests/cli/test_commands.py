@@ -15,16 +15,18 @@ import click
 import pytest
 
 from sandkasten import _checks as check
-from sandkasten.cli import arguments
+from sandkasten.cli import arguments, ids
 from sandkasten.cli.app import COMMANDS, sandkasten
+from sandkasten.cli.failures import CommandLineError
+from sandkasten.cli.foreign import split
 from sandkasten.errors import SandkastenInputError
-from tests.cli.program import EXECUTABLE, ROOT, Home
+from tests.cli.program import EXECUTABLE, ROOT, Home, on_a_terminal
 
 SESSION = "deadbeef-123"
 # Every command with arguments that cannot be meant; each is one sentence, and nothing on standard output.
 WRONG = {
     "run": [["run"], ["run", "--timeout", "0", "--", "x"], ["run", "--timeout", "nan", "--", "x"],
-            ["run", "ls", "-l"], ["run", "--network", "mars", "--", "x"], ["run", "--image", "", "--", "x"],
+            ["run", "-x", "ls"], ["run", "--network", "mars", "--", "x"], ["run", "--image", "", "--", "x"],
             ["run", "--download", "/", "--", "x"], ["run", "--workspace", "X", "--", "x"]],
     "exec": [["exec"], ["exec", SESSION], ["exec", "no/id", "--", "x"], ["exec", SESSION, "--", "x"],
              ["exec", "--timeout", "601", SESSION, "--", "x"], ["exec", SESSION, "--", ""]],
@@ -169,8 +171,93 @@ def test_what_needs_a_daemon_says_how_to_start_one(home: Home, name: str) -> Non
     assert "Start one: sandkasten up." in done.sentence
 
 
-def test_a_forgotten_separator_is_told(cli: Home, session: str) -> None:
-    assert "Put -- before the command" in cli.run("exec", session, "ls", "-l", expect=2).sentence
+def test_options_end_at_the_first_word_of_the_command(cli: Home, session: str) -> None:
+    words = "'%s|'", "-it", "--timeout", "--", "-n"
+    printed = "-it|--timeout|--|-n|"
+    for before in ([], ["--"], ["--timeout=9"], ["--timeout", "9", "--"], ["-n", "--raw"]):
+        assert cli("exec", session, *before, "printf", "%s|", *words[1:]) == printed
+        assert cli("exec", *before[:1], *before[1:-1], session, "printf", "%s|", *words[1:]) == printed
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("run -it bash", "sandkasten shell SESSION"),
+        ("run -ti bash", "sandkasten shell SESSION"),
+        ("shell --tty x", "sandkasten shell SESSION"),
+        ("run -v /here:/there ls", "--upload"),
+        ("run -v/here:/there -- ls", "--workspace"),
+        ("run --mount=type=bind ls", "--workspace"),
+        ("run -e NAME=value ls", "env NAME=value"),
+        ("exec abc --env NAME=value ls", "env NAME=value"),
+        ("run --memory 1g ls", "sandkasten serve --help"),
+        ("new -m1g", "sandkasten serve --help"),
+        ("run --rm ls", "Leave it out"),
+        ("new --rm", "Leave it out"),
+        ("run --timeout 5 -w /tmp ls", "cd DIRECTORY"),
+        ("run -d ls", "COMMAND &"),
+        ("new -p 80:80", "--network host"),
+    ],
+)
+def test_an_option_of_another_program_is_answered_by_what_there_is_instead(
+    home: Home, words: str, advice: str
+) -> None:
+    said = home.run(*words.split(), expect=2).sentence
+    assert advice in said
+    assert "has no option -" in said
+
+
+def test_words_are_split_where_the_remote_command_begins() -> None:
+    values = {"--timeout": 1, "-n": 0}
+    for typed, words_before, ours, remote in [
+        ("ls -la", 0, "", "ls -la"),
+        ("-- ls", 0, "", "ls"),
+        ("--timeout 5 ls", 0, "--timeout 5", "ls"),
+        ("--timeout=5 ls --timeout 6", 0, "--timeout=5", "ls --timeout 6"),
+        ("id -n ls -n", 1, "id -n", "ls -n"),
+        ("id -- -n", 1, "id", "-n"),
+        ("id", 1, "id", None),
+        ("-n", 0, "-n", None),
+        ("--timeout", 0, "--timeout", None),
+        ("- x", 0, "", "- x"),
+        ("a b -n", None, "a b -n", None),
+    ]:
+        expected = (ours.split(), None if remote is None else remote.split())
+        assert split(typed.split(), values, words_before) == expected, typed
+
+
+def test_the_module_is_the_program(home: Home) -> None:
+    for words, code in ((["--version"], 0), (["run", "-it"], 2), (["exec", "no/id", "x"], 2)):
+        module = subprocess.run(
+            [sys.executable, "-m", "sandkasten", *words], env=home.environ, capture_output=True, check=False
+        )
+        program = home.run(*words, expect=code)
+        assert (module.returncode, module.stdout) == (code, program.stdout)
+        assert module.stderr.decode() == program.stderr
+
+
+# --- ids
+
+
+def test_the_beginning_of_an_id_is_enough(cli: Home, session: str, tmp_path: Path) -> None:
+    begun = session[:7]
+    assert cli("exec", begun, "--", "echo x | tee file") == "x\n"
+    assert session in cli("info", begun)
+    assert cli("ls", "-q", f"{begun}:") == "file\n"
+    cli("cp", f"{begun}:file", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "x\n"
+    assert cli("shell", begun, feed=b"cat file") == "x\n"
+    other = cli("new").strip()
+    assert cli("rm", other[:-1]) == f"{other}\n"
+
+
+def test_an_id_that_begins_several_or_none_is_told() -> None:
+    known = ["abc-1", "abd-2", "b", "bc"]
+    assert ids.complete("abc", known) == "abc-1"
+    assert ids.complete("b", known) == "b"
+    assert ids.complete("x", known) == "x"
+    with pytest.raises(CommandLineError, match="2 sessions begin with 'ab': abc-1, abd-2"):
+        ids.complete("ab", known)
 
 
 @pytest.mark.parametrize("command", ["ls", "run", "workspace"])
@@ -199,6 +286,17 @@ def test_debugging_shows_where(home: Home) -> None:
     assert process.returncode == 125
     assert b"Traceback" in stderr
     assert stderr.endswith(b"sandkasten up.\n")
+
+
+@pytest.mark.parametrize("words", [["ls"], ["cp", "file", "{session}:file"], ["ls", "{session}"]])
+def test_without_rich_it_works_and_says_what_to_install(cli: Home, session: str, words: list[str]) -> None:
+    (cli.directory / "bare").mkdir(exist_ok=True)
+    (cli.directory / "bare" / "rich.py").write_text("raise ModuleNotFoundError(name='rich')\n")
+    (cli.directory / "home" / "file").write_text("content")
+    environ = {"PYTHONPATH": f"{cli.directory / 'bare'}{os.pathsep}{ROOT}"}
+    shown = on_a_terminal(cli, *(word.format(session=session) for word in words), env=environ)
+    assert shown.count("pip install 'sandkasten[cli]'") == 1
+    assert "Traceback" not in shown
 
 
 def test_without_click_it_says_what_to_install(home: Home) -> None:
@@ -253,37 +351,6 @@ def test_the_version_is_the_packages(home: Home) -> None:
     from sandkasten import __version__  # noqa: PLC0415
 
     assert home("--version") == f"sandkasten {__version__}\n"
-
-
-# --- completion
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_completion_script_asks_this_program(home: Home, shell: str) -> None:
-    assert f"_SANDKASTEN_COMPLETE={shell}_complete" in home("completion", shell)
-
-
-def test_the_script_for_bash_is_valid(home: Home, tmp_path: Path) -> None:
-    (tmp_path / "script").write_text(home("completion", "bash"))
-    done = subprocess.run(["bash", "-n", tmp_path / "script"], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
-def completions(home: Home, *words: str) -> list[str]:
-    environ = {
-        "_SANDKASTEN_COMPLETE": "bash_complete",
-        "COMP_WORDS": " ".join(["sandkasten", *words]),
-        "COMP_CWORD": str(len(words)),
-    }
-    return [line.partition(",")[2] for line in home(env=environ).splitlines() if line]
-
-
-def test_commands_options_and_sessions_are_completed(cli: Home, home: Home, session: str) -> None:
-    assert completions(home, "st") == ["stats", "status"]
-    assert "--watch" in completions(home, "stats", "--w")
-    assert completions(cli, "exec", session[:6]) == [session]
-    assert completions(home, "exec", session[:6]) == []
-    assert completions(home, "workspace", "c") == ["cp"]
 
 
 # --- what is loaded

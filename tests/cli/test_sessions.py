@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 from collections.abc import Callable
 from datetime import datetime
 
-from tests.cli.program import Home
+from sandkasten.cli import usage
+from sandkasten.models import SessionStats
+from tests.cli.program import Home, on_a_terminal
 from tests.local.box import until
 
 
@@ -29,22 +32,6 @@ def test_ls_lists_sessions_for_programs_and_for_json(cli: Home, session: str) ->
     assert [row[1:3] for row in rows if row[0] == session] == [["python", "running"]]
     assert session in cli("ls", "--quiet").splitlines()
     assert session in [info["id"] for info in json.loads(cli("ls", "--json"))]
-
-
-def on_a_terminal(home: Home, *words: str) -> str:
-    """What a command prints on a terminal."""
-    ours, theirs = pty.openpty()
-    with home.start(*words, stdout=theirs, env={"COLUMNS": "150"}) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while part := os.read(ours, 4096):
-                shown += part
-        except OSError:
-            pass  # the end of a terminal
-        os.close(ours)
-        process.communicate()
-    return shown.decode()
 
 
 def test_ls_is_a_table_with_a_head_on_a_terminal(cli: Home, session: str) -> None:
@@ -100,6 +87,32 @@ def test_stats_go_on_until_ctrl_c(cli: Home, session: str) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
     assert all(row["memory_bytes"] > 0 for row in rows)
+
+
+def test_stats_for_people_are_one_line_that_is_drawn_over(cli: Home, session: str) -> None:
+    cli("exec", session, "--", "while :; do :; done &")
+    ours, theirs = pty.openpty()
+    with cli.start("stats", session, "--watch", "--interval", "0.1", stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"%") < 5:  # of the memory, and of a CPU from the second time on
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+        os.close(ours)
+    assert b"\n" not in shown
+    assert shown.count(b"\r") >= 2
+    assert re.search(rb"memory [^\r]* of [^\r]*%\)   cpu [\d.]+ s \([\d.]+%\)", shown)
+
+
+def test_a_percentage_is_of_the_time_between_two_looks() -> None:
+    first = usage.Reading(SessionStats(0, 100, 1_000_000), 10.0)
+    second = usage.Reading(SessionStats(50, 100, 2_500_000), 11.0)
+    assert usage.cpu_percent(None, first) is None
+    assert usage.cpu_percent(first, first) is None
+    assert usage.cpu_percent(first, second) == 150.0
+    assert usage.fields(second.stats, 150.0) == {"memory": "50 B of 100 B (50.0%)", "cpu": "2.50 s (150.0%)"}
+    assert usage.fields(SessionStats(50)) == {"memory": "50 B", "cpu": "0.00 s"}
 
 
 def test_rm_ends_those_it_can_and_tells_of_the_others(cli: Home) -> None:

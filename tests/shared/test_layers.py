@@ -106,19 +106,32 @@ CLI = [
         "cli.passing",
         "cli.listing",
         "cli.embedded",
+        "cli.foreign",
+        "cli.ids",
+        "cli.usage",
     },
     {"cli.process", "cli.streaming", "cli.stdin", "cli.transfers"},
     {"cli.connecting", "cli.lineshell"},
+    {"cli.completing"},
     {"cli.running", "cli.shell", "cli.sessions", "cli.copying", "cli.background"},
     {"cli.workspaces"},
     {"cli.app"},
     {"cli.main"},
     {"cli.__init__"},
+    {"__main__"},
 ]
 # IPython asks the package itself for the magics, which are imported then. Two commands are the daemon's own.
 LATE = {
     "__init__": {"notebook.extension"},
-    "cli.arguments": {"cli.connecting"},
+    "cli.arguments": {"cli.completing"},
+    "cli.completing": {
+        "local.catalogue",
+        "local.host",
+        "local.images",
+        "local.imagestore",
+        "local.options",
+    },
+    "cli.completion": {"cli.completing"},
     "cli.passing": {"local.__main__", "local.doctor"},
     "pytest_plugin": {"local.launch", "testing.FakeDaemon"},
 }
