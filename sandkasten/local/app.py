@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,15 +14,15 @@ from starlette.routing import Route
 from sandkasten._version import __version__
 from sandkasten.local import bodies
 from sandkasten.local.asgi import ApiMiddleware, Guard, answer, answer_error
-from sandkasten.local.bodies import UploadedFile, uploaded
 from sandkasten.local.command import SandboxLostError
 from sandkasten.local.errors import ApiError
 from sandkasten.local.execs import Execs, lost_error
-from sandkasten.local.files import Tree
+from sandkasten.local.filecalls import FileCalls
 from sandkasten.local.idempotency import Creation, Keys, key_of
 from sandkasten.local.manager import Manager, Session
 from sandkasten.local.metrics import CONTENT_TYPE
 from sandkasten.local.observer import Observer
+from sandkasten.local.owners import Owners
 from sandkasten.local.transfers import Transfers
 
 # What this daemon does beyond the common protocol, as `GET /healthz` lists it.
@@ -33,7 +31,7 @@ EXTENSIONS = ["files", "idempotency", "interrupt", "network", "resume"]
 
 def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
     """The application that serves a manager's sessions to those whom the guard lets in."""
-    api = Api(manager, observer)
+    api, owners = Api(manager, observer), Owners(manager)
     session, workspace = "/v1/sessions/{session_id}", "/v1/workspaces/{workspace_id}"
     routes = [
         *Execs(manager, observer).routes(),  # first, since they are looked for in this order
@@ -46,17 +44,10 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
         Route(session, api.destroy_session, methods=["DELETE"]),
         Route(f"{session}/stats", api.session_stats, methods=["GET"]),
         Route(f"{session}/interrupt", api.interrupt, methods=["POST"]),
-        Route(f"{session}/fs", api.list_in_session, methods=["GET"]),
-        Route(f"{session}/fs/write", api.write_in_session, methods=["POST"]),
-        Route(f"{session}/fs/upload", api.upload_to_session, methods=["POST"]),
-        Route(f"{session}/fs/read", api.read_in_session, methods=["GET"]),
         Route("/v1/workspaces", api.list_workspaces, methods=["GET"]),
         Route(workspace, api.delete_workspace, methods=["DELETE"]),
-        Route(f"{workspace}/fs", api.list_in_workspace, methods=["GET"]),
-        Route(f"{workspace}/fs/write", api.write_in_workspace, methods=["POST"]),
-        Route(f"{workspace}/fs/upload", api.upload_to_workspace, methods=["POST"]),
-        Route(f"{workspace}/fs/read", api.read_in_workspace, methods=["GET"]),
-        *Transfers(manager, observer).routes(),
+        *FileCalls(owners, observer).routes(),
+        *Transfers(owners, observer).routes(),
     ]
     templates = {route.endpoint: route.path for route in routes}
     return Starlette(
@@ -79,7 +70,6 @@ class Api:
         self._manager = manager
         self._observer = observer
         self._creations = Keys[Creation]()
-        self._listings = asyncio.Semaphore(2)  # each may take some ten megabytes
 
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
@@ -140,42 +130,6 @@ class Api:
         """Stop the command that runs."""
         return answer({"interrupted": self._session(request).shell.interrupt()})
 
-    # --- files
-
-    async def write_in_session(self, request: Request) -> Response:
-        """Write a file."""
-        session = self._session(request)
-        body = await bodies.write_body(request)
-        await session.check_space()
-        response = await self._write(session.tree, body)
-        session.quota.wrote(len(body.content))
-        self._manager.renew(session)
-        return response
-
-    async def upload_to_session(self, request: Request) -> Response:
-        """Store uploaded files."""
-        session = self._session(request)
-        async with uploaded(request) as files:
-            await session.check_space()
-            response = await self._upload(session.tree, files)
-            session.quota.wrote(sum(file.source.tell() for file in files))
-        self._manager.renew(session)
-        return response
-
-    async def read_in_session(self, request: Request) -> Response:
-        """Read a file."""
-        session = self._session(request)
-        response = await self._read(session.tree, request)
-        self._manager.renew(session)
-        return response
-
-    async def list_in_session(self, request: Request) -> Response:
-        """List a directory."""
-        session = self._session(request)
-        response = await self._list(session.tree, request)
-        self._manager.renew(session)
-        return response
-
     # --- workspaces
 
     async def list_workspaces(self, _request: Request) -> Response:
@@ -189,60 +143,8 @@ class Api:
         await self._manager.delete_workspace(request.path_params["workspace_id"])
         return answer({"ok": True})
 
-    async def list_in_workspace(self, request: Request) -> Response:
-        """List a directory."""
-        return await self._list(await self._workspace(request), request)
-
-    async def write_in_workspace(self, request: Request) -> Response:
-        """Write a file; makes the workspace."""
-        body = await bodies.write_body(request)
-        return await self._write(await self._workspace(request, create=True), body)
-
-    async def upload_to_workspace(self, request: Request) -> Response:
-        """Store uploaded files; makes the workspace."""
-        async with uploaded(request) as files:
-            return await self._upload(await self._workspace(request, create=True), files)
-
-    async def read_in_workspace(self, request: Request) -> Response:
-        """Read a file."""
-        return await self._read(await self._workspace(request), request)
-
-    # --- files of whatever owner
-
-    async def _write(self, tree: Tree, body: bodies.WriteBody) -> Response:
-        await asyncio.to_thread(tree.write, body.path, io.BytesIO(body.content))
-        self._observer.metrics.file_bytes("in", len(body.content))
-        return answer({"ok": True})
-
-    async def _upload(self, tree: Tree, files: list[UploadedFile]) -> Response:
-        paths = [await asyncio.to_thread(tree.write, file.path, file.source) for file in files]
-        self._observer.metrics.file_bytes("in", sum(file.source.tell() for file in files))
-        return answer({"ok": True, "paths": paths})
-
-    async def _read(self, tree: Tree, request: Request) -> Response:
-        path, max_bytes = bodies.path_query(request), bodies.max_bytes_query(request)
-        content, truncated = await asyncio.to_thread(tree.read, path, max_bytes)
-        self._observer.metrics.file_bytes("out", len(content))
-        encoded = base64.b64encode(content).decode()
-        return answer({"path": path, "content_base64": encoded, "truncated": truncated})
-
-    async def _list(self, tree: Tree, request: Request) -> Response:
-        path = bodies.path_query(request, "/workspace")
-        async with self._listings:
-            # In a thread as a whole: what is answered may have some megabytes.
-            return await asyncio.to_thread(_listing, tree, path)
-
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
-
-    async def _workspace(self, request: Request, *, create: bool = False) -> Tree:
-        workspaces = self._manager.workspaces
-        find = workspaces.get_or_create if create else workspaces.get
-        return await asyncio.to_thread(find, request.path_params["workspace_id"])
-
-
-def _listing(tree: Tree, path: str) -> Response:
-    return answer({"entries": [vars(entry) for entry in tree.entries(path)]})
 
 
 # --- errors, as the wire has them

@@ -99,6 +99,7 @@ class UploadedFile:
 
     path: str
     source: IO[bytes]
+    size_bytes: int
 
 
 @asynccontextmanager
@@ -113,7 +114,9 @@ async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]
         targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
         for target in targets:
             inside_path(target)  # none is written where one may not be
-        yield [UploadedFile(path, file.file) for path, file in zip(targets, files, strict=True)]
+        yield [
+            UploadedFile(path, file.file, file.size or 0) for path, file in zip(targets, files, strict=True)
+        ]
 
 
 def _file_name(name: str | None) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sandkasten.local.bodies import CreateBody
+from sandkasten.local.bodystream import in_thread
 from sandkasten.local.catalogue import Catalogue
 from sandkasten.local.cgroups import Group
 from sandkasten.local.command import Command, SandboxLostError
@@ -24,7 +25,7 @@ from sandkasten.local.newfile import StagingIn
 from sandkasten.local.observer import Observer
 from sandkasten.local.policy import Image, SandboxPolicy
 from sandkasten.local.pool import WarmPool
-from sandkasten.local.quota import DiskQuota
+from sandkasten.local.quota import DiskQuota, WorkspaceQuotas
 from sandkasten.local.sandbox import Sandbox
 from sandkasten.local.scratch import remove_tree
 from sandkasten.local.settings import Settings
@@ -79,15 +80,6 @@ class Session:
             self.names.refresh()
         return self.shell.submit(command, timeout_seconds)
 
-    async def check_space(self) -> None:
-        """Make sure that more may be written to the workspace.
-
-        Raises:
-            ApiError: INSUFFICIENT_STORAGE.
-        """
-        if await self.quota.look_again():
-            raise ApiError(507, "INSUFFICIENT_STORAGE", "The workspace is full. Delete files in it.")
-
 
 class Manager:
     """All sessions of a daemon. Lives in the event loop's thread."""
@@ -106,6 +98,7 @@ class Manager:
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._claimed = Counter[str]()  # workspaces of sessions in the making
         self._deleting = set[str]()
+        self.quotas = WorkspaceQuotas(settings.limits.workspace_bytes)
         self._clean_ups: set[asyncio.Task[None]] = set()
         self._pool = WarmPool(settings.pool_size, self._build_warm)
 
@@ -125,6 +118,7 @@ class Manager:
         if asked.host_network and not self._settings.allow_host_network:
             raise invalid_request("This daemon gives its sessions no network. Its operator can allow it.")
         self._starting += 1
+        self.quotas.forget(asked.workspace_id)
         try:
             with self._claim(asked.workspace_id):
                 session = await self._from_pool_or_new(image, asked)
@@ -167,6 +161,7 @@ class Manager:
         self._deleting.add(workspace_id)
         try:
             await asyncio.to_thread(self.workspaces.delete, workspace_id)
+            self.quotas.forget(workspace_id)
         finally:
             self._deleting.discard(workspace_id)
 
@@ -300,7 +295,7 @@ class Manager:
 
     async def _make_tree(self, directory: Path, workspace_id: str | None) -> Tree:
         if workspace_id is not None:
-            return await asyncio.to_thread(self.workspaces.get_or_create, workspace_id)
+            return await in_thread(self.workspaces.hold, workspace_id, directory.name)
         tree = Tree(
             directory / "root", StagingIn(directory / "staging"), self._settings.identity, durable=False
         )
@@ -358,6 +353,7 @@ class Manager:
             if group is not None:
                 group.remove()
             self._images.release(directory.name)
+            self.workspaces.release(directory.name)
             remove_tree(directory)
 
         return self._keep(asyncio.to_thread(work))

@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 
 from sandkasten.local.files import Tree
 
 _INTERVAL_SECONDS = 0.5
 # Looking must not cost more than a tenth of the time, however many files there are.
 _INTERVAL_PER_LOOK = 10
+_REMEMBERED_MAX = 1000
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    pass
 
 
 class DiskQuota:
@@ -27,8 +37,8 @@ class DiskQuota:
         self,
         tree: Tree,
         limit_bytes: int | None,
-        is_running: Callable[[], bool],
-        on_exceeded: Callable[[], None],
+        is_running: Callable[[], bool] = _never,
+        on_exceeded: Callable[[], None] = _nothing,
     ) -> None:
         """Watch nothing yet.
 
@@ -44,38 +54,41 @@ class DiskQuota:
         self._on_exceeded = on_exceeded
         self._used_bytes = 0
         self._written_bytes = 0  # from outside, since that was measured
+        self._reserved_bytes = 0  # admitted, and not on the disk yet
         self._was_measured = False
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def is_exceeded(self) -> bool:
-        """Whether there was too much when it was last looked at, with what was written since."""
-        used_bytes = self._used_bytes + self._written_bytes
-        return self._limit_bytes is not None and used_bytes > self._limit_bytes
+    def _counted_bytes(self) -> int:
+        return self._used_bytes + self._written_bytes + self._reserved_bytes
 
     def watch(self) -> None:
         """Look from time to time, until nothing runs any more."""
         if self._limit_bytes is not None and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._watch(self._limit_bytes))
 
-    async def look_again(self) -> bool:
-        """Whether there is still too much."""
-        if self.is_exceeded:
-            await self._measure()
-        return self.is_exceeded
-
     async def has_room_for(self, size_bytes: int) -> bool:
         """Whether this much more may be written from outside; say `wrote` when it is."""
         if self._limit_bytes is None:
             return True
         room_bytes = self._limit_bytes - size_bytes
-        if not self._was_measured or self._used_bytes + self._written_bytes > room_bytes:
+        if not self._was_measured or self._counted_bytes > room_bytes:
             await self._measure()
-        return self._used_bytes + self._written_bytes <= room_bytes
+        return self._counted_bytes <= room_bytes
 
     def wrote(self, size_bytes: int) -> None:
         """Count what was written from outside."""
         self._written_bytes += size_bytes
+
+    @contextmanager
+    def reserved(self, size_bytes: int) -> Generator[None, None, None]:
+        """Keep room for what is written during the block, and count it after that."""
+        self._reserved_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._reserved_bytes -= size_bytes
+            self.wrote(size_bytes)
 
     def close(self) -> None:
         """Stop looking."""
@@ -104,3 +117,24 @@ class DiskQuota:
         self._was_measured = True
         self._written_bytes = 0  # before the look, which may or may not see what is written meanwhile
         self._used_bytes = await asyncio.to_thread(self._tree.used_bytes, stop_at)
+
+
+class WorkspaceQuotas:
+    """Counts what is written to workspaces that no session uses."""
+
+    def __init__(self, limit_bytes: int | None) -> None:
+        """Know of none yet; `limit_bytes` is how much may be in each."""
+        self._limit_bytes = limit_bytes
+        self._quotas = OrderedDict[str, DiskQuota]()
+
+    def get(self, workspace_id: str, tree: Tree) -> DiskQuota:
+        """Return a workspace's count, which begins with a measurement."""
+        quota = self._quotas.pop(workspace_id, None) or DiskQuota(tree, self._limit_bytes)
+        self._quotas[workspace_id] = quota
+        while len(self._quotas) > _REMEMBERED_MAX:
+            self._quotas.popitem(last=False)
+        return quota
+
+    def forget(self, workspace_id: str | None) -> None:
+        """Measure a workspace anew next time: a session uses it from now on, or it is deleted."""
+        self._quotas.pop(workspace_id or "", None)

@@ -10,11 +10,10 @@ sent to its end is broken off, so that nobody takes a part for the whole.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import IO
 
@@ -36,85 +35,20 @@ from sandkasten.local.bodystream import (
 )
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree, inside_path
-from sandkasten.local.manager import Manager, Session
 from sandkasten.local.newfile import NewFile
 from sandkasten.local.observer import Observer
+from sandkasten.local.owners import Find, Owner, Owners
 from sandkasten.local.tarballs import TreeSink, pack
 
 MODE_HEADER = "X-File-Mode"
 
 
-class Owner:
-    """Whose files these are: a session's, or a workspace's."""
-
-    def __init__(self, tree: Tree, manager: Manager, session: Session | None = None) -> None:
-        """Hold on to them."""
-        self.tree = tree
-        self._manager = manager
-        self._session = session
-
-    def check(self) -> None:
-        """Make sure that the session is still there.
-
-        Raises:
-            ApiError: SESSION_NOT_FOUND or SESSION_EXPIRED.
-        """
-        if self._session is not None:
-            self._manager.get(self._session.id)
-
-    @contextmanager
-    def kept(self) -> Generator[None, None, None]:
-        """Keep the session from expiring during the block, and count its lifetime from the end of that."""
-        session = self._session
-        if session is None:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
-
-        def renew() -> None:
-            nonlocal timer
-            self._renew(session)
-            timer = loop.call_later(session.ttl_seconds / 2, renew)
-
-        renew()
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._renew(session)
-
-    def _renew(self, session: Session) -> None:
-        with suppress(ApiError):  # it is gone
-            self.check()
-            self._manager.renew(session)
-
-    async def admit(self, size_bytes: int) -> None:
-        """Make sure that so much may be written.
-
-        Raises:
-            ApiError: INSUFFICIENT_STORAGE, or the session is gone.
-        """
-        self.check()
-        if self._session is not None and not await self._session.quota.has_room_for(size_bytes):
-            raise ApiError(507, "INSUFFICIENT_STORAGE", "The workspace is full. Delete files in it.")
-
-    def wrote(self, size_bytes: int) -> None:
-        """Count what was written."""
-        if self._session is not None:
-            self._session.quota.wrote(size_bytes)
-
-
-Find = Callable[..., Awaitable[Owner]]
-
-
 class Transfers:
     """The handlers."""
 
-    def __init__(self, manager: Manager, observer: Observer) -> None:
-        """Serve the files of a manager's sessions and workspaces."""
-        self._manager = manager
+    def __init__(self, owners: Owners, observer: Observer) -> None:
+        """Serve the files of sessions and workspaces."""
+        self._owners = owners
         self._metrics = observer.metrics
 
     def routes(self) -> list[Route]:
@@ -125,25 +59,11 @@ class Transfers:
             ("tar", "GET", self._get_tar),
             ("tar", "PUT", self._put_tar),
         )
-        owners: tuple[tuple[str, Find], ...] = (
-            ("/v1/sessions/{session_id}", self._session),
-            ("/v1/workspaces/{workspace_id}", self._workspace),
-        )
         return [
             Route(f"{prefix}/fs/{name}", partial(handler, find), methods=[method])
-            for prefix, find in owners
+            for prefix, find in self._owners.prefixes()
             for name, method, handler in handlers
         ]
-
-    async def _session(self, request: Request, *, create: bool = False) -> Owner:
-        del create
-        session = self._manager.get(request.path_params["session_id"])
-        return Owner(session.tree, self._manager, session)
-
-    async def _workspace(self, request: Request, *, create: bool = False) -> Owner:
-        workspaces = self._manager.workspaces
-        find = workspaces.get_or_create if create else workspaces.get
-        return Owner(await in_thread(find, request.path_params["workspace_id"]), self._manager)
 
     # --- out
 
@@ -190,7 +110,7 @@ class Transfers:
         inside_path(path)
         owner = await find(request, create=True)
         await owner.admit(bodies.content_length(request.headers) or 0)
-        with owner.kept():
+        async with owner.written():
             size, inside = await self._store(owner, partial(owner.tree.new_file, path, mode=mode), request)
         return answer({"ok": True, "path": inside, "size_bytes": size})
 
@@ -226,7 +146,7 @@ class Transfers:
         inside = inside_path(path)
         owner = await find(request, create=True)
         await owner.admit(bodies.content_length(request.headers) or 0)
-        with owner.kept():
+        async with owner.written():
             sink = await in_thread(TreeSink, owner.tree, path)
             await self._unpack(owner, sink, request)
         return answer({"ok": True, "path": f"/{inside}", "files": sink.files})

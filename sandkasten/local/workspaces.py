@@ -1,29 +1,38 @@
 """Workspaces: directories that outlive sessions.
 
-<directory>/
-<id>/                   a tree, see `files.py`
-.writing-XXXXXXXX/      of each process that uses them
-<id>/               what is not complete yet
-.deleted-XXXXXXXXXXXXXXXX/
+    <directory>/
+        <id>/                   a tree, see `files.py`
+        .writing-XXXXXXXX/      of each process that uses them
+            <id>/               what is not complete yet
+        .deleted-XXXXXXXXXXXXXXXX/
+
+Several daemons may share them. A session holds a shared lock on its <id>, and so does a call that writes
+without a session; to delete a workspace takes an exclusive one. A lock ends with its process, however that
+ends.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import re
 import secrets
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.scratch import Scratch, remove_tree, sweep
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
+# A call that writes holds a workspace for a moment, and so does a session that is being cleaned up.
+_ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _WRITING = ".writing-"
 _DELETED = ".deleted-"
 _DELETED_NAME = re.compile(re.escape(_DELETED) + "[0-9a-f]{16}")
@@ -39,6 +48,7 @@ class Workspaces:
         self._writing: Scratch | None = None
         self._writing_lock = threading.Lock()
         self._is_closed = False
+        self._locks: dict[str, int] = {}
 
     def sweep(self) -> None:
         """Remove what killed processes did not complete."""
@@ -62,7 +72,7 @@ class Workspaces:
         Raises:
             ApiError: INVALID_WORKSPACE or WORKSPACE_NOT_FOUND.
         """
-        tree = self._tree(workspace_id)
+        tree = self.tree(workspace_id)
         if not tree.workspace.is_dir():
             raise ApiError(404, "WORKSPACE_NOT_FOUND", f"There is no workspace {workspace_id!r}.")
         return tree
@@ -73,12 +83,50 @@ class Workspaces:
         Raises:
             ApiError: INVALID_WORKSPACE.
         """
-        tree = self._tree(workspace_id)
-        if not tree.workspace.is_dir():
+        tree = self.tree(workspace_id)
+        for _ in range(_ATTEMPTS):
+            if tree.workspace.is_dir():
+                return tree
             with self._explained():
                 self._make_directory()
-                tree.create()
-        return tree
+                with suppress(FileNotFoundError):  # others made it, and deleted it at this moment
+                    tree.create()
+        raise _being_deleted(workspace_id)
+
+    def hold(self, workspace_id: str, user: str) -> Tree:
+        """Keep every daemon from deleting a workspace until `release`; it comes to be if it does not exist.
+
+        Args:
+            workspace_id: which one.
+            user: a name of the caller's own, for `release`.
+
+        Raises:
+            ApiError: INVALID_WORKSPACE; CONFLICT, while it is being deleted.
+        """
+        lock = self._lock(workspace_id, fcntl.LOCK_SH, self.get_or_create)
+        if lock is None:
+            raise _being_deleted(workspace_id)
+        self._locks[user] = lock
+        return self.tree(workspace_id)
+
+    def release(self, user: str) -> None:
+        """End what `hold` began; call it as often as you like, in any thread."""
+        lock = self._locks.pop(user, None)
+        if lock is not None:
+            os.close(lock)
+
+    def _lock(self, workspace_id: str, how: int, find: Callable[[str], Tree]) -> int | None:
+        """Lock a workspace that `find` finds; None if others hold it for long."""
+        root = self._directory / workspace_id
+        for _ in range(_ATTEMPTS):
+            find(workspace_id)
+            try:
+                return _locked(root, how)
+            except FileNotFoundError:
+                pass  # deleted since it was found
+            except BlockingIOError:
+                time.sleep(_PAUSE_SECONDS)
+        return None
 
     def list(self) -> list[tuple[str, datetime]]:
         """The ids, sorted, and when each was made."""
@@ -95,9 +143,19 @@ class Workspaces:
         """Delete a workspace with its files; it vanishes at once, whatever its size.
 
         Raises:
-            ApiError: INVALID_WORKSPACE or WORKSPACE_NOT_FOUND; CONFLICT for a mount point.
+            ApiError: INVALID_WORKSPACE or WORKSPACE_NOT_FOUND; INVALID_REQUEST, it is in use; CONFLICT for
+                a mount point.
         """
-        self.get(workspace_id)
+        lock = self._lock(workspace_id, fcntl.LOCK_EX, self.get)
+        if lock is None:
+            says = f"The workspace {workspace_id!r} is in use, perhaps by a session of another daemon."
+            raise invalid_request(f"{says} Destroy that first.")
+        try:
+            self._delete(workspace_id)
+        finally:
+            os.close(lock)
+
+    def _delete(self, workspace_id: str) -> None:
         root = self._directory / workspace_id
         elsewhere = root.resolve() if root.is_symlink() else None
         doomed = self._directory / f"{_DELETED}{secrets.token_hex(8)}"
@@ -115,7 +173,12 @@ class Workspaces:
             doomed = elsewhere / "workspace"  # the rest there is not ours
         remove_tree(doomed)
 
-    def _tree(self, workspace_id: str) -> Tree:
+    def tree(self, workspace_id: str) -> Tree:
+        """Return a workspace's files, whether it exists or not.
+
+        Raises:
+            ApiError: INVALID_WORKSPACE.
+        """
         if not _ID.fullmatch(workspace_id):
             raise ApiError(
                 400,
@@ -158,6 +221,32 @@ class Workspaces:
         self._directory.mkdir(parents=True, exist_ok=True)
         mode = 0o711 if self._identity.drops else 0o700  # root's sandboxes are built by another user
         self._directory.chmod(mode)
+
+
+def _locked(root: Path, how: int) -> int:
+    """Open and lock a directory.
+
+    Raises:
+        BlockingIOError: others hold it.
+        FileNotFoundError: it does not exist any more; another one may.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise  # all else is NFS and its like: then only this daemon's own sessions count
+        if not os.path.samestat(os.fstat(descriptor), os.stat(root)):
+            raise FileNotFoundError(errno.ENOENT, "was deleted while it was being locked")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _being_deleted(workspace_id: str) -> ApiError:
+    return ApiError(409, "CONFLICT", f"The workspace {workspace_id!r} is just being deleted. Try again.")
 
 
 class _Staging:

@@ -17,6 +17,7 @@ from sandkasten.errors import (
     SandkastenInputError,
     WorkspaceNotFoundError,
 )
+from sandkasten.local.launch import LocalOptions
 
 from .seam import SandboxClient, Session
 
@@ -210,3 +211,16 @@ async def test_a_workspace_in_use_is_not_deleted(client: SandboxClient) -> None:
         with pytest.raises(InvalidRequestError, match=session.id):
             await client.delete_workspace("in-use")
     await client.delete_workspace("in-use")
+
+
+async def test_a_workspace_that_another_daemon_uses_is_not_deleted(own_data_dir: Path) -> None:
+    local = LocalOptions(data_dir=own_data_dir, pool_size=0)
+    async with SandboxClient(local=local) as one, SandboxClient(local=local) as other:
+        async with await one.create_session(workspace_id="in-use") as session:
+            await session.exec("echo precious > f")
+            with pytest.raises(InvalidRequestError, match="session of another daemon"):
+                await other.delete_workspace("in-use")
+            assert (await session.exec("cat f")).output == "precious\n"
+            assert (await other.workspace("in-use").read("f")).text == "precious\n"
+        await other.delete_workspace("in-use")
+        assert await one.list_workspaces() == []

@@ -20,6 +20,7 @@ from sandkasten.errors import (
     SandkastenInputError,
     WorkspaceNotFoundError,
 )
+from sandkasten.local.launch import LocalOptions
 
 from .seam import SandboxClient, Session
 
@@ -203,3 +204,16 @@ def test_a_workspace_in_use_is_not_deleted(client: SandboxClient) -> None:
         with pytest.raises(InvalidRequestError, match=session.id):
             client.delete_workspace("in-use")
     client.delete_workspace("in-use")
+
+
+def test_a_workspace_that_another_daemon_uses_is_not_deleted(own_data_dir: Path) -> None:
+    local = LocalOptions(data_dir=own_data_dir, pool_size=0)
+    with SandboxClient(local=local) as one, SandboxClient(local=local) as other:
+        with one.create_session(workspace_id="in-use") as session:
+            session.exec("echo precious > f")
+            with pytest.raises(InvalidRequestError, match="session of another daemon"):
+                other.delete_workspace("in-use")
+            assert session.exec("cat f").output == "precious\n"
+            assert other.workspace("in-use").read("f").text == "precious\n"
+        other.delete_workspace("in-use")
+        assert one.list_workspaces() == []

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,8 @@ from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.manager import Manager
 from sandkasten.local.newfile import StagingIn
 from sandkasten.local.observer import Observer
+from sandkasten.local.owners import Owners
+from sandkasten.local.quota import WorkspaceQuotas
 from sandkasten.local.scratch import remove_tree
 from sandkasten.local.tarballs import TreeSink, pack
 from sandkasten.local.transfers import Transfers
@@ -561,6 +565,65 @@ def test_what_a_command_wrote_counts_for_what_is_put(narrow_box: Box) -> None:
     assert code_of(put(narrow_box, "y", b"x" * 12 * MIB)) == (507, "INSUFFICIENT_STORAGE")
 
 
+def send(client: httpx.Client, url: str, way: str, path: str, size: int) -> httpx.Response:
+    """Send a file by one of the four routes."""
+    content = b"x" * size
+    if way == "write":
+        body = {"path": path, "content_base64": base64.b64encode(content).decode()}
+        return client.post(f"{url}/fs/write", json=body)
+    if way == "upload":
+        return client.post(f"{url}/fs/upload", files=[("file", (path, content))])
+    if way == "tar":
+        body = archive((Member((path,), Kind.FILE, size), content))
+        return client.put(f"{url}/fs/tar", params={"path": "."}, content=body)
+    return client.put(f"{url}/fs/raw", params={"path": path}, content=content)
+
+
+WAYS = ["write", "upload", "raw", "tar"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("owner", ["session", "workspace"])
+def test_the_quota_is_one_for_all_routes(narrow_box: Box, owner: str, way: str) -> None:
+    workspace_id = f"quota-{way}"
+    url = narrow_box.url if owner == "session" else f"/v1/workspaces/{workspace_id}"
+    client = narrow_box.client
+    assert send(client, url, way, "fits", 20 * MIB).is_success
+    refused = send(client, url, way, "too-large", 5 * MIB)
+    assert code_of(refused) == (507, "INSUFFICIENT_STORAGE")
+    assert [entry["name"] for entry in client.get(f"{url}/fs").json()["entries"]] == ["fits"]
+    assert send(client, url, way, "small", MIB).is_success
+    assert send(client, url, way, "fits", MIB).is_success, "a file that is replaced makes room"
+    assert send(client, url, way, "more", 18 * MIB).is_success
+    if owner == "workspace":
+        assert client.delete(url).is_success
+
+
+def test_files_that_are_written_at_once_do_not_pass_the_quota_together(narrow_box: Box) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(
+            threads.map(
+                lambda n: send(narrow_box.client, narrow_box.url, "write", f"f{n}", 10 * MIB), range(4)
+            )
+        )
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 507, 507]
+    assert int(narrow_box.run("du -sm . | cut -f1")) <= QUOTA // MIB
+
+
+def test_what_sessions_left_in_a_workspace_counts_for_what_is_written_without_one(
+    narrow: LocalDaemon, narrow_box: Box
+) -> None:
+    url, client = "/v1/workspaces/filled-before", narrow_box.client
+    assert send(client, url, "write", "small", 10).is_success
+    with boxes(narrow) as make:
+        make(workspace_id="filled-before").run("head -c 20M /dev/zero > large")
+        assert code_of(send(client, url, "write", "more", 5 * MIB))[0] == 507
+    assert code_of(send(client, url, "write", "more", 5 * MIB))[0] == 507
+    assert client.delete(url).is_success
+    assert send(client, url, "write", "more", 5 * MIB).is_success
+    assert client.delete(url).is_success
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root mounts")
@@ -618,9 +681,10 @@ def test_a_quarter_of_a_gibibyte_takes_no_memory(data_dir: Path) -> None:
 def served(directory: Path) -> Iterator[str]:
     """Only the transfers of workspaces, in this process, so that its clock can be set."""
     workspaces = Workspaces(directory / "workspaces", Identity.of_this_process())
-    manager = cast("Manager", SimpleNamespace(workspaces=workspaces))
+    quotas = WorkspaceQuotas(None)
+    manager = cast("Manager", SimpleNamespace(workspaces=workspaces, quotas=quotas, list=list))
     application = Starlette(
-        routes=Transfers(manager, Observer()).routes(),
+        routes=Transfers(Owners(manager), Observer()).routes(),
         exception_handlers={ApiError: app._on_api_error},
     )
     path = str(directory / "s")
