@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandkasten._directories import find_trouble
 from sandkasten.cli.failures import CommandLineError
 
 _LONGEST_SOCKET_PATH = 107
@@ -109,23 +110,11 @@ def _check(directory: Path) -> None:
     status = directory.lstat()
     if not is_private(status, os.geteuid()):
         raise CommandLineError(f"{directory} is not a directory that only you can enter. {_MEND}")
-    for parent in directory.resolve().parents:
-        if not keeps_names(parent.stat(), os.geteuid(), os.getegid()):
-            raise CommandLineError(
-                f"{directory} could be replaced by others, who can write to {parent}. {_MEND}"
-            )
+    trouble = find_trouble(directory)
+    if trouble is not None:
+        raise CommandLineError(f"{directory} could be replaced by others: {trouble} {_MEND}")
 
 
 def is_private(status: os.stat_result, uid: int) -> bool:
     """Whether a directory is this user's and closed to everybody else."""
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077
-
-
-def keeps_names(status: os.stat_result, uid: int, gid: int) -> bool:
-    """Whether nobody else can rename what is in a directory: the sticky bit is enough for what is ours."""
-    if status.st_uid not in {0, uid}:
-        return False
-    others_write = status.st_mode & stat.S_IWOTH or (
-        status.st_mode & stat.S_IWGRP and status.st_gid not in {0, gid}
-    )
-    return not others_write or bool(status.st_mode & stat.S_ISVTX)

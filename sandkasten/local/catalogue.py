@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandkasten.local.directories import IMAGES
 from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
 from sandkasten.local.images import choose
@@ -23,7 +24,7 @@ from sandkasten.local.policy import Image
 
 def images_dir(data_dir: Path) -> Path:
     """Where registered images are kept."""
-    return data_dir / "images"
+    return data_dir / IMAGES
 
 
 class Catalogue:

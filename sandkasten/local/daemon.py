@@ -26,6 +26,7 @@ from sandkasten.local.asgi import Guard
 from sandkasten.local.catalogue import Catalogue, images_dir
 from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.closedbash import with_closed_bash
+from sandkasten.local.directories import WORKSPACES, secure_data_dir
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
 from sandkasten.local.files import check_openat2
@@ -59,6 +60,7 @@ def prepared(options: Options) -> Generator[Settings, None, None]:
     _dump_no_core()
     _set_signals()
     identity = Identity.of_this_process()
+    secure_data_dir(find_data_dir(options.data_dir, identity), identity)
     with run_dir(identity) as directory:
         settings = prepare(directory, identity, options)
         try:
@@ -79,7 +81,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
     cgroups.cleanup_stale()
     settings = Settings(
         bwrap=host.find_bwrap(identity, directory),
-        etc=make_etc(_made(directory / "etc")),
+        etc=make_etc(_made(directory / "etc", identity)),
         names=HostNames(directory / "names", identity),
         images=find_images(),
         identity=identity,
@@ -93,7 +95,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
         pool_size=options.pool_size,
         allow_host_network=options.allow_host_network,
     )
-    _made(directory / "sessions")
+    _made(directory / "sessions", identity)
     images = with_closed_bash(settings.images, directory)
     complaint = None
     for candidate in (replace(settings, images=images), settings):  # where it may not be run: without
@@ -123,7 +125,7 @@ async def serve(
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS))
     directory = find_data_dir(data_dir, settings.identity)
     observer = Observer()
-    workspaces = Workspaces(directory / "workspaces", settings.identity)
+    workspaces = Workspaces(directory / WORKSPACES, settings.identity)
     manager = Manager(
         settings,
         workspaces,
@@ -220,9 +222,9 @@ def _try_a_sandbox(settings: Settings) -> str | None:
     return try_a_sandbox(settings.bwrap, policy, settings.identity)
 
 
-def _made(directory: Path) -> Path:
+def _made(directory: Path, identity: Identity) -> Path:
     directory.mkdir(exist_ok=True)
-    directory.chmod(0o711)
+    identity.let_pass(directory)
     return directory
 
 

@@ -126,7 +126,7 @@ class Tree:
     def create(self) -> None:
         """Make the directories."""
         self._root.mkdir(parents=True, exist_ok=True)
-        self._root.chmod(0o711)  # bubblewrap, as the sandbox's user, has to get through
+        self._identity.let_pass(self._root)  # bubblewrap, as the sandbox's user, has to get through
         self.workspace.mkdir(mode=0o700, exist_ok=True)
         self._identity.own(self.workspace)
 

@@ -315,9 +315,15 @@ def _images(readings: Readings) -> Finding:
 
 
 def _temporary(readings: Readings) -> Finding:
+    trouble = readings.temporary_trouble
+    if readings.temporary is not None and trouble is not None:
+        says = f"In {readings.temporary}, since others could change what is in another one: {trouble}"
+        mend = f"Close it to others, or name another one:\nsudo {trouble.remedy}\n# or:\n"
+        mend += "export TMPDIR=/short/path"
+        return Finding("temporary files", State.DEGRADED, says, mend)
     if readings.temporary is not None:
         return Finding("temporary files", State.OK, f"In {readings.temporary}.")
-    says = "No directory for them can be reached by the user that sandboxes run as."
+    says = "No directory for them can be reached by the user that sandboxes run as, and is safe from others."
     mend = "Open the usual one, or name another one that everybody may enter, with a short path:\n"
     mend += "sudo chmod 1777 /tmp\n# or:\nexport TMPDIR=/short/path"
     return Finding("temporary files", State.MISSING, says, mend)
@@ -326,6 +332,12 @@ def _temporary(readings: Readings) -> Finding:
 def _data(readings: Readings) -> Finding:
     says = f"In {readings.data_dir}, where {readings.free_bytes / GIB:.1f} GiB are free."
     elsewhere = "export SANDKASTEN_DATA_DIR=/path/with/room"
+    if readings.data_trouble is not None:
+        says = f"Others could change what is in {readings.data_dir}: {readings.data_trouble}"
+        mend = (
+            f"Close it to others, or keep workspaces elsewhere:\nsudo {readings.data_trouble.remedy}\n# or:\n"
+        )
+        return Finding("workspaces", State.MISSING, says, mend + elsewhere)
     if not readings.is_data_usable:
         says = f"{readings.data_dir} cannot be made or written, or not be reached by sandboxes."
         mend = f"Keep workspaces elsewhere, where everybody may enter if you are root:\n{elsewhere}"

@@ -8,10 +8,12 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from sandkasten._directories import find_trouble, is_mapped
 from sandkasten.local.causes import MISSING, cause_of, refusal
 from sandkasten.local.errors import IsolationError
 
@@ -55,12 +57,33 @@ class Identity:
         if self.drops:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
+    def let_pass(self, directory: Path) -> None:
+        """Open one of the daemon's directories to the user that builds sandboxes, and to no other user.
+
+        A program with the setuid bit, which code may leave in its workspace, makes anybody who runs it the
+        user of all sandboxes. So no other user may get that far.
+        """
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if self.drops:
+                with suppress(OSError):  # this user namespace has no such group: then nobody else passes
+                    os.fchown(descriptor, -1, self.gid)
+            os.fchmod(descriptor, 0o710 if self.drops else 0o700)
+        finally:
+            os.close(descriptor)
+
+    def can_pass(self, directory: Path) -> bool:
+        """Return whether sandboxed code's user may pass a directory, by its permissions."""
+        if not self.drops:
+            return os.access(directory, os.X_OK)
+        status = directory.stat()
+        return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == self.gid else stat.S_IXOTH))
+
     def can_reach(self, path: Path) -> bool:
-        """Whether sandboxed code's user could open this path, by the permissions of its parents."""
+        """Return whether sandboxed code's user could open a path, by its permissions and its parents'."""
         if not self.drops:
             return os.access(path, os.R_OK)
-        parents_open = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
-        return parents_open and bool(path.stat().st_mode & stat.S_IROTH)
+        return all(map(self.can_pass, path.parents)) and bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def _is_root_of_the_machine() -> bool:
@@ -76,12 +99,6 @@ def has_user(uid: int) -> bool:
         return True  # a kernel without user namespaces
 
 
-def is_mapped(uid_map: str, uid: int) -> bool:
-    """Return whether a user exists in a user namespace, by the text of its /proc/PID/uid_map."""
-    rows = (tuple(map(int, line.split())) for line in uid_map.splitlines())
-    return any(first <= uid < first + count for first, _outside, count in rows)
-
-
 class PopenIdentity(TypedDict):
     """Some of the arguments of `Popen`."""
 
@@ -92,18 +109,18 @@ class PopenIdentity(TypedDict):
 
 
 def run_dir_base(identity: Identity) -> str:
-    """Where the directory may be that holds what ends with a daemon: sandboxes are built from it.
+    """Return where the directory may be that holds what ends with a daemon: sandboxes are built from it.
 
     Raises:
         IsolationError: there is no such place.
     """
     for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (what is made there is ours alone)
         # A socket's path may have 107 bytes at most.
-        if len(base) < 60 and os.path.isdir(base) and _reachable(identity, Path(base)):
+        if len(base) < 60 and os.path.isdir(base) and _is_usable(identity, Path(base)):
             return base
     raise IsolationError(
-        "No directory for temporary files can be reached by the user that sandboxes run as. "
-        "Set TMPDIR to one that everybody may enter, with a short path."
+        "No directory for temporary files can be reached by the user that sandboxes run as and is safe from "
+        "other users. Set TMPDIR to one of root's or your own that everybody may enter, with a short path."
     )
 
 
@@ -178,12 +195,10 @@ def popen_identity(identity: Identity) -> PopenIdentity:
     return {"umask": 0o022}
 
 
-def _reachable(identity: Identity, directory: Path) -> bool:
+def _is_usable(identity: Identity, directory: Path) -> bool:
     try:
-        return os.access(directory, os.W_OK) and (
-            not identity.drops
-            or all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
-        )
+        is_open = all(map(identity.can_pass, (directory, *directory.parents)))
+        return is_open and os.access(directory, os.W_OK) and find_trouble(directory) is None
     except OSError:
         return False
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from sandkasten.local.catalogue import images_dir, unused
-from sandkasten.local.errors import ApiError
+from sandkasten.local.directories import secure_data_dir
+from sandkasten.local.errors import ApiError, IsolationError
 from sandkasten.local.host import Identity
 from sandkasten.local.imagestore import ImageStore
 from sandkasten.local.options import find_data_dir
@@ -18,6 +19,7 @@ def run(action: str, data_dir: Path | None, *, name: str, source: str, replace: 
     directory = images_dir(find_data_dir(data_dir, identity))
     store = ImageStore(directory, identity)
     try:
+        secure_data_dir(directory.parent, identity)
         if action == "add":
             _add(store, directory, name, Path(source), replace=replace)
         elif action == "rm":
@@ -25,6 +27,9 @@ def run(action: str, data_dir: Path | None, *, name: str, source: str, replace: 
                 store.remove(name)
         else:
             _list(store)
+    except IsolationError as error:
+        print(error, file=sys.stderr)
+        return 1
     except ApiError as error:
         print(error.message, file=sys.stderr)
         return 1

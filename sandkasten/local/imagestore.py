@@ -1,6 +1,6 @@
 """Root file systems that users register as images.
 
-    <directory>/            mode 711 where root's sandboxes have to pass
+    <directory>/            closed to all users but those who build sandboxes
         <name>/
             rootfs/         unpacked, never changed afterwards
             bash            a copy of the image's that can be run but not read (`closedbash.py`)
@@ -35,6 +35,7 @@ from pathlib import Path
 
 from sandkasten.local.archives import Limits, bad_image
 from sandkasten.local.closedbash import copy_closed
+from sandkasten.local.directories import make_closed
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import open_inside
 from sandkasten.local.host import Identity
@@ -173,19 +174,13 @@ class ImageStore:
         return path
 
     def _make_directory(self) -> None:
-        # The other user that root's sandboxes are built by has to get through.
-        mode = 0o711 if self._identity.drops else 0o700
-        for path in (*reversed(self._directory.parents), self._directory):
-            if not path.exists():
-                path.mkdir(exist_ok=True)
-                path.chmod(mode)
-        if self._identity.drops:
-            for path in (self._directory, *self._directory.parents):
-                if not path.stat().st_mode & stat.S_IXOTH:
-                    raise bad_image(
-                        f"The user that sandboxes run as (uid {self._identity.uid}) cannot enter {path}, "
-                        f"where images are kept. Allow it: chmod o+x {path}."
-                    )
+        make_closed(self._directory, self._identity)
+        for path in self._directory.parents:
+            if not self._identity.can_pass(path):
+                raise bad_image(
+                    f"The user that sandboxes run as (uid {self._identity.uid}) cannot enter {path}, "
+                    f"where images are kept. Allow it: chmod o+x {path}."
+                )
 
     @contextmanager
     def _locked(self) -> Generator[None, None, None]:
@@ -204,8 +199,8 @@ class ImageStore:
     def _new_place(self) -> Generator[Path, None, None]:
         """Make a directory that is gone in the end; those of killed processes go first."""
         sweep(self._directory, _TEMPORARY)
-        mode = 0o711 if self._identity.drops else 0o700
-        with closing(Scratch(self._directory, _TEMPORARY, mode)) as place:
+        with closing(Scratch(self._directory, _TEMPORARY)) as place:
+            self._identity.let_pass(place.path)
             yield place.path
 
     def _unpack(self, source: Path, place: Path, rootfs: Path) -> int:

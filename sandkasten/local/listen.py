@@ -10,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandkasten._directories import find_trouble
 from sandkasten.local.options import OptionsError
 
 _BACKLOG = 1024
@@ -103,6 +104,12 @@ def _tcp_listener(address: Address) -> socket.socket:
 
 def _unix_listener(path: Path) -> socket.socket:
     """Bind here rather than in uvicorn, which lets everybody connect."""
+    trouble = find_trouble(path.parent)
+    if trouble is not None:
+        raise OptionsError(
+            f"The socket {path} could be replaced by others: {trouble} Run: {trouble.remedy}. "
+            "Or choose another."
+        )
     _remove_left_over(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

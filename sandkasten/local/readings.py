@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -15,8 +14,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandkasten._directories import Trouble, find_trouble
 from sandkasten.local import causes, host, seccomp
 from sandkasten.local.cgroups import find_cgroups
+from sandkasten.local.directories import data_trouble
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
 from sandkasten.local.files import check_openat2
@@ -113,7 +114,9 @@ class Readings:
         images: the images that there are.
         has_bash: whether there is /bin/bash.
         temporary: where sockets and the like go; None: nowhere.
+        temporary_trouble: how others can change what is in the one that is named; None: they cannot.
         data_dir: where workspaces are kept.
+        data_trouble: how others can change what is in it; None: they cannot.
         free_bytes: room there.
         is_data_usable: whether that can be made and written, and sandboxes can reach it.
         open_files: how many this process may have open.
@@ -139,7 +142,9 @@ class Readings:
     images: frozenset[str]
     has_bash: bool
     temporary: str | None
+    temporary_trouble: Trouble | None
     data_dir: str
+    data_trouble: Trouble | None
     free_bytes: int
     is_data_usable: bool
     open_files: int
@@ -177,7 +182,9 @@ def read_machine() -> Readings:
             images=frozenset(find_images()),
             has_bash=os.access("/bin/bash", os.X_OK),
             temporary=None if directory is None else str(directory.parent),
+            temporary_trouble=_trouble(Path(tempfile.gettempdir())),
             data_dir=str(data_dir),
+            data_trouble=data_trouble(data_dir),
             free_bytes=shutil.disk_usage(_nearest(data_dir)).free,
             is_data_usable=_is_usable(_nearest(data_dir), identity),
             open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
@@ -261,8 +268,14 @@ def _nearest(path: Path) -> Path:
 
 
 def _is_usable(directory: Path, identity: Identity) -> bool:
-    is_open = all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
-    return os.access(directory, os.W_OK | os.X_OK) and (is_open or not identity.drops)
+    is_open = all(map(identity.can_pass, (directory, *directory.parents)))
+    return os.access(directory, os.W_OK | os.X_OK) and is_open
+
+
+def _trouble(directory: Path) -> Trouble | None:
+    with suppress(OSError):
+        return find_trouble(directory)
+    return None
 
 
 def _profiles() -> list[str]:

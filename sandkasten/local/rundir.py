@@ -16,13 +16,13 @@ PREFIX = "sandkasten-run-"
 
 @contextmanager
 def run_dir(identity: Identity) -> Generator[Path, None, None]:
-    """Make the directory, in a place that sandboxes can be built from, and remove it in the end.
+    """Create the directory, in a place that sandboxes can be built from, and remove it in the end.
 
     Raises:
         IsolationError: there is no such place.
     """
-    mode = 0o711 if identity.drops else 0o700
-    with closing(scratch.Scratch(Path(host.run_dir_base(identity)), PREFIX, mode)) as directory:
+    with closing(scratch.Scratch(Path(host.run_dir_base(identity)), PREFIX)) as directory:
+        identity.let_pass(directory.path)
         yield directory.path
 
 

@@ -17,22 +17,21 @@ from contextlib import suppress
 from pathlib import Path
 
 _LOCK = ".lock"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIX = "[a-z0-9_]{8}"  # what `mkdtemp` puts after the prefix
 
 
 class Scratch:
     """A new directory, which `close` removes with all that is in it."""
 
-    def __init__(self, base: Path, prefix: str, mode: int = 0o700) -> None:
-        """Make it below `base` and lock it."""
+    def __init__(self, base: Path, prefix: str) -> None:
+        """Create it below `base`, for this user only, and lock it."""
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
             lock = _locked(self.path)
             if lock is not None:
                 break  # otherwise somebody's sweep was here before the lock
         self._lock: int | None = lock
-        if mode != 0o700:  # which it is already
-            self.path.chmod(mode)
 
     def close(self) -> None:
         """Remove it; it may be gone, and may have become another one by `rename`."""
@@ -78,24 +77,49 @@ def _locked(path: Path) -> int | None:
 
 
 def _remove_if_left(path: Path, before: Callable[[Path], None] | None) -> None:
-    lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Remove a directory if it and its lock are this user's, and nobody holds the lock.
+
+    In /tmp anybody can give anything such a name: a symlink to a directory of ours, or a directory of their
+    own with a hard link to a file of ours in it.
+    """
+    directory = os.open(path, _DIRECTORY)
     try:
-        if os.fstat(lock).st_uid == os.geteuid():
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if before is not None:
-                before(path)
-            remove_tree(path)
+        lock = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if os.fstat(directory).st_uid == os.fstat(lock).st_uid == os.geteuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if before is not None:
+                    before(path)
+                remove_tree(path)
+        finally:
+            os.close(lock)
     finally:
-        os.close(lock)
+        os.close(directory)
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory that sandboxed code filled: as deep, as locked and as full as it liked."""
-    if not path.exists():
+    """Delete a directory that sandboxed code filled: as deep, as locked and as full as it liked.
+
+    If the path is a symlink or a file, nothing happens.
+    """
+    try:
+        directory = os.open(path, _DIRECTORY)
+    except PermissionError:  # its owner closed it to the owner
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
         return
-    # Not shutil.rmtree, which recurses in Python; and neither program follows symlinks here.
-    chmod, rm = shutil.which("chmod") or "chmod", shutil.which("rm") or "rm"
-    subprocess.run([rm, "-rf", "--one-file-system", "--", path], capture_output=True, check=False)
-    if path.exists():
-        subprocess.run([chmod, "-R", "u+rwX", "--", path], capture_output=True, check=False)
-        subprocess.run([rm, "-rf", "--one-file-system", "--", path], capture_output=True, check=False)
+    try:
+        # Not shutil.rmtree, which recurses in Python; and neither program follows symlinks here.
+        _run("rm", "-rf", "--one-file-system", "--", str(path))
+        if os.path.lexists(path):
+            os.chmod(f"/proc/self/fd/{directory}", 0o700)
+            _run("chmod", "-R", "u+rwX", "--", f"/proc/{os.getpid()}/fd/{directory}/.")
+            _run("rm", "-rf", "--one-file-system", "--", str(path))
+    finally:
+        os.close(directory)
+
+
+def _run(program: str, *words: str) -> None:
+    """Run one of the system's programs: the user's PATH may lead anywhere, and this may be root."""
+    found = shutil.which(program, path="/usr/bin:/bin") or f"/bin/{program}"
+    subprocess.run([found, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False)

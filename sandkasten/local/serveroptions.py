@@ -52,8 +52,8 @@ class ServerOptions:
         options, api_key = Options.from_mapping(common), _find_key(settings, address)
         if api_key is None and options.allow_host_network:
             raise OptionsError(
-                "no_api_key and allow_host_network exclude each other: a session with the host's network could "
-                "drive a daemon that asks for no key. Use --api-key-file, or drop one of them."
+                "no_api_key and allow_host_network exclude each other: a session with the host's network "
+                "could drive a daemon that asks for no key. Use --api-key-file, or drop one of them."
             )
         return cls(options, address, api_key, log_format)
 
@@ -87,6 +87,10 @@ def read_key(path: Path) -> str:
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
                 raise OptionsError(f"Others than its owner can read the key in {path}. Run: chmod 600 {path}")
+            if status.st_uid not in {0, os.geteuid()}:
+                raise OptionsError(
+                    f"Another user (uid {status.st_uid}) owns the key file {path}. Make one: {_MAKE_KEY}"
+                )
             content = file.read(4096)
     except OSError as error:
         reason = os.strerror(error.errno or 0)

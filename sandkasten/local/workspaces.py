@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sandkasten.local.directories import make_closed
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
@@ -218,9 +219,7 @@ class Workspaces:
             raise ApiError(507, "INSUFFICIENT_STORAGE", says) from error
 
     def _make_directory(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        mode = 0o711 if self._identity.drops else 0o700  # root's sandboxes are built by another user
-        self._directory.chmod(mode)
+        make_closed(self._directory, self._identity)
 
 
 def _locked(root: Path, how: int) -> int:

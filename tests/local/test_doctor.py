@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sandkasten._directories import Trouble
 from sandkasten.local import causes, host
 from sandkasten.local.doctor import Finding, State, can_build, examine, report
 from sandkasten.local.findings import findings, version_of
@@ -43,7 +44,9 @@ GOOD = Readings(
     images=frozenset({"base", "node", "python"}),
     has_bash=True,
     temporary="/tmp",
+    temporary_trouble=None,
     data_dir="/home/user/.local/share/sandkasten",
+    data_trouble=None,
     free_bytes=100 * GIB,
     is_data_usable=True,
     open_files=1_048_576,
@@ -260,6 +263,25 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
         State.DEGRADED,
         "There are: base. Not in /usr, and so not there: node, python.",
         "\nsudo apt-get install nodejs python3",
+    ),
+    "temporary files, of others": (
+        replace(
+            GOOD,
+            temporary_trouble=Trouble(Path("/scratch"), "can be changed by every user", "chmod o-w /scratch"),
+        ),
+        "temporary files",
+        State.DEGRADED,
+        "/scratch can be changed by every user",
+        "sudo chmod o-w /scratch",
+    ),
+    "data directory, of others": (
+        replace(
+            GOOD, data_trouble=Trouble(Path("/data"), "belongs to another user (uid 7)", "chown -h 0 /data")
+        ),
+        "workspaces",
+        State.MISSING,
+        "/data belongs to another user (uid 7).",
+        "sudo chown -h 0 /data",
     ),
     "temporary files": (
         replace(GOOD, temporary=None, trial=Trial("there is nowhere to build it")),

@@ -196,6 +196,23 @@ def test_a_key_that_others_can_read_is_refused(place: Path, mode: int) -> None:
     assert KEY not in sentence
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_key_that_another_user_knows_is_refused(place: Path) -> None:
+    os.chown(place / "key", 65_534, 65_534)
+    assert "Another user (uid 65534) owns" in refused(
+        "--api-key-file", place / "key", "--listen", "127.0.0.1:0"
+    )
+
+
+def test_a_socket_that_others_could_replace_is_refused(place: Path) -> None:
+    (place / "open").mkdir()
+    (place / "open").chmod(0o777)
+    socket = place / "open" / "daemon.sock"
+    sentence = refused("--api-key-file", place / "key", "--listen", f"unix:{socket}", code=1)
+    assert f"chmod o-w {place / 'open'}" in sentence
+    assert not socket.exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words\n", b"two\nlines\n", b"\xff\xfe\n"])
 def test_a_file_that_holds_no_key_is_refused(place: Path, content: bytes) -> None:
     (place / "key").write_bytes(content)
@@ -236,7 +253,7 @@ def test_the_hosts_network_needs_a_key_wherever_it_is_asked_for(place: Path, tex
 
 
 def test_modules_of_the_current_directory_are_not_the_daemons(place: Path) -> None:
-    """Python's own first few are loaded before any code of ours runs: what goes wrong there, only -P prevents."""
+    """Python's own first few are loaded before any code of ours runs: there, only -P prevents anything."""
     here = place / "here"
     here.mkdir()
     for name in ("argparse", "json", "queue", "ssl", "tomllib", "httptools", "starlette", "uvicorn"):
@@ -246,7 +263,9 @@ def test_modules_of_the_current_directory_are_not_the_daemons(place: Path) -> No
         done = run(*words, f"127.0.0.1:{other.getsockname()[1]}", expect=1, cwd=here)
     assert "Address already in use" in done.stderr  # it came as far as that
     (here / "typing.py").write_text("raise SystemExit('taken over')\n")
-    assert "Sandboxes can be built" in run("doctor", cwd=here, command=[COMMAND[0], "-P", *COMMAND[1:]]).stdout
+    assert (
+        "Sandboxes can be built" in run("doctor", cwd=here, command=[COMMAND[0], "-P", *COMMAND[1:]]).stdout
+    )
 
 
 def test_an_address_that_is_taken(place: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # What client and daemon share.
-BOTH = {"_version", "_tar", "_cut"}
+BOTH = {"_version", "_tar", "_cut", "_directories"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
-    {"_version", "_tar", "_cut", "errors"},
+    {"_version", "_tar", "_cut", "_directories", "errors"},
     {"models", "_config", "_checks", "_limits"},
     {"_answers", "_transfers", "local.launch"},
     {"_wire", "_events", "_aiohttp", "_uploads", "_filecommands", "_places"},
@@ -49,7 +49,7 @@ DAEMON = [
         "local.etc",
         "local.seccomp",
     },
-    {"local.newfile", "local.limits", "local.names", "local.scratch"},
+    {"local.newfile", "local.limits", "local.names", "local.scratch", "local.directories"},
     {"local.files", "local.sandbox", "local.archives", "local.asgi"},
     {
         "local.bodystream",
