@@ -5,6 +5,7 @@ library only. Everything else is loaded in the daemon's own process. Read it in 
 
     serve, server   the two ways to start: owned by a client, or as `python -m sandkasten.local serve`
     daemon          what they share: looking at the machine, signals, the end
+    connections     what a peer may take before its key is looked at: bytes, time, places
     app             HTTP in, HTTP out, nothing else (asgi: keys, streams; bodies: what clients send)
     manager         the sessions' lifetimes (pool: ready before they are asked for; quota: the disk)
     shell           one bash: commands in, output and outcomes out (command, control, transcript)

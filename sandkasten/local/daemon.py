@@ -26,6 +26,7 @@ from sandkasten.local.asgi import Guard
 from sandkasten.local.catalogue import Catalogue, images_dir
 from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.closedbash import with_closed_bash
+from sandkasten.local.connections import Bounds, Connections
 from sandkasten.local.directories import WORKSPACES, secure_data_dir
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
@@ -132,7 +133,7 @@ async def serve(
         Catalogue(settings.images, images_dir(directory), settings.identity),
         observer,
     )
-    server = Server(make_app(manager, guard, observer), manager, on_ready)
+    server = Server(make_app(manager, guard, observer), manager, observer, on_ready)
     for number in _ENDING_SIGNALS:
         if signal.getsignal(number) is not _ignore:
             loop.add_signal_handler(number, server.stop)
@@ -159,10 +160,15 @@ def _sweep(run_dir: Path, workspaces: Workspaces) -> threading.Thread:
 class Server(uvicorn.Server):
     """uvicorn, which ends the sandboxes first: running streams would keep it from ending."""
 
-    def __init__(self, app: Starlette, manager: Manager, on_ready: Callable[[Server], None]) -> None:
+    def __init__(
+        self, app: Starlette, manager: Manager, observer: Observer, on_ready: Callable[[Server], None]
+    ) -> None:
         """Serve an application, whose sessions are a manager's."""
-        super().__init__(_config(app))
+        bounds = Bounds()
+        super().__init__(_config(app, bounds))
         self._manager = manager
+        self._connections = Connections(self.config, self.server_state, observer, bounds)
+        self._accepting: list[asyncio.Task[None]] = []
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
 
@@ -181,21 +187,25 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin, and say so."""
-        await super().startup(sockets)
+        """Begin, and say so; peers are let in by `Connections`, within its bounds."""
+        await super().startup([])
+        self._accepting = [asyncio.create_task(self._connections.accept(one)) for one in sockets or []]
         self._on_ready(self)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let nobody in, end all sessions, then the connections."""
-        for server in self.servers:
-            server.close()
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.wait(self._accepting)
+        for listener in sockets or []:
+            listener.close()
         await self._manager.close()
         if self.server_state.connections or self.server_state.tasks:  # otherwise it would sleep for nothing
             await super().shutdown(sockets)
         await self._manager.close()  # what was about to start when the first one came
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _config(app: Starlette, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
@@ -206,7 +216,7 @@ def _config(app: Starlette) -> uvicorn.Config:
         proxy_headers=False,  # nothing here depends on who asks, but on what they have
         server_header=False,
         date_header=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=round(bounds.idle_seconds),
         timeout_graceful_shutdown=2,
     )
 

@@ -27,10 +27,17 @@ def set_up(form: str) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     _logger.setLevel(logging.INFO)
+    _mute_uvicorn()
+
+
+def _mute_uvicorn() -> None:
+    """Drop uvicorn's line about each request that is not one: `Connections` logs how many there were."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def warnings_only() -> None:
-    """Log what is wrong; who owns the daemon sees no more of it."""
+    """Log what is wrong; the owner of the daemon sees no more of it."""
+    _mute_uvicorn()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
 
 

@@ -57,6 +57,10 @@ class Observer:
             **({"session_id": session_id} if session_id else {}),
         )
 
+    def refused(self, status: int) -> None:
+        """Count a peer that sent no request that could be answered; see `Connections` for the log."""
+        self.metrics.request_ended("none", "none", status)
+
 
 def _named(outcome: Outcome | None) -> str:
     if outcome is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -723,6 +724,34 @@ def test_bytes_that_are_no_request_never_harm_the_daemon(
     answer = raw(daemon, request_bytes, half_close=True, seconds=2)
     assert not answer.startswith(b"HTTP/1.1 5"), answer[:200]
     assert client.get("/healthz").status_code == 200
+
+
+ENDLESS = {
+    "headers": (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"X: " + b"x" * 1000 + b"\r\n"),
+    "small headers": (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"a:\r\n"),
+    "a header": (b"GET /healthz HTTP/1.1\r\nX: ", b"x"),
+    "a target": (b"GET /", b"x"),
+    "trailers": (
+        b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"X: x\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_never_ends_is_refused_before_it_takes_memory(daemon: LocalDaemon, name: str) -> None:
+    head, piece = ENDLESS[name]
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(daemon.target.socket_path or "")
+        peer.sendall(head)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(100):
+                peer.sendall(piece * (100_000 // len(piece)))
+        with contextlib.suppress(ConnectionResetError):
+            answer = peer.recv(65536)
+            # The key may have been missed before the trailers came.
+            assert answer.split(b" ")[1] in ({b"401", b"431"} if name == "trailers" else {b"431"})
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["error_code"]
 
 
 def authorized(daemon: LocalDaemon, head: str, body: bytes = b"") -> bytes:

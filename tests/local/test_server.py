@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -405,6 +406,20 @@ def test_without_a_key_no_web_page_gets_in(serve: Callable[..., Server]) -> None
             for path in ("/v1/sessions", "/metrics", "/v1/workspaces/x1/fs/read?path=x", "/nowhere"):
                 assert http.get(path, headers=headers).status_code == 401, (path, headers)
         assert http.get("/v1/sessions", headers={"Sec-Fetch-Site": "none"}).status_code == 200
+
+
+def test_peers_that_say_nothing_keep_nobody_out(serve: Callable[..., Server]) -> None:
+    server = serve("--pool-size", "0")
+    host, port = server.address.removeprefix("http://").split(":")
+    descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (descriptors + 20, descriptors + 20))
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        for _ in range(4):
+            with server.http() as http:
+                assert http.get("/v1/sessions").status_code == 200
+        assert len(server.log.splitlines()) <= 6  # the first, one for each request, and no flood of others
 
 
 def test_a_unix_socket_is_private_and_taken_over_from_the_dead(

@@ -49,7 +49,14 @@ DAEMON = [
         "local.etc",
         "local.seccomp",
     },
-    {"local.newfile", "local.limits", "local.names", "local.scratch", "local.directories"},
+    {
+        "local.connections",
+        "local.newfile",
+        "local.limits",
+        "local.names",
+        "local.scratch",
+        "local.directories",
+    },
     {"local.files", "local.sandbox", "local.archives", "local.asgi"},
     {
         "local.bodystream",
