@@ -3,15 +3,15 @@
 Namespaces and the loss of capabilities already make most of these calls fail. The filter matters for the
 day a check in the kernel is wrong: what cannot be called cannot be attacked. It takes away new namespaces
 (which would give capabilities back, and with them most of the kernel's privileged code), subsystems with
-a long record of escalations, and what looks at or steers the host or other processes. It is a list of
-what is denied, as those of container engines and Flatpak are in effect, since the code in here is
-anything at all; but numbers newer than those known below are denied too.
+a long record of escalations, what looks at or steers the host or other processes, and what takes from a
+count that all sandboxes or the whole machine share. `syscalls` lists the calls.
 
 How it answers:
 
 * EPERM by default: "not for you", as the kernel would say for want of a capability.
 * ENOSYS, "this kernel does not have it", where programs then do without: glibc falls back from clone3
   to clone, libuv from io_uring to threads, libmount to mount().
+* EINVAL, ENOMEM and the like, where a kernel without the one option, command or flag would say so.
 * Death by SIGSYS for calls of another architecture (i386 on x86_64), whose numbers mean other things.
 
 The kernel gives the filter the arguments as 64-bit values, but takes `int` ones from the low half. So
@@ -19,7 +19,7 @@ only that half is compared; whoever compares all 64 bits lets through what has g
 (CVE-2019-10063). What pointers point to cannot be seen at all, hence no clone3: its flags lie in memory.
 
 What this costs those inside: debuggers and tracers (gdb, strace, perf, LeakSanitizer), 32-bit programs,
-and sandboxes within the sandbox (bubblewrap, the one of Chromium).
+and sandboxes within the sandbox (bubblewrap, filters of system calls, the one of Chromium).
 """
 
 from __future__ import annotations
@@ -29,118 +29,21 @@ import select
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from errno import EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT
+from errno import (
+    EAFNOSUPPORT,
+    EINVAL,
+    ENODEV,
+    ENOMEM,
+    ENOPROTOOPT,
+    ENOSYS,
+    EOPNOTSUPP,
+    EPERM,
+    EPROTONOSUPPORT,
+)
 from typing import NamedTuple
 
 from sandkasten.local.errors import IsolationError
-
-# name: (number on x86_64, number on aarch64)
-Numbers = Mapping[str, tuple[int | None, int | None]]
-
-NOT_PERMITTED: Numbers = {
-    # Namespaces and mounts. Even `unshare` without a new namespace: nearly nobody needs that.
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "open_by_handle_at": (304, 265),  # files by inode number, past every mount: the "shocker" escape
-    # Other processes. Without ptrace no debugger works; it and its kin are ways into processes that
-    # were not meant to be reached, such as those that hold this sandbox's channels.
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "pidfd_getfd": (438, 438),
-    # Large, much attacked, and not needed by ordinary programs.
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),  # stops the kernel in mid-copy, which turns races into exploits
-    "add_key": (248, 217),  # keyrings belong to the user id, not to the sandbox
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "fanotify_init": (300, 262),
-    "modify_ldt": (154, None),  # 16-bit segments, for programs that cannot run here
-    # The machine's administration: the kernel's code, its clock, log, disks and ports.
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "reboot": (169, 142),
-    "acct": (163, 89),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "clock_adjtime": (305, 266),
-    "adjtimex": (159, 171),
-    "syslog": (103, 116),
-    "sethostname": (170, 161),
-    "setdomainname": (171, 162),
-    "vhangup": (153, 58),
-    "iopl": (172, None),
-    "ioperm": (173, None),
-}
-
-NOT_THERE: Numbers = {
-    "clone3": (435, 435),  # its flags cannot be seen
-    # A second way to make system calls, which no filter sees, and many escalations.
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    # The new mount interface; libmount falls back to mount().
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    "statmount": (457, 457),
-    "listmount": (458, 458),
-    "open_tree_attr": (467, 467),
-    "listns": (470, 470),
-    # As in kernels built without it, which programs expect.
-    "name_to_handle_at": (303, 264),
-    "kcmp": (312, 272),  # compares kernel pointers, for checkpoints
-    "memfd_secret": (447, 447),  # memory that the kernel cannot move or swap
-    "vmsplice": (278, 75),  # leaves the kernel reading pages that are still being written
-    "lsm_set_self_attr": (460, 460),  # changes the AppArmor or SELinux label
-    # As in a kernel without NUMA: where the memory of this and other processes lies.
-    "mbind": (237, 235),
-    "get_mempolicy": (239, 236),  # libnuma asks by this one whether there is NUMA
-    "set_mempolicy": (238, 237),
-    "set_mempolicy_home_node": (450, 450),
-    "migrate_pages": (256, 238),
-    "move_pages": (279, 239),
-    # Gone from the kernel, or on the way.
-    "lookup_dcookie": (212, 18),
-    "nfsservctl": (180, 42),
-    "uselib": (134, None),
-    "ustat": (136, None),
-    "sysfs": (139, None),
-    "_sysctl": (156, None),
-    "create_module": (174, None),
-    "get_kernel_syms": (177, None),
-    "query_module": (178, None),
-}
-
-# Allowed or denied by their arguments, see `_checks`.
-CHECKED: Numbers = {
-    "clone": (56, 220),
-    "ioctl": (16, 29),
-    "personality": (135, 92),
-    "socket": (41, 198),
-    "socketpair": (53, 199),
-}
-
-# The newest call that was considered for this list (rseq_slice_yield, Linux 7.0). What comes after it is
-# not there, whatever it does: programs must cope with older kernels anyway. The x32 calls of x86_64,
-# which are numbered from 0x40000000, are beyond it too.
-NEWEST = 471
+from sandkasten.local.syscalls import CHECKED, NEWEST, NOT_PERMITTED, NOT_SUPPORTED, NOT_THERE
 
 
 @dataclass(frozen=True)
@@ -162,6 +65,8 @@ _MACHINES: Mapping[str, _Machine] = {
 _CLONE_NEW = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000
 
 _FORBIDDEN_IOCTLS = (
+    0x540A,  # TCXONC stops a terminal's output, for ever
+    0x540C,  # TIOCEXCL lets nobody else open a terminal, for ever
     0x5412,  # TIOCSTI types into a terminal, for the next program to read
     0x541C,  # TIOCLINUX pastes into the console
     0x5423,  # TIOCSETD loads line disciplines, a row of forgotten modules
@@ -172,6 +77,30 @@ _FORBIDDEN_IOCTLS = (
 # executable data, memory at address 0, or emulations of systems long gone.
 _HARMLESS_PERSONALITY = 0x0000_0008 | 0x0002_0000 | 0x0004_0000
 _ASK_PERSONALITY = 0xFFFF_FFFF  # changes nothing, returns the present one
+
+# On a file of the image, the same for all sandboxes, a lease or delegation makes others wait for 45 seconds
+# when they open it, and both it and F_NOTIFY tell of what they do.
+_F_SETLEASE, _F_NOTIFY, _F_SETDELEG = 1024, 1026, 1040
+
+# ioprio_set takes a class (above bit 13), hints, and a level (the lowest three bits). Level 4 of the class
+# best-effort is where everybody starts; below are better ones.
+_IOPRIO_CLASS, _IOPRIO_LEVEL = 0xE000, 0x7
+_IOPRIO_REAL_TIME, _IOPRIO_BEST_EFFORT = 0x2000, 0x4000
+
+# The bits of a file's kind in its mode, and devices' kinds. Of these an ordinary user may make 0:0, which is
+# no device but a "whiteout": it hides a file from those who stack file systems.
+_FILE_KIND, _CHARACTER_DEVICE, _BLOCK_DEVICE = 0xF000, 0x2000, 0x6000
+_RENAME_WHITEOUT = 0x4
+
+# The code that the kernel makes of filters is counted for the whole machine (net.core.bpf_jit_limit). When
+# that is used up, nobody gets a filter, and so no new sandbox starts.
+_SO_ATTACH = (26, 50, 51, 52)  # SO_ATTACH_FILTER, _BPF, _REUSEPORT_CBPF, _REUSEPORT_EBPF
+_SOL_SOCKET = 1
+_SECCOMP_SET_MODE_FILTER = 1
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+
+# Huge pages come from a pool of the whole machine, which is not part of a sandbox's memory.
+_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _SOCK_TYPE_MASK = 0xF  # above it are SOCK_CLOEXEC and SOCK_NONBLOCK
@@ -279,21 +208,89 @@ def _fail(error: int) -> _Code:
 def _checks() -> Mapping[str, _Code]:
     """By the name of a call: what decides on its arguments."""
     clone = (_load_argument(0), *_when(_ANY_BIT, _CLONE_NEW, _fail(EPERM)), *_PASS)
-    ioctl = (_load_argument(1), *_any_of(_FORBIDDEN_IOCTLS, _fail(EPERM)), *_PASS)
     personality = (
         _load_argument(0),
         *_when(_EQUAL, _ASK_PERSONALITY, _PASS),
         *_when(_ANY_BIT, _ASK_PERSONALITY & ~_HARMLESS_PERSONALITY, _fail(EPERM)),
         *_PASS,
     )
+    setsockopt = (
+        _load_argument(1),
+        *_when(_EQUAL, _SOL_SOCKET, _without(2, _SO_ATTACH, ENOPROTOOPT)),
+        *_PASS,
+    )
+    prctl = (
+        _load_argument(0),
+        *_when(_EQUAL, _PR_SET_SECCOMP, _without(1, (_SECCOMP_MODE_FILTER,), EINVAL)),
+        *_PASS,
+    )
+    return {
+        "clone": clone,
+        "fcntl": _without(1, (_F_SETLEASE, _F_NOTIFY, _F_SETDELEG), EINVAL),
+        "ioctl": _without(1, _FORBIDDEN_IOCTLS, EPERM),
+        "ioprio_set": _io_priorities(),
+        "memfd_create": _without_flag(1, _MFD_HUGETLB, ENODEV),
+        "mknod": _without(1, (_CHARACTER_DEVICE, _BLOCK_DEVICE), EPERM, _FILE_KIND),
+        "mknodat": _without(2, (_CHARACTER_DEVICE, _BLOCK_DEVICE), EPERM, _FILE_KIND),
+        "mmap": _without_flag(3, _MAP_HUGETLB, ENOMEM),
+        "personality": personality,
+        "prctl": prctl,
+        "prlimit64": _own_limits(),
+        "renameat2": _without_flag(4, _RENAME_WHITEOUT, EINVAL),
+        "seccomp": _without(0, (_SECCOMP_SET_MODE_FILTER,), EINVAL),
+        "setsockopt": setsockopt,
+        "shmget": _without_flag(2, _SHM_HUGETLB, ENOMEM),
+        "socket": _sockets(),
+        "socketpair": _sockets(),
+    }
+
+
+def _without(index: int, values: Sequence[int], error: int, bits: int = 0xFFFF_FFFF) -> _Code:
+    """Allow a call unless some bits of an argument have one of these values."""
+    masked = () if bits == 0xFFFF_FFFF else (_mask(bits),)
+    return (_load_argument(index), *masked, *_any_of(values, _fail(error)), *_PASS)
+
+
+def _without_flag(index: int, flag: int, error: int) -> _Code:
+    return (_load_argument(index), *_when(_ANY_BIT, flag, _fail(error)), *_PASS)
+
+
+def _io_priorities() -> _Code:
+    """Allow lower priorities than the usual one."""
+    better = range(_IOPRIO_BEST_EFFORT, _IOPRIO_BEST_EFFORT + 4)
+    return (
+        _load_argument(2),
+        _mask(_IOPRIO_CLASS),
+        *_when(_EQUAL, _IOPRIO_REAL_TIME, _fail(EPERM)),
+        *_without(2, better, EPERM, _IOPRIO_CLASS | _IOPRIO_LEVEL),
+    )
+
+
+def _own_limits() -> _Code:
+    """Allow a process to set its own limits, and to read those of others.
+
+    With a limit of CPU time even process 1 can be ended.
+    """
+    return (
+        _load_argument(0),
+        *_when(_EQUAL, 0, _PASS),
+        _load_argument(2),
+        *_when(_ANY_BIT, 0xFFFF_FFFF, _fail(EPERM)),
+        _load(_ARGUMENTS + 8 * 2 + 4),  # a pointer has an upper half
+        *_when(_ANY_BIT, 0xFFFF_FFFF, _fail(EPERM)),
+        *_PASS,
+    )
+
+
+def _sockets() -> _Code:
+    """Allow few kinds, as if the kernel had been built without the others."""
     inet = (
         _load_argument(1),
         _mask(_SOCK_TYPE_MASK),
         *_when(_EQUAL, _SOCK_PACKET, _fail(EAFNOSUPPORT)),
         *_protocols(_INET_PROTOCOLS),
     )
-    # As if the kernel had been built without the others.
-    socket = (
+    return (
         _load_argument(0),
         *_when(_EQUAL, _AF_UNIX, _PASS),
         *_when(_EQUAL, _AF_INET, inet),
@@ -301,13 +298,6 @@ def _checks() -> Mapping[str, _Code]:
         *_when(_EQUAL, _AF_NETLINK, _protocols(_NETLINK_PROTOCOLS)),
         *_fail(EAFNOSUPPORT),
     )
-    return {
-        "clone": clone,
-        "ioctl": ioctl,
-        "personality": personality,
-        "socket": socket,
-        "socketpair": socket,
-    }
 
 
 def _protocols(allowed: Sequence[int]) -> _Code:
@@ -320,10 +310,11 @@ def _rules(machine: _Machine) -> dict[int, _Code]:
     by_name: dict[str, _Code] = {
         **dict.fromkeys(NOT_PERMITTED, _fail(EPERM)),
         **dict.fromkeys(NOT_THERE, _fail(ENOSYS)),
+        **dict.fromkeys(NOT_SUPPORTED, _fail(EOPNOTSUPP)),
         **{name: checks[name] for name in CHECKED},
     }
     rules = {number: _fail(ENOSYS) for numbers in machine.unassigned for number in numbers}
-    for name, numbers in {**NOT_PERMITTED, **NOT_THERE, **CHECKED}.items():
+    for name, numbers in {**NOT_PERMITTED, **NOT_THERE, **NOT_SUPPORTED, **CHECKED}.items():
         number = numbers[machine.column]
         if number is not None:
             rules[number] = by_name[name]

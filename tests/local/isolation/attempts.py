@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.local.isolation import layers
 from tests.local.isolation.lab import Attempt
+from tests.local.isolation.shared import SHARED
 
 _THE_HOSTS = "its success would change the host itself"
 
@@ -629,8 +630,8 @@ syscall("capset", ctypes.create_string_buffer(header),
 open("/workspace/program", "w").close()
 os.setxattr("/workspace/program", "security.capability", struct.pack("5I", 0x02000001, 1 << 12, 0, 0, 0))
 """,
-        "EPERM",
-        (layers.NO_SETFCAP,),
+        "EPERM|ENOTSUP|EOPNOTSUPP",
+        (layers.FILTER, layers.NO_SETFCAP),
         kernel_may_refuse="ENOTSUP|EOPNOTSUPP",
     ),
     Attempt(
@@ -868,6 +869,15 @@ TERMINALS = [
         (layers.FILTER,),
         proof_says="ENOTTY|EINVAL",  # the terminal's driver was asked, which knows it only of consoles
     ),
+    *(
+        Attempt(
+            f"terminal/{name}",
+            _TERMINAL.format(ioctl=f"fcntl.ioctl(0, {request}, 0)"),
+            "EPERM",
+            (layers.FILTER,),
+        )
+        for name, request in (("stop-its-output", 0x540A), ("open-it-alone", 0x540C))
+    ),
     Attempt(
         "terminal/line-discipline",
         _TERMINAL.format(ioctl="fcntl.ioctl(0, 0x5423, struct.pack('i', 0))"),
@@ -876,4 +886,15 @@ TERMINALS = [
     ),
 ]
 
-ATTEMPTS = [*FILES, *WRITES, *PROCESSES, *NETWORK, *IPC, *PRIVILEGES, *MOUNTS, *KERNEL, *TERMINALS]
+ATTEMPTS = [
+    *FILES,
+    *WRITES,
+    *PROCESSES,
+    *NETWORK,
+    *IPC,
+    *PRIVILEGES,
+    *MOUNTS,
+    *KERNEL,
+    *TERMINALS,
+    *SHARED,
+]

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandkasten.local import host, seccomp
+from sandkasten.local import host, syscalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Those that the filter does not mention: (x86_64, aarch64).
 _MORE_NUMBERS = {
-    "prctl": (157, 167),
     "capset": (126, 91),
     "sched_setattr": (314, 274),
     "openat2": (437, 437),
@@ -162,7 +161,13 @@ def _own_address() -> str:
 
 def _numbers() -> dict[str, int]:
     column = ("x86_64", "aarch64").index(platform.machine())
-    tables = (seccomp.NOT_PERMITTED, seccomp.NOT_THERE, seccomp.CHECKED, _MORE_NUMBERS)
+    tables = (
+        syscalls.NOT_PERMITTED,
+        syscalls.NOT_THERE,
+        syscalls.NOT_SUPPORTED,
+        syscalls.CHECKED,
+        _MORE_NUMBERS,
+    )
     found = {name: numbers[column] for table in tables for name, numbers in table.items()}
     return {name: number for name, number in found.items() if number is not None}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandkasten.local import host, seccomp
+from sandkasten.local import host, syscalls
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box, host_processes_with, until
 from tests.local.isolation.registry import attempt
@@ -287,7 +287,7 @@ def test_a_shell_is_not_forged_by_a_subshell_that_the_last_one_left_behind(box: 
 def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
     name = f"sk-{secrets.token_hex(8)}"
     number, control = (
-        seccomp.NOT_PERMITTED[call][platform.machine() == "aarch64"] for call in ("add_key", "keyctl")
+        syscalls.NOT_PERMITTED[call][platform.machine() == "aarch64"] for call in ("add_key", "keyctl")
     )
     code = (
         "import ctypes; libc = ctypes.CDLL(None)\n"
