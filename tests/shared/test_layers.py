@@ -39,6 +39,7 @@ DAEMON = [
         "local.causes",
         "local.metrics",
         "local.logs",
+        "local.syscalls",
     },
     {
         "local.closedbash",
