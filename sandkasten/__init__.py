@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SandboxFileNotFoundError,
         SandboxIsDirectoryError,
         SandboxPermissionError,
+        SandboxReadOnlyError,
         SandkastenAPIError,
         SandkastenConnectionError,
         SandkastenError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         SessionNotFoundError,
         TooLargeError,
         WorkspaceNotFoundError,
+        WorkspacesDisabledError,
     )
     from sandkasten.local.launch import LocalOptions
     from sandkasten.models import (
@@ -80,6 +82,7 @@ __all__ = [
     "SandboxFileNotFoundError",
     "SandboxIsDirectoryError",
     "SandboxPermissionError",
+    "SandboxReadOnlyError",
     "SandkastenAPIError",
     "SandkastenConnectionError",
     "SandkastenError",
@@ -96,6 +99,7 @@ __all__ = [
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",
+    "WorkspacesDisabledError",
     "__version__",
 ]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 
+from sandkasten._sentences import meant_code
 from sandkasten.errors import (
     BY_ERROR_CODE,
     LocalDaemonError,
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The Go daemon reports these as INTERNAL_ERROR; its sentence is the only sign.
-_CODES_IN_SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"no such file or directory"), "FILE_NOT_FOUND"),
-    (re.compile(r"is a directory"), "IS_DIRECTORY"),
-    (re.compile(r"session not found"), "SESSION_NOT_FOUND"),
-)
+
+class RefusedError(Exception):
+    """A refusal in the clothes of a success: by its status the answer is one, by its content it is not."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Remember the error code and the sentence that the daemon should have answered."""
+        super().__init__(message)
+        self.code = code
 
 
 def json_of(response: httpx.Response) -> Any:
@@ -164,11 +166,10 @@ def _not_connected(
 
 
 def api_error(message: str, body: Mapping[str, Any], response: httpx.Response) -> SandkastenAPIError:
-    """Choose the class by the body's error code, by the Go daemon's sentence, or by the status."""
+    """Return an error of the class that the code, the Go daemon's sentence or the status stands for."""
     given = body.get("error_code")
-    code = given if isinstance(given, str) and given else None
-    if code is None or code == "INTERNAL_ERROR":
-        code = _code_in_sentence(message) or code
+    request = response.request.url.raw_path.decode(errors="replace")
+    code = meant_code(given if isinstance(given, str) and given else None, message, request)
     if code is None and response.status_code == httpx.codes.UNAUTHORIZED:
         code = "UNAUTHORIZED"
     error_class = BY_ERROR_CODE.get(code or "", SandkastenAPIError)
@@ -179,10 +180,6 @@ def api_error(message: str, body: Mapping[str, Any], response: httpx.Response) -
         error_code=code,
         details=as_object(body.get("details")),
     )
-
-
-def _code_in_sentence(message: str) -> str | None:
-    return next((code for pattern, code in _CODES_IN_SENTENCES if pattern.search(message)), None)
 
 
 def as_object(value: Any) -> Mapping[str, Any]:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import api_error, as_object, request_id_of, structure
+from sandkasten._prompts import without_prompts
 from sandkasten.errors import (
     SandkastenError,
     SandkastenResponseError,
@@ -39,12 +40,15 @@ class StreamReader:
         position: the id of the last event, from which a daemon with the extension `resume` goes on.
         finished: whether the last event was seen.
         cuts: how many connections in a row ended without bringing an event.
+        has_prompts: whether prompts are around the output, as on the Go daemon, which sends all of an
+            output as one chunk.
     """
 
     response: httpx.Response | None = None
     position: str | None = None
     finished: bool = False
     cuts: int = 0
+    has_prompts: bool = False
     _kept: deque[str] = field(factory=deque[str])
     _kept_chars: int = 0
 
@@ -53,7 +57,7 @@ class StreamReader:
 
         Raises:
             SandkastenAPIError: the daemon reports a failure, by its class.
-            SandkastenStreamError: it reports one without an error code.
+            SandkastenStreamError: it reports one that has no class.
             SandkastenResponseError: the event's data cannot be read.
         """
         make = {"chunk": _chunk, "gap": _gap, "done": _done}.get(event.event)
@@ -63,6 +67,8 @@ class StreamReader:
         if make is None:
             return None
         chunk = make(_data(event))
+        if self.has_prompts:
+            chunk = evolve(chunk, output=without_prompts(chunk.output))
         self.finished = chunk.done
         if event.id != self.position and _is_count(event.id):
             self.position, self.cuts = event.id, 0  # it goes on
@@ -92,9 +98,11 @@ class StreamReader:
 
     def _failure(self, body: Mapping[str, Any]) -> SandkastenError:
         message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
-        if not body.get("error_code") or self.response is None:
-            return SandkastenStreamError(message, output="".join(self._kept))
-        return api_error(message, body, self.response)
+        if self.response is not None:
+            error = api_error(message, body, self.response)
+            if error.error_code is not None:
+                return error
+        return SandkastenStreamError(message, output="".join(self._kept))
 
     def _keep(self, output: str) -> None:
         if not output:

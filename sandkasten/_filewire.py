@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,6 +21,7 @@ from sandkasten import _checks as check
 from sandkasten import _wire
 from sandkasten._answers import api_error, as_object, structure
 from sandkasten._tar import ERROR_NOTE
+from sandkasten._transfers import SMALL_BYTES, in_workspace
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
 from sandkasten.models import DirEntry, ExecResult, ReadResult
@@ -39,18 +41,29 @@ Body = Callable[[], Iterator[bytes]]
 
 def write_json(owner: str, path: str | PurePosixPath, content: str | bytes) -> Call[None]:
     """`POST {owner}/fs/write`; the content must not be empty, which the Go daemon takes for missing."""
-    body = {"path": check.sandbox_path(path)}
+    body = {"path": _sent(owner, path)}
     if isinstance(content, str):
         body["text"] = content
     else:
         body["content_base64"] = base64.b64encode(content).decode()
-    return Call("POST", f"{owner}/fs/write", _nothing, json=body, idempotent=True)
+    call = Call("POST", f"{owner}/fs/write", _nothing, idempotent=True)
+    if len(content) <= SMALL_BYTES:
+        return evolve(call, json=body)
+    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+    return evolve(call, content=partial(_pieces, data), headers=headers, is_transfer=True)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + SMALL_BYTES] for start in range(0, len(data), SMALL_BYTES))
 
 
 def read_json(owner: str, path: str | PurePosixPath, max_bytes: int) -> Call[ReadResult]:
     """`GET {owner}/fs/read`."""
-    params: dict[str, str | int] = {"path": check.sandbox_path(path), "max_bytes": max_bytes}
-    return Call("GET", f"{owner}/fs/read", _read_result, params=params, idempotent=True)
+    params: dict[str, str | int] = {"path": _sent(owner, path), "max_bytes": max_bytes}
+    return Call(
+        "GET", f"{owner}/fs/read", partial(_read_result, path=str(path)), params=params, idempotent=True
+    )
 
 
 def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Call[list[str]]:
@@ -59,7 +72,7 @@ def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Ca
         "POST",
         f"{owner}/fs/upload",
         _paths,
-        data={"path": directory},
+        data={"path": _sent(owner, directory)},
         files=files,
         is_transfer=True,
         idempotent=True,
@@ -68,8 +81,12 @@ def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Ca
 
 def list_directory(owner: str, path: str | PurePosixPath) -> Call[list[DirEntry]]:
     """`GET {owner}/fs`, which workspaces have; for a session it is the extension `files`."""
-    params = {"path": check.sandbox_path(path)}
+    params = {"path": _sent(owner, path)}
     return Call("GET", f"{owner}/fs", _entries, params=params, idempotent=True)
+
+
+def _sent(owner: str, path: str | PurePosixPath) -> str:
+    return check.sandbox_path(path) if has_shell(owner) else in_workspace(path)
 
 
 def has_shell(owner: str) -> bool:
@@ -154,7 +171,7 @@ def _nothing(_answer: Any) -> None:
     return None
 
 
-def _read_result(answer: Any) -> ReadResult:
+def _read_result(answer: Any, *, path: str) -> ReadResult:
     raw = structure(answer, _ReadAnswer)
     try:
         content = base64.b64decode(raw.content_base64, validate=True)
@@ -162,7 +179,7 @@ def _read_result(answer: Any) -> ReadResult:
         raise SandkastenResponseError(
             "The daemon's answer has a content_base64 that is not base64."
         ) from error
-    return ReadResult(content=content, path=raw.path, truncated=raw.truncated)
+    return ReadResult(content=content, path=path, truncated=raw.truncated)
 
 
 def _paths(answer: Any) -> list[str]:
@@ -180,7 +197,6 @@ def _entries(answer: Any) -> list[DirEntry]:
 
 @frozen(eq=False, repr=False)
 class _ReadAnswer:
-    path: str
     content_base64: str
     truncated: bool = False
 

@@ -8,14 +8,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 import httpx
-from attrs import evolve
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import check_stream, check_success, no_answer
 from sandkasten._config import Target
 from sandkasten._observe import Observed, new_request_id
 from sandkasten._retry import RetryPolicy
-from sandkasten._wire import Call, cancel, health, receive
+from sandkasten._wire import Call, cancel, health, receive, understood
 from sandkasten.errors import (
     ExtensionMissingError,
     SandkastenAPIError,
@@ -23,6 +22,7 @@ from sandkasten.errors import (
     SandkastenResponseError,
 )
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from sandkasten.models import Health
 
 from ._seam import (
     Action,
@@ -65,7 +65,7 @@ class Connection:
         self._given = http_client
         self._http: HTTPClient | None = None
         self._daemon: LocalDaemon | None = None
-        self._extensions: frozenset[str] | None = None
+        self._health: Health | None = None
         self._opening, self._asking = make_lock(), make_lock()
         self._opened_by: int | None = None
         self._closed = False
@@ -93,11 +93,17 @@ class Connection:
         Raises:
             SandkastenConnectionError: it cannot be reached.
         """
-        try:
-            known = self._extensions
-            return extension in (known if known is not None else await self._ask_for_extensions())
-        except (SandkastenAPIError, SandkastenResponseError):
-            return False
+        health = await self._known_health()
+        return extension in health.extensions
+
+    async def names_itself(self) -> bool:
+        """Return whether the daemon says which server it is, as the Go daemon does not.
+
+        Raises:
+            SandkastenConnectionError: it cannot be reached.
+        """
+        health = await self._known_health()
+        return bool(health.server)
 
     async def require(self, extension: str) -> None:
         """Make sure that the daemon has an extension; it is asked once.
@@ -106,7 +112,8 @@ class Connection:
             ExtensionMissingError: it does not list it.
             SandkastenError: it could not be asked.
         """
-        if extension not in await self._ask_for_extensions():
+        health = await self._ask_for_health()
+        if extension not in health.extensions:
             raise ExtensionMissingError(
                 f"{self._name} does not have the extension {extension!r}. "
                 "Use the embedded daemon, or one that has it."
@@ -160,7 +167,7 @@ class Connection:
 
         A daemon without keys needs no telling: there a command ends with its connection.
         """
-        if call.cancel_path is None or "idempotency" not in (self._extensions or ()):
+        if call.cancel_path is None or self._health is None or "idempotency" not in self._health.extensions:
             return
         with uninterrupted(_CANCEL_SECONDS):
             try:
@@ -189,8 +196,10 @@ class Connection:
     # --- one call, once or several times
 
     async def _understood(self, call: Call[T]) -> Call[T]:
-        """The call as this daemon understands it: without a key, if it knows none."""
-        return call if call.key is None or await self.has("idempotency") else evolve(call, key=None)
+        """Return the call as this daemon understands it; the daemon is only asked where that matters."""
+        if call.key is None and call.unnamed is None:
+            return call
+        return understood(call, await self._known_health())
 
     async def _persist(self, call: Call[Any], action: Action[T]) -> T:
         failures: list[SandkastenError] = []
@@ -260,11 +269,18 @@ class Connection:
             observed.status = response.status_code
         return response
 
-    async def _ask_for_extensions(self) -> frozenset[str]:
+    async def _known_health(self) -> Health:
+        """Return what the daemon says of itself; nothing, if it cannot say."""
+        try:
+            return self._health if self._health is not None else await self._ask_for_health()
+        except (SandkastenAPIError, SandkastenResponseError):
+            return Health(status="")
+
+    async def _ask_for_health(self) -> Health:
         async with self._asking:  # many at once would all ask
-            if self._extensions is None:
-                self._extensions = frozenset((await self.call(health())).extensions)
-            return self._extensions
+            if self._health is None:
+                self._health = await self.call(health())
+            return self._health
 
     async def _open(self) -> HTTPClient:
         if self._opened_by not in {None, os.getpid()}:  # two processes would read each other's answers

@@ -42,33 +42,40 @@ class ShellFiles:
         """Bind to the path of a session or of a workspace; nothing is sent."""
         self._connection = connection
         self._owner = owner
+        self._has_shell = _filewire.has_shell(owner)
+
+    def _check(self, path: str) -> None:
+        if not self._has_shell:
+            plan.check_in_workspace(path)
 
     # --- in
 
     async def send(self, path: str, source: Source) -> str:
         """Send a file, or merge a directory into `path`; return its path in the sandbox."""
+        self._check(path)
         path = plan.absolute(path)
-        if source.directory is not None and not _filewire.has_shell(self._owner):
+        if source.directory is not None and not self._has_shell:
             await self._send_each(path, source.directory, source)
             return path
-        parts = plan.resized(source.pieces(), plan.MAX_UPLOAD_BYTES)
+        limit_bytes = plan.piece_bytes(has_shell=self._has_shell)
+        parts = plan.resized(source.pieces(), limit_bytes)
         if source.stream is None:
             finish = partial(commands.unpack_command, path=path)
             await self._send_pieces(path, parts, finish)
             return path
-        # Whether it is all, tells only the size, or the next part.
         first = await run_in_thread(lambda: next(parts, b""))
         more = b""
-        if source.size_bytes is None or source.size_bytes > plan.MAX_UPLOAD_BYTES:
+        if source.size_bytes is None or source.size_bytes > limit_bytes:
+            # Only the size, or the next part, tells whether this is everything.
             more = await run_in_thread(lambda: next(parts, b""))
-        way = plan.way_to_write(path, len(first) + len(more), has_shell=_filewire.has_shell(self._owner))
+        way = plan.way_to_write(path, len(first) + len(more), has_shell=self._has_shell)
         if way is Way.PIECES:
             finish = partial(commands.join_command, path=path, mode=source.mode)
             await self._send_pieces(path, chain([first, more] if more else [first], parts), finish)
             return path
         await self._send_whole(path, first, way)
         await run_in_thread(lambda: next(parts, b""))  # which tells that this was sent
-        if source.mode not in {None, 0o644} and _filewire.has_shell(self._owner):
+        if source.mode not in {None, 0o644} and self._has_shell:
             await self._run(commands.chmod_command(path, source.mode or 0))
         return path
 
@@ -80,9 +87,8 @@ class ShellFiles:
             await self._connection.call(_filewire.upload(self._owner, directory, [(name, content)]))
 
     async def _send_pieces(self, path: str, parts: Iterator[bytes], finish: Callable[[Pieces], str]) -> None:
-        """Upload parts beside `path`, under names of their own, and make one thing of them by a command."""
-        directory, name = posixpath.dirname(path), f".sandkasten-{secrets.token_hex(8)}"
-        prefix = posixpath.join(directory, name)
+        """Write parts beside `path`, under names of their own, and make one thing of them by a command."""
+        prefix = posixpath.join(posixpath.dirname(path), f".sandkasten-{secrets.token_hex(8)}")
         checksum = hashlib.sha256()
         count = size_bytes = 0
 
@@ -93,8 +99,7 @@ class ShellFiles:
 
         try:
             while part := await run_in_thread(next_part):
-                part_file = (f"{name}.{count}", part)
-                await self._connection.call(_filewire.upload(self._owner, directory, [part_file]))
+                await self._connection.call(_filewire.write_json(self._owner, f"{prefix}.{count}", part))
                 count += 1
                 size_bytes += len(part)
             await self._run(finish(Pieces(prefix, count, size_bytes, checksum.hexdigest())))
@@ -107,6 +112,7 @@ class ShellFiles:
         items = await run_in_thread(partial(items_of, directory, path))
         done_bytes = 0
         for item in items:
+            self._check(item.path)
             plan.way_to_write(item.path, item.size_bytes, has_shell=False)
         for group in plan.grouped(items):
             contents = await run_in_thread(partial(_read_all, group))
@@ -130,7 +136,9 @@ class ShellFiles:
 
     async def fetch(self, path: str, target: Target, max_bytes: int | None = None) -> bool:
         """Read a file, or the first bytes of it; return whether there are more."""
-        first_bytes = plan.MAX_READ_BYTES if max_bytes is None else min(max_bytes, plan.MAX_READ_BYTES)
+        self._check(path)
+        most_bytes = plan.max_read_bytes(has_shell=self._has_shell)
+        first_bytes = most_bytes if max_bytes is None else min(max_bytes, most_bytes)
         first = await self._connection.call(_filewire.read_json(self._owner, path, first_bytes))
         is_all = not first.truncated or len(first.content) == max_bytes
         await at(target, partial(target.begin, len(first.content) if is_all else None, 0o644))
@@ -138,8 +146,8 @@ class ShellFiles:
         target.tell()
         if is_all:
             return first.truncated
-        if not _filewire.has_shell(self._owner):
-            raise plan.needs_shell(f"{path[:200]!r} cannot be read", f"more than {plan.MAX_READ_BYTES} bytes")
+        if not self._has_shell:
+            raise plan.needs_shell(f"{path[:200]!r} cannot be read", f"more than {most_bytes} bytes")
         slices = Slices(plan.absolute(path), len(first.content), max_bytes)
         checksum = hashlib.sha256(first.content)
         async for piece in self._slices(slices):
@@ -161,7 +169,7 @@ class ShellFiles:
         """Read a directory."""
         path = plan.absolute(path)
         await run_in_thread(target.restart)
-        if not _filewire.has_shell(self._owner):
+        if not self._has_shell:
             await self._fetch_each(path, target)
             return
         mark = secrets.token_hex(8)
@@ -188,8 +196,7 @@ class ShellFiles:
             names = pending.pop()
             await run_in_thread(partial(target.begin, Member(names, Kind.DIRECTORY)))
             directory = posixpath.join(path, *names)
-            listing = await self._connection.call(_filewire.list_directory(self._owner, directory))
-            for entry in listing:
+            for entry in await self.entries(directory):
                 below = (*names, plan.listed_name(entry.name))
                 if entry.is_dir:
                     pending.append(below)
@@ -198,29 +205,35 @@ class ShellFiles:
 
     async def _fetch_one(self, path: str, names: tuple[str, ...], target: TreeTarget) -> None:
         whole = posixpath.join(path, *names)
+        self._check(whole)
+        most_bytes = plan.max_read_bytes(has_shell=False)
         try:
-            result = await self._connection.call(_filewire.read_json(self._owner, whole, plan.MAX_READ_BYTES))
+            result = await self._connection.call(_filewire.read_json(self._owner, whole, most_bytes))
         except SandboxIsDirectoryError:
             return  # a symlink to one
         if result.truncated:
-            raise plan.needs_shell(
-                f"{whole[:200]!r} cannot be read", f"more than {plan.MAX_READ_BYTES} bytes"
-            )
+            raise plan.needs_shell(f"{whole[:200]!r} cannot be read", f"more than {most_bytes} bytes")
         await run_in_thread(partial(target.add_file, names, result.content))
         target.tell()
 
     async def entries(self, path: str) -> list[DirEntry]:
         """List a directory."""
-        if not _filewire.has_shell(self._owner):
+        self._check(path)
+        if not self._has_shell:
             return await self._connection.call(_filewire.list_directory(self._owner, path))
+        if posixpath.normpath(posixpath.join(plan.WORKSPACE, path)) != plan.WORKSPACE:
+            await self._check_directory(path)
+        mark = secrets.token_hex(8)
+        cmd = commands.list_command(plan.absolute(path), mark)
+        call = _filewire.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
+        result = await self._connection.call(call)
+        return commands.listed(path, result.output, mark, truncated=result.truncated)
+
+    async def _check_directory(self, path: str) -> None:
         try:  # so that the daemon itself says what is wrong with a path
             await self._connection.call(_filewire.read_json(self._owner, path, 1))
         except SandboxIsDirectoryError:
-            mark = secrets.token_hex(8)
-            cmd = commands.list_command(plan.absolute(path), mark)
-            call = _filewire.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
-            result = await self._connection.call(call)
-            return commands.listed(path, result.output, mark, truncated=result.truncated)
+            return
         raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
 
     async def _slices(self, slices: Slices) -> AsyncIterator[bytes]:

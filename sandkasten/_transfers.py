@@ -33,12 +33,13 @@ PIECE_BYTES = 1024 * 1024
 # What is so small that it is not worth asking for extensions; every daemon takes it as JSON.
 SMALL_BYTES = 128 * 1024
 
-# The Go daemon's limits, with room for what surrounds the content: 2 MiB of JSON (half of that is used, since
-# base64 costs more than an upload), 10 MiB and 100 files for an upload, 5 MiB of base64 for what is read.
-MAX_JSON_BYTES = 750_000
+# The Go daemon's limits, with room for what surrounds the content: 2 MiB of JSON (1,570,000 bytes in base64,
+# if the path is short), 10 MiB and 100 files for an upload, 5 MiB of base64 for what a session reads.
+MAX_JSON_BYTES = 1_560_000
 MAX_UPLOAD_BYTES = 10 * 1024 * 1024 - 64 * 1024
 MAX_UPLOAD_FILES = 100
-MAX_READ_BYTES = 3_500_000
+_MAX_SESSION_READ_BYTES = 3_500_000
+_MAX_WORKSPACE_READ_BYTES = 100 * 1024 * 1024
 
 WORKSPACE = "/workspace"
 
@@ -60,31 +61,63 @@ def absolute(path: str | PurePosixPath, *, name: str = "path") -> str:
     return whole
 
 
+def in_workspace(path: str | PurePosixPath) -> str:
+    """Return the path from the root of a workspace, as calls without a session take it on every daemon.
+
+    What is outside begins with `..`, which every daemon refuses.
+    """
+    return posixpath.relpath(posixpath.join(WORKSPACE, check.sandbox_path(path)), WORKSPACE)
+
+
+def check_in_workspace(path: str) -> None:
+    """Make sure that the Go daemon reaches this path: it takes two dots anywhere in a name for a way up.
+
+    Raises:
+        SandkastenInputError: it is not below /workspace.
+        ExtensionMissingError: there are two dots in a name.
+    """
+    if ".." in absolute(path):
+        raise needs_shell(f"{path[:200]!r} cannot be reached", "names with two dots in a row")
+
+
 def is_plain_name(name: str) -> bool:
-    """Whether every server reads this name out of a multipart header as it was written."""
-    return name.isprintable() and not set(name) & {'"', "\\", "%"}
+    """Return whether every server reads this name out of a multipart header as it was written."""
+    return name.isprintable() and not set(name) & {'"', "\\", "%"} and ".." not in name
 
 
 # --- which way
 
 
 class Way(Enum):
-    """How a file goes to a daemon without the extension."""
+    """The ways of a file to a daemon without the extension."""
 
     JSON = "in one call, as base64"
     UPLOAD = "in one call, as a part of a form"
-    PIECES = "in several calls, joined by a command"
+    PIECES = "in several calls, each as base64, joined by a command"
+
+
+def piece_bytes(*, has_shell: bool) -> int:
+    """Return how much of a file goes in one call."""
+    return MAX_JSON_BYTES if has_shell else MAX_UPLOAD_BYTES
+
+
+def max_read_bytes(*, has_shell: bool) -> int:
+    """Return how much of a file comes in one call."""
+    return _MAX_SESSION_READ_BYTES if has_shell else _MAX_WORKSPACE_READ_BYTES
 
 
 def way_to_write(path: str, size_bytes: int, *, has_shell: bool) -> Way:
-    """Choose the way of a file.
+    """Choose the way of a file, binary-exact in every case.
+
+    Into a session, the Go daemon takes only text from a form: it replaces whatever is not UTF-8. So nothing
+    but empty files goes there like that. A workspace gets the bytes as they are.
 
     Raises:
-        ExtensionMissingError: there is none without a shell.
+        ExtensionMissingError: there is no way without a shell.
     """
-    if 0 < size_bytes <= MAX_JSON_BYTES:  # content that is empty would count as missing
+    if 0 < size_bytes <= MAX_JSON_BYTES:  # an empty content would count as missing
         return Way.JSON
-    fits = size_bytes <= MAX_UPLOAD_BYTES
+    fits = size_bytes <= (0 if has_shell else MAX_UPLOAD_BYTES)
     if fits and is_plain_name(posixpath.basename(path)):
         return Way.UPLOAD
     if has_shell:

@@ -15,7 +15,17 @@ import httpx
 from attrs import evolve, frozen
 
 from sandkasten import _checks as check
-from sandkasten._answers import as_object, error_from, field_of, json_of, request_id_of, structure
+from sandkasten._answers import (
+    RefusedError,
+    api_error,
+    as_object,
+    error_from,
+    field_of,
+    json_of,
+    request_id_of,
+    structure,
+)
+from sandkasten._prompts import without_prompts
 from sandkasten.errors import (
     SandkastenError,
     SandkastenResponseError,
@@ -35,8 +45,15 @@ T = TypeVar("T")
 # What a daemon may take for a command when `timeout_ms` is 0.
 MAX_TIMEOUT_MS = 600_000
 
+# The Go daemon pulls an image when a session needs it for the first time; after 5 minutes it gives up itself.
+_PULL_MS = 300_000
+
 # How often a daemon with the extension `resume` sends something on a stream at the least.
 KEEP_ALIVE_MS = 15_000
+
+# With this field the embedded daemon says that a `DELETE` had nothing to do. It succeeds then as well, since
+# clients written for the Go daemon rely on that.
+ALREADY_DESTROYED = "already_destroyed"
 
 _ID = re.compile(r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/)|(?<=/creations/))[^/]+")
 
@@ -64,6 +81,7 @@ class Call(Generic[T]):
         already_done: what a repetition is told if the attempt whose answer was lost took effect.
         key: by which a daemon with the extension `idempotency` knows a repetition.
         cancel_path: where such a daemon is told that nobody waits for it any more.
+        unnamed: the fields that have other values for a daemon whose `/healthz` names no server.
     """
 
     method: str
@@ -82,6 +100,7 @@ class Call(Generic[T]):
     already_done: type[SandkastenError] | None = None
     key: str | None = None
     cancel_path: str | None = None
+    unnamed: Mapping[str, Any] | None = None
 
     @property
     def is_repeatable(self) -> bool:
@@ -92,6 +111,13 @@ class Call(Generic[T]):
     def route(self) -> str:
         """What logs and traces call it: the path without ids."""
         return f"{self.method} {_ID.sub('{id}', self.path)}"
+
+
+def understood(call: Call[T], health: Health) -> Call[T]:
+    """Return the call as a daemon understands it that says this of itself."""
+    if call.key is not None and "idempotency" not in health.extensions:
+        call = evolve(call, key=None)
+    return call if health.server else evolve(call, **(call.unnamed or {}))
 
 
 def receive(call: Call[T], response: httpx.Response) -> T:
@@ -105,6 +131,8 @@ def receive(call: Call[T], response: httpx.Response) -> T:
         raise error_from(response)
     try:
         return call.parse(json_of(response))
+    except RefusedError as refusal:
+        raise api_error(str(refusal), {"error_code": refusal.code}, response) from None
     except SandkastenResponseError as error:
         error.request_id = request_id_of(response)
         raise
@@ -126,23 +154,33 @@ def create_session(
         body["network"] = check.network(network)
     key = _new_key()
     return Call(
-        "POST", "/v1/sessions", _one(SessionInfo), json=body, key=key, cancel_path=f"/v1/creations/{key}"
+        "POST",
+        "/v1/sessions",
+        _one(SessionInfo),
+        json=body,
+        key=key,
+        cancel_path=f"/v1/creations/{key}",
+        unnamed={"wait_ms": _PULL_MS},
     )
 
 
 def get_session(session_id: str) -> Call[SessionInfo]:
-    """`GET /v1/sessions/{id}`."""
-    return _get(session_path(session_id), _one(SessionInfo))
+    """`GET /v1/sessions/{id}`; the Go daemon answers with a session that is no longer one, too."""
+    return _get(session_path(session_id), _running)
 
 
 def list_sessions() -> Call[list[SessionInfo]]:
-    """`GET /v1/sessions`: a bare array, or `{"sessions": [...]}` from some servers."""
-    return _get("/v1/sessions", _many(SessionInfo, "sessions"))
+    """`GET /v1/sessions`: a bare array, or `{"sessions": [...]}` from some servers.
+
+    The Go daemon lists those too that have ended, and those of its pool that are nobody's yet.
+    """
+    rows = _many(SessionInfo, "sessions")
+    return _get("/v1/sessions", lambda answer: [info for info in rows(answer) if info.status == _RUNNING])
 
 
 def destroy_session(session_id: str) -> Call[None]:
     """`DELETE /v1/sessions/{id}`."""
-    return _delete(session_path(session_id), SessionNotFoundError)
+    return _delete(session_path(session_id), _destroyed, SessionNotFoundError)
 
 
 def session_stats(session_id: str) -> Call[SessionStats]:
@@ -165,7 +203,8 @@ def session_path(session_id: str) -> str:
 
 def exec_command(session_id: str, cmd: str, timeout_ms: int, *, raw_output: bool) -> Call[ExecResult]:
     """`POST /v1/sessions/{id}/exec`."""
-    return _exec(session_id, cmd, timeout_ms, raw_output, suffix="exec", parse=_one(ExecResult))
+    call = _exec(session_id, cmd, timeout_ms, raw_output, suffix="exec", parse=_one(ExecResult))
+    return evolve(call, unnamed={"parse": _result_without_prompts})
 
 
 def exec_stream(session_id: str, cmd: str, timeout_ms: int, *, raw_output: bool) -> Call[None]:
@@ -221,7 +260,7 @@ def list_workspaces() -> Call[list[WorkspaceInfo]]:
 
 def delete_workspace(workspace_id: str) -> Call[None]:
     """`DELETE /v1/workspaces/{id}`."""
-    return _delete(workspace_path(workspace_id), WorkspaceNotFoundError)
+    return _delete(workspace_path(workspace_id), _nothing, WorkspaceNotFoundError)
 
 
 def workspace_path(workspace_id: str) -> str:
@@ -241,8 +280,8 @@ def _get(path: str, parse: Callable[[Any], T], params: Mapping[str, str | int] |
     return Call("GET", path, parse, params=params, idempotent=True)
 
 
-def _delete(path: str, already_done: type[SandkastenError]) -> Call[None]:
-    return Call("DELETE", path, _nothing, idempotent=True, already_done=already_done)
+def _delete(path: str, parse: Callable[[Any], None], already_done: type[SandkastenError]) -> Call[None]:
+    return Call("DELETE", path, parse, idempotent=True, already_done=already_done)
 
 
 # --- answers
@@ -250,6 +289,28 @@ def _delete(path: str, already_done: type[SandkastenError]) -> Call[None]:
 
 def _nothing(_answer: Any) -> None:
     return None
+
+
+_RUNNING = "running"
+_EXPIRED = "expired"
+
+
+def _running(answer: Any) -> SessionInfo:
+    info = structure(answer, SessionInfo)
+    if info.status == _RUNNING:
+        return info
+    code = "SESSION_EXPIRED" if info.status == _EXPIRED else "SESSION_NOT_FOUND"
+    raise RefusedError(code, f"The session {info.id} has ended or is not ready (its status is {info.status})")
+
+
+def _destroyed(answer: Any) -> None:
+    if as_object(answer).get(ALREADY_DESTROYED):
+        raise RefusedError("SESSION_NOT_FOUND", "The session was destroyed before")
+
+
+def _result_without_prompts(answer: Any) -> ExecResult:
+    result = structure(answer, ExecResult)
+    return evolve(result, output=without_prompts(result.output))
 
 
 def _one(model: type[T]) -> Callable[[Any], T]:

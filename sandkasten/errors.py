@@ -24,6 +24,8 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         │   ├── WorkspaceNotFoundError              404 WORKSPACE_NOT_FOUND
         │   └── SandboxFileNotFoundError            404 FILE_NOT_FOUND
         ├── SandboxPermissionError                  403 PERMISSION_DENIED
+        │   └── SandboxReadOnlyError                /workspace is read-only
+        ├── WorkspacesDisabledError                 this daemon keeps no workspaces
         ├── SessionExpiredError                     410 SESSION_EXPIRED
         ├── CapacityExceededError                   429 CAPACITY_EXCEEDED
         ├── ExecTimeoutError                        504 COMMAND_TIMEOUT
@@ -225,6 +227,21 @@ class SandboxPermissionError(SandkastenAPIError):
     hint = "Change its mode by a command (chmod)."
 
 
+class SandboxReadOnlyError(SandboxPermissionError):
+    """/workspace is read-only in this session."""
+
+    hint = (
+        "On this daemon, a session without a workspace_id may not write to /workspace: "
+        "pass workspace_id= to create_session()."
+    )
+
+
+class WorkspacesDisabledError(SandkastenAPIError):
+    """The daemon keeps no workspaces."""
+
+    hint = "Its operator can enable them (workspace.enabled), or use the embedded daemon."
+
+
 class SessionExpiredError(SandkastenAPIError):
     """The session's lifetime passed and its sandbox is gone."""
 
@@ -284,6 +301,8 @@ BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
     "WORKSPACE_NOT_FOUND": WorkspaceNotFoundError,
     "FILE_NOT_FOUND": SandboxFileNotFoundError,
     "PERMISSION_DENIED": SandboxPermissionError,
+    "READ_ONLY": SandboxReadOnlyError,
+    "WORKSPACES_DISABLED": WorkspacesDisabledError,
     "SESSION_EXPIRED": SessionExpiredError,
     "CAPACITY_EXCEEDED": CapacityExceededError,
     "COMMAND_TIMEOUT": ExecTimeoutError,

@@ -53,7 +53,7 @@ class ExecStream:
 async def _chunks(connection: Connection, call: Call[None]) -> AsyncGenerator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     may_resume = await connection.has("resume")
-    reader = StreamReader()
+    reader = StreamReader(has_prompts=not await connection.names_itself())
     try:
         while not reader.finished:
             reason: SandkastenConnectionError | None = None

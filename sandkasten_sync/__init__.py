@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SandboxFileNotFoundError,
         SandboxIsDirectoryError,
         SandboxPermissionError,
+        SandboxReadOnlyError,
         SandkastenAPIError,
         SandkastenConnectionError,
         SandkastenError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         SessionNotFoundError,
         TooLargeError,
         WorkspaceNotFoundError,
+        WorkspacesDisabledError,
     )
     from sandkasten.local.launch import LocalOptions
     from sandkasten.models import (
@@ -83,6 +85,7 @@ __all__ = [
     "SandboxFileNotFoundError",
     "SandboxIsDirectoryError",
     "SandboxPermissionError",
+    "SandboxReadOnlyError",
     "SandkastenAPIError",
     "SandkastenConnectionError",
     "SandkastenError",
@@ -99,6 +102,7 @@ __all__ = [
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",
+    "WorkspacesDisabledError",
     "__version__",
 ]
 

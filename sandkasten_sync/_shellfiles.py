@@ -45,33 +45,40 @@ class ShellFiles:
         """Bind to the path of a session or of a workspace; nothing is sent."""
         self._connection = connection
         self._owner = owner
+        self._has_shell = _filewire.has_shell(owner)
+
+    def _check(self, path: str) -> None:
+        if not self._has_shell:
+            plan.check_in_workspace(path)
 
     # --- in
 
     def send(self, path: str, source: Source) -> str:
         """Send a file, or merge a directory into `path`; return its path in the sandbox."""
+        self._check(path)
         path = plan.absolute(path)
-        if source.directory is not None and not _filewire.has_shell(self._owner):
+        if source.directory is not None and not self._has_shell:
             self._send_each(path, source.directory, source)
             return path
-        parts = plan.resized(source.pieces(), plan.MAX_UPLOAD_BYTES)
+        limit_bytes = plan.piece_bytes(has_shell=self._has_shell)
+        parts = plan.resized(source.pieces(), limit_bytes)
         if source.stream is None:
             finish = partial(commands.unpack_command, path=path)
             self._send_pieces(path, parts, finish)
             return path
-        # Whether it is all, tells only the size, or the next part.
         first = run_in_thread(lambda: next(parts, b""))
         more = b""
-        if source.size_bytes is None or source.size_bytes > plan.MAX_UPLOAD_BYTES:
+        if source.size_bytes is None or source.size_bytes > limit_bytes:
+            # Only the size, or the next part, tells whether this is everything.
             more = run_in_thread(lambda: next(parts, b""))
-        way = plan.way_to_write(path, len(first) + len(more), has_shell=_filewire.has_shell(self._owner))
+        way = plan.way_to_write(path, len(first) + len(more), has_shell=self._has_shell)
         if way is Way.PIECES:
             finish = partial(commands.join_command, path=path, mode=source.mode)
             self._send_pieces(path, chain([first, more] if more else [first], parts), finish)
             return path
         self._send_whole(path, first, way)
         run_in_thread(lambda: next(parts, b""))  # which tells that this was sent
-        if source.mode not in {None, 0o644} and _filewire.has_shell(self._owner):
+        if source.mode not in {None, 0o644} and self._has_shell:
             self._run(commands.chmod_command(path, source.mode or 0))
         return path
 
@@ -83,9 +90,8 @@ class ShellFiles:
             self._connection.call(_filewire.upload(self._owner, directory, [(name, content)]))
 
     def _send_pieces(self, path: str, parts: Iterator[bytes], finish: Callable[[Pieces], str]) -> None:
-        """Upload parts beside `path`, under names of their own, and make one thing of them by a command."""
-        directory, name = posixpath.dirname(path), f".sandkasten-{secrets.token_hex(8)}"
-        prefix = posixpath.join(directory, name)
+        """Write parts beside `path`, under names of their own, and make one thing of them by a command."""
+        prefix = posixpath.join(posixpath.dirname(path), f".sandkasten-{secrets.token_hex(8)}")
         checksum = hashlib.sha256()
         count = size_bytes = 0
 
@@ -96,8 +102,7 @@ class ShellFiles:
 
         try:
             while part := run_in_thread(next_part):
-                part_file = (f"{name}.{count}", part)
-                self._connection.call(_filewire.upload(self._owner, directory, [part_file]))
+                self._connection.call(_filewire.write_json(self._owner, f"{prefix}.{count}", part))
                 count += 1
                 size_bytes += len(part)
             self._run(finish(Pieces(prefix, count, size_bytes, checksum.hexdigest())))
@@ -110,6 +115,7 @@ class ShellFiles:
         items = run_in_thread(partial(items_of, directory, path))
         done_bytes = 0
         for item in items:
+            self._check(item.path)
             plan.way_to_write(item.path, item.size_bytes, has_shell=False)
         for group in plan.grouped(items):
             contents = run_in_thread(partial(_read_all, group))
@@ -133,7 +139,9 @@ class ShellFiles:
 
     def fetch(self, path: str, target: Target, max_bytes: int | None = None) -> bool:
         """Read a file, or the first bytes of it; return whether there are more."""
-        first_bytes = plan.MAX_READ_BYTES if max_bytes is None else min(max_bytes, plan.MAX_READ_BYTES)
+        self._check(path)
+        most_bytes = plan.max_read_bytes(has_shell=self._has_shell)
+        first_bytes = most_bytes if max_bytes is None else min(max_bytes, most_bytes)
         first = self._connection.call(_filewire.read_json(self._owner, path, first_bytes))
         is_all = not first.truncated or len(first.content) == max_bytes
         at(target, partial(target.begin, len(first.content) if is_all else None, 0o644))
@@ -141,8 +149,8 @@ class ShellFiles:
         target.tell()
         if is_all:
             return first.truncated
-        if not _filewire.has_shell(self._owner):
-            raise plan.needs_shell(f"{path[:200]!r} cannot be read", f"more than {plan.MAX_READ_BYTES} bytes")
+        if not self._has_shell:
+            raise plan.needs_shell(f"{path[:200]!r} cannot be read", f"more than {most_bytes} bytes")
         slices = Slices(plan.absolute(path), len(first.content), max_bytes)
         checksum = hashlib.sha256(first.content)
         for piece in self._slices(slices):
@@ -164,7 +172,7 @@ class ShellFiles:
         """Read a directory."""
         path = plan.absolute(path)
         run_in_thread(target.restart)
-        if not _filewire.has_shell(self._owner):
+        if not self._has_shell:
             self._fetch_each(path, target)
             return
         mark = secrets.token_hex(8)
@@ -191,8 +199,7 @@ class ShellFiles:
             names = pending.pop()
             run_in_thread(partial(target.begin, Member(names, Kind.DIRECTORY)))
             directory = posixpath.join(path, *names)
-            listing = self._connection.call(_filewire.list_directory(self._owner, directory))
-            for entry in listing:
+            for entry in self.entries(directory):
                 below = (*names, plan.listed_name(entry.name))
                 if entry.is_dir:
                     pending.append(below)
@@ -201,29 +208,35 @@ class ShellFiles:
 
     def _fetch_one(self, path: str, names: tuple[str, ...], target: TreeTarget) -> None:
         whole = posixpath.join(path, *names)
+        self._check(whole)
+        most_bytes = plan.max_read_bytes(has_shell=False)
         try:
-            result = self._connection.call(_filewire.read_json(self._owner, whole, plan.MAX_READ_BYTES))
+            result = self._connection.call(_filewire.read_json(self._owner, whole, most_bytes))
         except SandboxIsDirectoryError:
             return  # a symlink to one
         if result.truncated:
-            raise plan.needs_shell(
-                f"{whole[:200]!r} cannot be read", f"more than {plan.MAX_READ_BYTES} bytes"
-            )
+            raise plan.needs_shell(f"{whole[:200]!r} cannot be read", f"more than {most_bytes} bytes")
         run_in_thread(partial(target.add_file, names, result.content))
         target.tell()
 
     def entries(self, path: str) -> list[DirEntry]:
         """List a directory."""
-        if not _filewire.has_shell(self._owner):
+        self._check(path)
+        if not self._has_shell:
             return self._connection.call(_filewire.list_directory(self._owner, path))
+        if posixpath.normpath(posixpath.join(plan.WORKSPACE, path)) != plan.WORKSPACE:
+            self._check_directory(path)
+        mark = secrets.token_hex(8)
+        cmd = commands.list_command(plan.absolute(path), mark)
+        call = _filewire.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
+        result = self._connection.call(call)
+        return commands.listed(path, result.output, mark, truncated=result.truncated)
+
+    def _check_directory(self, path: str) -> None:
         try:  # so that the daemon itself says what is wrong with a path
             self._connection.call(_filewire.read_json(self._owner, path, 1))
         except SandboxIsDirectoryError:
-            mark = secrets.token_hex(8)
-            cmd = commands.list_command(plan.absolute(path), mark)
-            call = _filewire.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
-            result = self._connection.call(call)
-            return commands.listed(path, result.output, mark, truncated=result.truncated)
+            return
         raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
 
     def _slices(self, slices: Slices) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ class ExecStream:
 def _chunks(connection: Connection, call: Call[None]) -> Generator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     may_resume = connection.has("resume")
-    reader = StreamReader()
+    reader = StreamReader(has_prompts=not connection.names_itself())
     try:
         while not reader.finished:
             reason: SandkastenConnectionError | None = None

@@ -587,13 +587,13 @@ def test_a_workspace_without_the_extension_says_what_takes_a_session(
     workspace = go_client.workspace("of-limited-size")
     content = content_of(9 * MIB)
     workspace.write("d/f", content)
+    assert workspace.read("/workspace/d/f").content == content
     with go_client.create_session(workspace_id="of-limited-size") as session:
         assert session.read("d/f").content == content
     for refused in (
         lambda: workspace.write("large", content_of(12 * MIB)),
-        lambda: workspace.read("d/f"),
-        lambda: workspace.download("d/f", tmp_path / "x"),
-        lambda: workspace.download("d", tmp_path / "x"),
+        lambda: workspace.write("a..b", content_of(3 * MIB)),
+        lambda: workspace.list("a..b"),
         lambda: workspace.upload(make_tree(tmp_path / "tree")),
     ):
         with pytest.raises(ExtensionMissingError, match="Create a session with this workspace_id"):

@@ -16,7 +16,7 @@ BOTH = {"_version", "_tar", "_cut", "_directories"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
     {"_version", "_tar", "_cut", "_directories", "errors"},
-    {"models", "_config", "_checks", "_limits"},
+    {"models", "_config", "_checks", "_limits", "_prompts", "_sentences"},
     {"_answers", "_transfers", "local.launch"},
     {"_wire", "_events", "_aiohttp", "_uploads", "_filecommands", "_places"},
     {"_retry", "_observe", "_seam", "_filewire", "_downloads"},

@@ -43,37 +43,73 @@ MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(
-    ("path", "size_bytes", "way"),
+    ("path", "size_bytes", "in_session", "in_workspace"),
     [
-        ("a", 0, Way.UPLOAD),
-        ("a", 1, Way.JSON),
-        ("a", 750_000, Way.JSON),
-        ("a", 750_001, Way.UPLOAD),
-        ("d/a b", 10 * MIB - 64 * 1024, Way.UPLOAD),
-        ("a", 10 * MIB - 64 * 1024 + 1, Way.PIECES),
-        ("a", 1 << 40, Way.PIECES),
-        ('a"b', 0, Way.PIECES),
-        ('a"b', 1, Way.JSON),
-        ("a\nb", 2_000_000, Way.PIECES),
-        ("a%22b", 2_000_000, Way.PIECES),
-        ("back\\slash", 2_000_000, Way.PIECES),
-        ("ünï😀", 2_000_000, Way.UPLOAD),
+        ("a", 0, Way.UPLOAD, Way.UPLOAD),
+        ("a", 1, Way.JSON, Way.JSON),
+        ("a", 1_560_000, Way.JSON, Way.JSON),
+        ("a", 1_560_001, Way.PIECES, Way.UPLOAD),
+        ("d/a b", 10 * MIB - 64 * 1024, Way.PIECES, Way.UPLOAD),
+        ("a", 10 * MIB - 64 * 1024 + 1, Way.PIECES, None),
+        ("a", 1 << 40, Way.PIECES, None),
+        ('a"b', 0, Way.PIECES, None),
+        ('a"b', 1, Way.JSON, Way.JSON),
+        ("a\nb", 2_000_000, Way.PIECES, None),
+        ("a%22b", 2_000_000, Way.PIECES, None),
+        ("back\\slash", 2_000_000, Way.PIECES, None),
+        ("a..b", 0, Way.PIECES, None),
+        ("ünï😀", 2_000_000, Way.PIECES, Way.UPLOAD),
     ],
 )
-def test_the_way_of_a_file_follows_from_its_size_and_name(path: str, size_bytes: int, way: Way) -> None:
-    assert plan.way_to_write(path, size_bytes, has_shell=True) is way
-    if way is Way.PIECES:
-        with pytest.raises(ExtensionMissingError, match="Create a session with this workspace_id"):
-            plan.way_to_write(path, size_bytes, has_shell=False)
-    else:
-        assert plan.way_to_write(path, size_bytes, has_shell=False) is way
+def test_the_way_of_a_file_follows_from_its_size_and_name(
+    path: str, size_bytes: int, in_session: Way, in_workspace: Way | None
+) -> None:
+    assert plan.way_to_write(path, size_bytes, has_shell=True) is in_session
+    if in_workspace is not None:
+        assert plan.way_to_write(path, size_bytes, has_shell=False) is in_workspace
+        return
+    with pytest.raises(ExtensionMissingError, match="Create a session with this workspace_id"):
+        plan.way_to_write(path, size_bytes, has_shell=False)
 
 
 def test_what_goes_by_each_way_fits_into_the_go_daemons_limits() -> None:
-    assert len(base64.b64encode(b"x" * plan.MAX_JSON_BYTES)) + 64 * 1024 < 2 * MIB
-    assert len(base64.b64encode(b"x" * plan.MAX_READ_BYTES)) + 64 * 1024 < 5 * MIB
-    assert plan.MAX_UPLOAD_BYTES < 10 * MIB
+    longest_path_bytes = 4 * 4096
+    assert len(base64.b64encode(b"x" * plan.MAX_JSON_BYTES)) + longest_path_bytes + 100 < 2 * MIB
+    assert len(base64.b64encode(b"x" * plan.max_read_bytes(has_shell=True))) + 64 * 1024 < 5 * MIB
+    assert plan.max_read_bytes(has_shell=False) == 100 * MIB
+    assert plan.piece_bytes(has_shell=True) == plan.MAX_JSON_BYTES
+    assert plan.piece_bytes(has_shell=False) == plan.MAX_UPLOAD_BYTES < 10 * MIB
     assert len(base64.encodebytes(b"x" * commands.FIRST_SLICE_BYTES)) + 1024 < MIB
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("x", "x"),
+        ("/workspace/x", "x"),
+        ("a/../b", "b"),
+        ("workspace/x", "workspace/x"),
+        (".", "."),
+        ("/workspace/", "."),
+        ("..", ".."),
+        ("/etc/x", "../etc/x"),
+        ("/workspace/../workspace/x/", "x"),
+    ],
+)
+def test_a_path_in_a_workspace_is_sent_as_it_is_seen_from_its_root(path: str, sent: str) -> None:
+    assert plan.in_workspace(path) == sent
+
+
+@pytest.mark.parametrize("path", ["a..b", "d../x", "..."])
+def test_two_dots_in_a_name_of_a_workspace_take_a_session(path: str) -> None:
+    with pytest.raises(ExtensionMissingError, match="two dots in a row"):
+        plan.check_in_workspace(path)
+
+
+def test_a_way_up_that_stays_inside_is_no_name_with_two_dots() -> None:
+    plan.check_in_workspace("a/../b")
+    with pytest.raises(SandkastenInputError, match="outside /workspace"):
+        plan.check_in_workspace("../x")
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "..", "../x", "a/../../x", "/workspacex", "/"])

@@ -1,0 +1,72 @@
+"""The Go daemon's sentences, and which error each of them means; pure.
+
+That daemon answers nearly every failure with INTERNAL_ERROR, or with a bare sentence in a stream, so its
+sentence is the only sign. This table is the one place that knows them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+# An error of these codes may be any error.
+_VAGUE_CODES = {None, "INTERNAL_ERROR", "INVALID_REQUEST"}
+
+
+@frozen(eq=False, repr=False)
+class _Row:
+    """What a sentence means.
+
+    Attributes:
+        code: the error code that it deserves.
+        sentence: what is found in the sentence.
+        request: what is found in the path and query of the request.
+    """
+
+    code: str
+    sentence: re.Pattern[str]
+    request: re.Pattern[str]
+
+
+def _row(code: str, sentence: str, request: str = "") -> _Row:
+    return _Row(code, re.compile(sentence), re.compile(request))
+
+
+_FILES = r"/fs(/\w+)?(\?|$)"
+
+# The first row that fits counts, so narrow ones come first.
+_ROWS = (
+    _row("SESSION_NOT_FOUND", r"^session not found: "),
+    _row("SESSION_EXPIRED", r"^session not running: .*\(status=expired\)"),
+    _row("SESSION_NOT_FOUND", r"^session not running: "),
+    _row("SESSION_EXPIRED", r"^session expired: "),
+    _row("SESSION_NOT_FOUND", r"read state: open \S*/state\.json: no such file or directory"),
+    _row("COMMAND_TIMEOUT", r"^command timeout: "),
+    _row("WORKSPACES_DISABLED", r"^workspaces not enabled$"),
+    _row("WORKSPACE_NOT_FOUND", r"^workspace not found: "),
+    _row("WORKSPACE_NOT_FOUND", r"\blstat \S*/workspaces/[a-z0-9-]+: no such file or directory"),
+    _row("INVALID_IMAGE", r"^create sandbox: image .* not found at |\bauto-pull image |^image not allowed: "),
+    _row("READ_ONLY", r": read-only file system$"),
+    _row("PERMISSION_DENIED", r": permission denied$", _FILES),
+    _row("IS_DIRECTORY", r"\bis a directory$", _FILES),
+    _row("IS_DIRECTORY", r"must (be|point to) a file under /workspace$", _FILES),
+    _row("IS_DIRECTORY", r"^invalid file path$", r"/fs/read\?(.*&)?path=\.(&|$)"),
+    _row("INVALID_REQUEST", r"^invalid file path$|\bpath escapes workspace$", _FILES),
+    _row("INSUFFICIENT_STORAGE", r": no space left on device$"),
+    _row("FILE_NOT_FOUND", r": (no such file or directory|not a directory)$", _FILES),
+)
+
+
+def meant_code(code: str | None, sentence: str, request: str) -> str | None:
+    """Return the error code that an error means: its own, unless that is vague and the sentence says more.
+
+    Args:
+        code: the error code that the daemon gave.
+        sentence: the daemon's sentence.
+        request: the path and query that were asked for.
+    """
+    if code not in _VAGUE_CODES:
+        return code
+    rows = (row for row in _ROWS if row.sentence.search(sentence) and row.request.search(request))
+    return next((row.code for row in rows), code)
