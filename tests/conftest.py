@@ -14,6 +14,8 @@ import pytest
 
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.go_daemon import GoDaemon
+from tests.go_peer import PEERS, GoPeer, real_peer
+from tests.go_rules import Config
 
 # What starts the tests in the background may have these ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,9 +61,19 @@ def daemon(data_dir: Path) -> Iterator[LocalDaemon]:
 
 @pytest.fixture(scope="session")
 def go_daemon(daemon: LocalDaemon) -> Iterator[GoDaemon]:
-    """A daemon with the limits and habits of the Go daemon."""
-    with GoDaemon(daemon) as go_daemon:
+    """A daemon with the limits and habits of the Go daemon, set up so that every session may write."""
+    with GoDaemon(daemon, Config(readonly_rootfs=False)) as go_daemon:
         yield go_daemon
+
+
+@pytest.fixture(scope="session", params=PEERS)
+def go_peer(request: pytest.FixtureRequest, daemon: LocalDaemon) -> Iterator[GoPeer]:
+    """A Go daemon as it is set up by default: the stand-in, and a real one if the environment names one."""
+    if request.param == "real":
+        yield real_peer()
+        return
+    with GoDaemon(daemon) as go_daemon:
+        yield GoPeer(go_daemon.url, go_daemon.api_key)
 
 
 @pytest.fixture

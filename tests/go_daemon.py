@@ -1,215 +1,36 @@
 """A daemon with the limits and habits of the Go daemon, for tests of what the client makes of them.
 
 `GoDaemon` is a proxy on a TCP port of the loopback interface before a real embedded daemon: sessions,
-files and commands are real, and every rule of "What the Go daemon really does" in the description of the
-wire holds. The fixture `go_daemon` of `tests/conftest.py` gives one for the whole run::
+files and commands are real, and what a real Go daemon was seen to do is done to them (`tests/go_rules.py`).
+The same tests run against a real one (`tests/shared/test_go_daemon.py` says how), so that the two stay alike.
+The fixture `go_daemon` of `tests/conftest.py` gives one for the whole run::
 
     async def test_a_large_file_survives(go_daemon: GoDaemon) -> None:
         async with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client: ...
 
 Requests and answers are at most some MiB large, so it takes no more memory than a few of those, however
-much passes through it. The rules are functions without I/O, in the first part of this file.
+much passes through it.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 from sandkasten.local.launch import LocalDaemon
-from sandkasten.testing._multipart import parts_of
 from sandkasten.testing._server import Peer, Request, Server
-from sandkasten.testing._steps import (
-    Answer,
-    Step,
-    error_answer,
-    event,
-    json_answer,
-    steps_of,
-    stream_answer,
-)
-
-MAX_JSON_BYTES = 2 * 1024 * 1024
-MAX_UPLOAD_BYTES = 10 * 1024 * 1024
-MAX_UPLOAD_FILES = 100
-MAX_LINE_BYTES = 5 * 1024 * 1024
-MAX_OUTPUT_BYTES = 1024 * 1024
-MAX_TIMEOUT_MS = 600_000
-DEFAULT_READ_BYTES = 10 * 1024 * 1024
-
-# What the runner's line holds beside the base64: its JSON keys, and the path.
-LINE_OVERHEAD_BYTES = 1024
-MAX_READABLE_BYTES = (MAX_LINE_BYTES - LINE_OVERHEAD_BYTES) // 4 * 3
-
-EMPTY_WRITE = "either text or content_base64 must be provided"
-TOO_LARGE = "http: request body too large"
-TOO_LONG = "runner error: bufio.Scanner: token too long"
-# The sentences by which it tells what went wrong with a file; it has no codes for it.
-FILE_SENTENCES = {
-    "FILE_NOT_FOUND": "runner error: open: open {path}: no such file or directory",
-    "IS_DIRECTORY": "runner error: read: read {path}: is a directory",
-    "PERMISSION_DENIED": "runner error: open: open {path}: permission denied",
-}
-ERROR_CODES = {
-    "COMMAND_TIMEOUT",
-    "INVALID_IMAGE",
-    "INVALID_REQUEST",
-    "INVALID_WORKSPACE",
-    "SESSION_EXPIRED",
-    "SESSION_NOT_FOUND",
-    "UNAUTHORIZED",
-    "WORKSPACE_NOT_FOUND",
-}
-SESSION_FIELDS = {
-    "id",
-    "image",
-    "status",
-    "cwd",
-    "created_at",
-    "expires_at",
-    "workspace_id",
-    "acquire_source",
-    "acquire_detail",
-    "last_activity",
-}
-
-
-# --- the rules
-
-
-def body_limit(headers: Mapping[str, str]) -> int:
-    """How large a request's body may be."""
-    is_upload = headers.get("content-type", "").startswith("multipart/")
-    return MAX_UPLOAD_BYTES if is_upload else MAX_JSON_BYTES
-
-
-def refusal_of_write(body: bytes) -> Answer | None:
-    """Refuse a write without content, which it takes for one that lacks a field."""
-    try:
-        fields = json.loads(body)
-        has_content = bool(fields.get("text") or fields.get("content_base64"))
-    except (ValueError, AttributeError):
-        return error_answer(400, "INVALID_REQUEST", "invalid JSON body")
-    return None if has_content else error_answer(400, "INVALID_REQUEST", EMPTY_WRITE)
-
-
-def refusal_of_upload(request: Request) -> Answer | None:
-    """Refuse too many files at once."""
-    files = [part for part in parts_of(request.headers["content-type"], request.body) if part.filename]
-    if len(files) > MAX_UPLOAD_FILES:
-        return error_answer(400, "INVALID_REQUEST", f"too many files (max {MAX_UPLOAD_FILES})")
-    return None
-
-
-def read_query(query: Mapping[str, str]) -> dict[str, str]:
-    """Ask for one byte more than fits into the runner's line, lest more than that is held in memory."""
-    asked = query.get("max_bytes", "") or str(DEFAULT_READ_BYTES)
-    fits = asked.isascii() and asked.isdigit() and int(asked) <= 100 * 1024 * 1024
-    return {**query, "max_bytes": str(min(int(asked), MAX_READABLE_BYTES + 1)) if fits else asked}
-
-
-def read_answer(content: Mapping[str, Any]) -> Answer:
-    """Deliver what was read, unless its line is too long for the runner's buffer."""
-    if len(content["content_base64"]) > MAX_LINE_BYTES - LINE_OVERHEAD_BYTES:
-        return error_answer(500, "INTERNAL_ERROR", TOO_LONG)
-    return json_answer(content)
-
-
-def in_child_shell(cmd: str) -> str:
-    """Pipe a command into a bash of its own: what it changes there is lost with it.
-
-    That bash reads its script from standard input, and so does what it runs.
-    """
-    mark = f"__go_{secrets.token_hex(8)}"
-    return f"bash <<'{mark}'\n{cmd}\n{mark}"
-
-
-def translated_error(status: int, body: Mapping[str, Any], path: str) -> Answer:
-    """Say an error of the embedded daemon's as the Go daemon does: no codes beyond its own, no details."""
-    code, message = body.get("error_code", ""), body.get("message", "")
-    if code in ERROR_CODES:
-        return error_answer(status, code, message)
-    absolute = path if path.startswith("/") else f"/workspace/{path}"
-    sentence = FILE_SENTENCES.get(code, "runner error: {message}")
-    return error_answer(500, "INTERNAL_ERROR", sentence.format(path=absolute, message=message))
-
-
-def is_passed_on(words: Sequence[str]) -> bool:
-    """Whether a request, given as its method and the words of its path, means the same to both daemons."""
-    match words:
-        case ["GET", "v1", "sessions"] | ["GET", "v1", "sessions", _] | ["GET", "v1", "sessions", _, "stats"]:
-            return True
-        case ["GET", "v1", "workspaces"] | ["DELETE", "v1", "workspaces", _]:
-            return True
-        case ["GET", "v1", "workspaces", _, "fs"]:
-            return True
-        case _:
-            return False
-
-
-def known_fields(content: Any) -> Any:
-    """Leave out what only the embedded daemon says about a session."""
-    if isinstance(content, list):
-        return [known_fields(row) for row in content]
-    if "expires_at" not in content:
-        return content
-    return {name: value for name, value in content.items() if name in SESSION_FIELDS}
-
-
-def capped(output: str) -> tuple[str, bool]:
-    """Cut an output to its limit, and say whether anything was cut."""
-    data = output.encode()
-    if len(data) <= MAX_OUTPUT_BYTES:
-        return output, False
-    return data[:MAX_OUTPUT_BYTES].decode(errors="ignore"), True
-
-
-def events_of(result: Mapping[str, Any]) -> Iterable[bytes]:
-    """A stream that held everything back: one chunk, and the end."""
-    if result["output"]:
-        yield event("chunk", {"chunk": result["output"], "timestamp": round(time.time() * 1000)})
-    yield event("done", {name: result[name] for name in ("exit_code", "cwd", "duration_ms")})
-
-
-# --- the server
+from sandkasten.testing._steps import Answer, Step, error_answer, json_answer, steps_of, stream_answer
+from tests import go_rules as rules
+from tests.go_commands import Commands, Known
+from tests.go_rules import Config, RefusedError, internal
 
 NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-
-
-def in_background(function: Callable[[], Answer]) -> Future[Answer]:
-    """Call a function in a thread that nothing waits for, not even the end of the program."""
-    future: Future[Answer] = Future()
-
-    def call() -> None:
-        try:
-            future.set_result(function())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=call, daemon=True).start()
-    return future
-
-
-@dataclass
-class Line:
-    """The line of commands before a session's shell.
-
-    Attributes:
-        turn: held by the command whose result is waited for.
-        late: commands that outran their time; they go on, and nobody waits for them any more.
-    """
-
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    late: list[Future[Answer]] = field(default_factory=list)
+NOT_FOUND = Answer(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n")
 
 
 class GoDaemon:
@@ -220,19 +41,22 @@ class GoDaemon:
         api_key: the key that its clients need.
     """
 
-    def __init__(self, daemon: LocalDaemon, *, poll_seconds: float = 0.05) -> None:
-        """Stand before an embedded daemon; `poll_seconds` is how often it looks for a command's end."""
+    def __init__(self, daemon: LocalDaemon, config: Config | None = None) -> None:
+        """Stand before an embedded daemon."""
         self.api_key = secrets.token_urlsafe(16)
-        self._poll_seconds = poll_seconds
-        self._server = Server(self._handle, body_limit)
-        self._lines: dict[str, Line] = {}
+        self._config = config or Config()
+        self._server = Server(self._handle, rules.body_limit)
+        self._known: dict[str, Known] = {}
+        self._pool: list[str] = []
+        self._roots_files = set[tuple[str, str]]()  # written by calls to workspaces, which run as root
         target = daemon.target
         self._behind = httpx.Client(
             base_url=target.base_url,
             headers={"Authorization": f"Bearer {target.api_key}"},
             transport=httpx.HTTPTransport(uds=target.socket_path, limits=NO_LIMITS),
-            timeout=MAX_TIMEOUT_MS / 1000 + 30,
+            timeout=rules.MAX_TIMEOUT_MS / 1000 + 30,
         )
+        self._commands = Commands(self._behind, self._config)
 
     @property
     def url(self) -> str:
@@ -241,6 +65,8 @@ class GoDaemon:
     def start(self) -> None:
         """Listen; the port stays the same from one start to the next."""
         self._server.start()
+        for _ in range(self._config.pool_size):
+            self._fill_pool({"image": "base"})
 
     def stop(self) -> None:
         """End everything, the sessions excepted."""
@@ -250,7 +76,7 @@ class GoDaemon:
     def restart(self) -> None:
         """Break off all connections and come back; sessions stay, and only their lines are forgotten."""
         self._server.stop()
-        self._lines.clear()
+        self._known = {name: Known(known.info) for name, known in self._known.items()}
         self._server.start()
 
     def __enter__(self) -> GoDaemon:
@@ -268,7 +94,10 @@ class GoDaemon:
     # --- requests
 
     def _handle(self, request: Request, peer: Peer) -> Iterable[Step]:
-        answer = self._answer(request, peer)
+        try:
+            answer = self._answer(request, peer)
+        except RefusedError as refusal:
+            answer = refusal.answer
         request_id = request.headers.get("x-request-id") or secrets.token_hex(8)
         headers = {**answer.headers, "X-Request-ID": request_id}
         return steps_of(Answer(answer.status, headers, answer.body, answer.events))
@@ -277,123 +106,237 @@ class GoDaemon:
         if request.path == "/healthz":
             return json_answer({"status": "ok"})
         if request.headers.get("authorization") != f"Bearer {self.api_key}":
-            return error_answer(401, "UNAUTHORIZED", "missing or invalid API key")
+            return error_answer(401, "UNAUTHORIZED", "missing or invalid authorization")
         if request.too_large:
-            return error_answer(400, "INVALID_REQUEST", TOO_LARGE)
-        return self._route(request, peer)
-
-    def _route(self, request: Request, peer: Peer) -> Answer:
-        match [request.method, *request.path.strip("/").split("/")]:
-            case ["POST", "v1", "sessions"]:
-                return self._create(request)
-            case ["DELETE", "v1", "sessions", session_id]:
-                return self._destroy(request, session_id)
-            case ["POST", "v1", "sessions", session_id, "exec"]:
-                return self._exec(request, session_id, peer)
-            case ["POST", "v1", "sessions", session_id, "exec", "stream"]:
-                return self._exec_stream(request, session_id, peer)
-            case ["GET", "v1", "sessions" | "workspaces", _, "fs", "read"]:
-                return self._read(request)
-            case ["POST", "v1", "sessions" | "workspaces", _, "fs", "write"]:
-                return refusal_of_write(request.body) or self._forward(request)
-            case ["POST", "v1", "sessions" | "workspaces", _, "fs", "upload"]:
-                return refusal_of_upload(request) or self._forward(request)
-            case words if is_passed_on(words):
-                return self._forward(request)
+            return _too_large(request)
+        match request.path.strip("/").split("/"):
+            case ["v1", "sessions"]:
+                return self._create(request) if request.method == "POST" else self._list()
+            case ["v1", "sessions", session_id, *call]:
+                return self._in_session(request, session_id, "/".join(call), peer)
+            case ["v1", "workspaces", *words] if not self._config.workspaces:
+                return internal(rules.NOT_ENABLED) if len(words) < 4 else NOT_FOUND
+            case ["v1", "workspaces"]:
+                rows = self._behind.get("/v1/workspaces").json()["workspaces"]
+                return json_answer({"workspaces": [{"id": row["id"]} for row in rows]})
+            case ["v1", "workspaces", workspace_id, *call]:
+                return self._in_workspace(request, workspace_id, "/".join(call))
             case _:
-                return Answer(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n")
+                return NOT_FOUND
+
+    # --- sessions
 
     def _create(self, request: Request) -> Answer:
-        try:
-            body = json.loads(request.body or b"{}")
-            known = {name: body[name] for name in ("image", "ttl_seconds", "workspace_id") if name in body}
-        except (ValueError, TypeError):
-            return error_answer(400, "INVALID_REQUEST", "invalid JSON body")
-        return self._translated(self._behind.post(request.path, json=known), request)
+        body = rules.json_object(request.body or b"{}")
+        known = {name: body[name] for name in ("image", "ttl_seconds", "workspace_id") if body.get(name)}
+        if self._pool and "workspace_id" not in known:
+            info = self._known[self._pool.pop()].info
+            info.update(status="running", acquire_source="pool")
+            self._fill_pool(known)
+            return json_answer(info, 201)
+        response = self._behind.post("/v1/sessions", json={"image": "base", **known})
+        if not response.is_success:
+            image = str(known.get("image", "base"))
+            return rules.created_error(image, response.status_code, response.json())
+        return json_answer(self._remember(response.json()).info, 201)
 
-    def _destroy(self, request: Request, session_id: str) -> Answer:
-        response = self._ask(request)
-        if response.status_code in {404, 410}:
-            return error_answer(500, "INTERNAL_ERROR", f"session not found: {session_id}")
-        self._lines.pop(session_id, None)
-        return self._translated(response, request)
+    def _remember(self, info: Mapping[str, Any]) -> Known:
+        known = Known({name: info[name] for name in rules.SESSION_FIELDS if name in info})
+        self._known[info["id"]] = known
+        return known
 
-    def _read(self, request: Request) -> Answer:
-        response = self._behind.get(request.path, params=read_query(request.query))
+    def _fill_pool(self, body: Mapping[str, Any]) -> None:
+        known = self._remember(self._behind.post("/v1/sessions", json=body).raise_for_status().json())
+        known.info["status"] = "pool_idle"
+        self._pool.append(known.info["id"])
+
+    def _list(self) -> Answer:
+        return json_answer([self._row(name) for name in reversed(self._known)])
+
+    def _row(self, session_id: str) -> dict[str, Any]:
+        info = self._known[session_id].info
+        if info["status"] == "running":
+            response = self._behind.get(f"/v1/sessions/{session_id}")
+            # `expired` as soon as the reaper saw it, which is within 30 seconds.
+            info["status"] = {404: "destroyed", 410: "expired"}.get(response.status_code, "running")
+        return {name: value for name, value in info.items() if name != "acquire_source"}
+
+    def _in_session(self, request: Request, session_id: str, call: str, peer: Peer) -> Answer:
+        is_stream = call == "exec/stream"
+        known = self._known.get(session_id)
+        if known is None and (request.method, call) == ("DELETE", ""):
+            return internal(f"session not found: {session_id}")
+        if known is None:
+            refusal = rules.unknown_session(session_id)
+            return stream_answer(rules.events_of(refusal)) if is_stream else refusal
+        match request.method, call:
+            case "GET", "":
+                return json_answer(self._row(session_id))
+            case "DELETE", "":
+                return self._destroy(session_id)
+            case "GET", "stats":
+                return self._stats(session_id)
+            case "POST", "exec":
+                return self._exec(known, rules.command_of(request.body), peer)
+            case "POST", "exec/stream":
+                return stream_answer(rules.events_of(self._exec(known, rules.command_of(request.body), peer)))
+            case _:
+                return self._file_call(request, known, call)
+
+    def _destroy(self, session_id: str) -> Answer:
+        self._behind.delete(f"/v1/sessions/{session_id}")
+        self._known[session_id].info["status"] = "destroyed"
+        return json_answer({"ok": True})
+
+    def _stats(self, session_id: str) -> Answer:
+        response = self._behind.get(f"/v1/sessions/{session_id}/stats")
         if response.is_success:
-            return read_answer(response.json())
-        return self._translated(response, request)
+            return json_answer(response.json())
+        path = f"{rules.DATA_DIR}/sessions/{session_id}/state.json"
+        return internal(f"read state: open {path}: no such file or directory")
 
-    def _forward(self, request: Request) -> Answer:
-        return self._translated(self._ask(request), request)
+    def _check_running(self, known: Known) -> None:
+        row = self._row(known.info["id"])
+        if row["status"] != "running":
+            raise RefusedError(rules.not_running(row["id"], row["status"]))
 
-    def _ask(self, request: Request) -> httpx.Response:
-        headers = {
-            "Content-Type": request.headers.get("content-type", "application/json"),
-            "Content-Length": str(len(request.body)),
+    def _is_read_only(self, known: Known) -> bool:
+        return self._config.readonly_rootfs and not known.info.get("workspace_id")
+
+    # --- files of sessions
+
+    def _file_call(self, request: Request, known: Known, call: str) -> Answer:
+        match request.method, call:
+            case "POST", "fs/write":
+                return self._write(known, *rules.written(request.body))
+            case "POST", "fs/upload":
+                return self._upload(known, request)
+            case "GET", "fs/read":
+                return self._read(known, request.query)
+            case _:
+                return NOT_FOUND
+
+    def _write(self, known: Known, path: str, content: bytes) -> Answer:
+        path = rules.path_in_session(path)
+        self._check_running(known)
+        sentence = f"runner error: write: open {path}: "
+        if self._is_read_only(known):
+            return internal(f"{sentence}read-only file system")
+        if (known.info.get("workspace_id", ""), path.removeprefix("/workspace/")) in self._roots_files:
+            return internal(f"{sentence}permission denied")
+        body = {"path": path, "content_base64": b64encode(content).decode()}
+        response = self._behind.post(f"/v1/sessions/{known.info['id']}/fs/write", json=body)
+        return _answer_of(response, sentence)
+
+    def _upload(self, known: Known, request: Request) -> Answer:
+        content_type = request.headers.get("content-type", "")
+        directory = rules.upload_directory(content_type, request.body) or rules.WORKSPACE
+        paths = list[str]()
+        for name, content in rules.uploads_of(content_type, request.body):
+            path = rules.path_in_session(f"{directory}/{name}")
+            answer = self._write(known, path, rules.through_runner(content))
+            if answer.status != 200:
+                return answer
+            paths.append(path)
+        return json_answer({"ok": True, "paths": paths})
+
+    def _read(self, known: Known, query: Mapping[str, str]) -> Answer:
+        if not query.get("path"):
+            return rules.invalid("path query parameter is required")
+        path = rules.path_in_session(query["path"])
+        asked_bytes = rules.read_limit(query, most_bytes=rules.MAX_READ_BYTES)
+        self._check_running(known)
+        # One byte more than a line holds, lest more than that is held in memory.
+        params: dict[str, str | int] = {
+            "path": path,
+            "max_bytes": min(asked_bytes, rules.MAX_LINE_BYTES // 4 * 3),
         }
-        # As an iterator: an httpx response holds its request, in a cycle, and so would hold the body.
-        content = iter([request.body])
-        return self._behind.request(
-            request.method, request.path, params=request.query, content=content, headers=headers
+        response = self._behind.get(f"/v1/sessions/{known.info['id']}/fs/read", params=params)
+        if response.is_success and not rules.fits_into_line(response.json()["content_base64"]):
+            return internal(f"read: {rules.TOO_LONG}")
+        is_directory = response.status_code == 400
+        return _answer_of(
+            response, f"runner error: {'read: read' if is_directory else 'open: open'} {path}: "
         )
 
-    def _translated(self, response: httpx.Response, request: Request) -> Answer:
-        content = response.json()
+    # --- files of workspaces
+
+    def _in_workspace(self, request: Request, workspace_id: str, call: str) -> Answer:
+        match request.method, call:
+            case "DELETE", "":
+                self._behind.delete(request.path)
+                return json_answer({"ok": True})
+            case "POST", "fs/write":
+                path, content = rules.written(request.body)
+                return self._write_there(workspace_id, rules.file_in_workspace(path), content)
+            case "POST", "fs/upload":
+                return self._upload_there(request, workspace_id)
+            case "GET", "fs":
+                relative = rules.path_in_workspace(request.query.get("path") or ".")
+            case "GET", "fs/read":
+                relative = rules.file_in_workspace(request.query.get("path", ""))
+            case _:
+                return NOT_FOUND
+        params: dict[str, str | int] = {
+            "path": relative or ".",
+            "max_bytes": rules.read_limit(request.query, most_bytes=None),
+        }
+        response = self._behind.get(request.path, params=params)
+        place = f"{rules.DATA_DIR}/workspaces/{workspace_id}"
+        if response.status_code == 404 and response.json()["error_code"] == "WORKSPACE_NOT_FOUND":
+            missing = f"resolve path: lstat {place}: no such file or directory"
+            return internal(f"workspace not found: {workspace_id}" if call == "fs" else missing)
+        if not response.is_success and response.json()["error_code"] == "IS_DIRECTORY":
+            return internal("path is a directory")
+        if response.is_success and call == "fs":
+            rows = response.json()["entries"]
+            return json_answer(
+                {"entries": [{name: row[name] for name in ("name", "is_dir")} for row in rows] or None}
+            )
+        return _answer_of(response, f"resolve path: lstat {place}/{relative}: ")
+
+    def _write_there(self, workspace_id: str, relative: str, content: bytes) -> Answer:
+        body = {"path": relative, "content_base64": b64encode(content).decode()}
+        response = self._behind.post(f"/v1/workspaces/{workspace_id}/fs/write", json=body)
         if response.is_success:
-            return json_answer(known_fields(content), response.status_code)
-        return translated_error(response.status_code, content, request.query.get("path", ""))
+            self._roots_files.add((workspace_id, relative))
+        return _answer_of(response, "write file: ")
+
+    def _upload_there(self, request: Request, workspace_id: str) -> Answer:
+        content_type = request.headers.get("content-type", "")
+        directory = rules.path_in_workspace(rules.upload_directory(content_type, request.body) or ".")
+        paths = list[str]()
+        for name, content in rules.uploads_of(content_type, request.body):
+            path = f"{directory}/{name}".lstrip("/")
+            answer = self._write_there(workspace_id, path, content)
+            if answer.status != 200:
+                return answer
+            paths.append(path)
+        return json_answer({"ok": True, "paths": paths})
 
     # --- commands
 
-    def _exec_stream(self, request: Request, session_id: str, peer: Peer) -> Answer:
-        answer = self._exec(request, session_id, peer)
-        if answer.status == 200:
-            return stream_answer(events_of(json.loads(answer.body)))
-        if answer.status == 504:
-            return stream_answer([event("error", {"error": json.loads(answer.body)["message"]})])
-        return answer
-
-    def _exec(self, request: Request, session_id: str, peer: Peer) -> Answer:
+    def _exec(self, known: Known, command: Mapping[str, Any], peer: Peer) -> Answer:
         try:
-            body = json.loads(request.body)
-            limit_ms = body.get("timeout_ms") or MAX_TIMEOUT_MS
-            child = {"cmd": in_child_shell(body["cmd"]), "raw_output": body.get("raw_output", False)}
-        except (ValueError, KeyError, AttributeError):
-            return error_answer(400, "INVALID_REQUEST", "invalid JSON body")
-        if not body["cmd"]:
-            return error_answer(400, "INVALID_REQUEST", "cmd is required")
-        line = self._lines.setdefault(session_id, Line())
-        with line.turn:
-            return self._run(line, f"/v1/sessions/{session_id}/exec", child, limit_ms, peer)
-
-    def _run(self, line: Line, path: str, body: Mapping[str, Any], limit_ms: int, peer: Peer) -> Answer:
-        """Run a command and look for its end from time to time; one that takes too long is left alone."""
-        until = time.monotonic() + limit_ms / 1000
-        running = in_background(lambda: self._run_to_its_end(path, body))
-        while True:
-            time.sleep(self._poll_seconds)
-            if running.done():
-                return _with_late_output(line, running.result())
-            if time.monotonic() > until or peer.is_gone():
-                line.late.append(running)
-                return error_answer(504, "COMMAND_TIMEOUT", f"command timed out after {limit_ms}ms")
-
-    def _run_to_its_end(self, path: str, body: Mapping[str, Any]) -> Answer:
-        response = self._behind.post(path, json=body)
-        content = response.json()
-        if not response.is_success:
-            return translated_error(response.status_code, content, "")
-        names = ("exit_code", "cwd", "output", "truncated", "duration_ms")
-        return json_answer({name: content[name] for name in names})
+            self._check_running(known)
+        except RefusedError as refusal:
+            return refusal.answer
+        if len(command["cmd"].encode()) > rules.INLINE_COMMAND_BYTES and self._is_read_only(known):
+            sentence = "runner error: mkdir: mkdir /workspace/.sandkasten: read-only file system"
+            return internal(f"stage exec script: {sentence}")
+        return self._commands.run(known, command, peer)
 
 
-def _with_late_output(line: Line, answer: Answer) -> Answer:
-    """Put what commands printed that nobody waited for before the output of the one that came after them."""
-    late, line.late = [future.result() for future in line.late], []
-    if answer.status != 200:
-        return answer
-    result = json.loads(answer.body)
-    before = "".join(json.loads(each.body)["output"] for each in late if each.status == 200)
-    output, is_cut = capped(before + result["output"])
-    return json_answer(result | {"output": output, "truncated": result["truncated"] or is_cut})
+def _answer_of(response: httpx.Response, sentence: str) -> Answer:
+    """Say what the embedded daemon says as the Go daemon does: a beginning of a sentence, and its cause."""
+    content = response.json()
+    if response.is_success:
+        return json_answer({"path": content["path"], **content} if "path" in content else content)
+    code = content.get("error_code", "")
+    return internal(sentence + rules.CAUSES.get(code, str(content.get("message"))))
+
+
+def _too_large(request: Request) -> Answer:
+    if rules.body_limit(request.headers) == rules.MAX_UPLOAD_BYTES:
+        return rules.invalid("request body too large", {"max_bytes": rules.MAX_UPLOAD_BYTES})
+    return rules.invalid(f"invalid json: {rules.TOO_LARGE}")
