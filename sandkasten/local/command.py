@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandkasten.local.processes import Process
+
 # A consumer that is slower than its command: the command waits, as it would on a pipe.
 _HIGH_WATER_BYTES = 256 * 1024
 
@@ -84,6 +86,9 @@ class Command:
         self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
+        self.ended_shell = False
+        self.shell_status: int | None = None
+        self.earlier: frozenset[Process] = frozenset()
         self.on_finished: Callable[[], None] = _nothing
         self._owner: Owner = owner
         self._output = bytearray()

@@ -9,7 +9,7 @@ Each message is a NUL, then four NUL-ended fields, `kind id value cwd`, written 
 
 Shell code runs in the very process that writes these, so nothing here is trusted: a message that
 makes no sense is dropped; one that never ends is an error, and so is a flood. The NUL in front ends what
-may have been written there before.
+may have been written there before; in front of a result, that is what `trap -p` printed of the user's traps.
 
 A subshell inherits the channel, and may outlive its command. So it matters who writes, which the kernel
 tells with each piece: that a shell ended is for process 1 to say, and what became of a command for the
@@ -23,9 +23,9 @@ import re
 from dataclasses import dataclass
 
 # A field begins where the bytes do, or behind a NUL.
-_KIND = rb"(?<![^\0])(result|ready|ended)\0"
-_BEGUN = re.compile(_KIND)
-_MESSAGE = re.compile(_KIND + rb"([^\0]*)\0" * 3)
+_KIND = rb"(result|ready|ended)\0"
+_BEGUN = re.compile(rb"(?<![^\0])(?:trap -- |" + _KIND + rb")")
+_MESSAGE = re.compile(rb"(?<![^\0])(?:(trap -- [^\0]*)\0)?" + _KIND + rb"([^\0]*)\0" * 3)
 # PATH_MAX for the directory, and ample room for the rest.
 _MAX_PENDING_BYTES = 64 * 1024
 # What one process may write there in all its life that is no message, or not its to say. A command that is
@@ -39,11 +39,12 @@ _MAX_SENDERS = 64
 
 @dataclass(frozen=True)
 class Result:
-    """A command ended with a status, in a directory."""
+    """A command ended with a status, in a directory; `traps` are as `trap -p` prints them."""
 
     command_id: str
     status: int
     cwd: str
+    traps: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ class ControlChannel:
         self._awaited_id: str | None = ""
         self._readers: dict[int, ControlReader] = {}
 
+    @property
+    def shell_pid(self) -> int | None:
+        """The process of the shell that is running, in the host's numbers."""
+        return self._shell_pid
+
     def feed(self, data: bytes, sender_pid: int, init_pid: int | None) -> list[Message]:
         """Take bytes that a process wrote and return the messages that are complete, and its to say.
 
@@ -153,20 +159,26 @@ class ControlChannel:
         self._readers = {pid: reader for pid, reader in self._readers.items() if pid in pids}
 
 
-def _message(kind: bytes, command_id: bytes, value: bytes, cwd: bytes) -> Message | None:
+def _message(traps: bytes | None, kind: bytes, command_id: bytes, value: bytes, cwd: bytes) -> Message | None:
     identifier, directory = command_id.decode(errors="replace"), cwd.decode(errors="replace")
     if kind == b"ready":
         return Ready(identifier, directory)
     if not (value.isdigit() and len(value) <= 3 and int(value) <= 255):
         return None
     if kind == b"result":
-        return Result(identifier, int(value), directory)
+        return Result(identifier, int(value), directory, (traps or b"").decode(errors="replace"))
     return Ended(identifier, int(value)) if kind == b"ended" else None
 
 
-def frame(command_id: str, command: str) -> bytes:
-    """A command as the shell reads it: its text between two copies of its id, and a NUL.
+def frame(name: str, command_id: str, traps: str, command: str) -> bytes:
+    """Return a command as the shell of that name reads it, with the line of code that sets its traps.
 
-    The second id tells the shell that nothing is missing: an interrupt may tear a frame it reads.
+    The second id tells the shell that nothing is missing: an interrupt may tear a frame it reads. The shell's
+    name tells it that the frame was not meant for one that ended before it read all that was sent to it.
     """
-    return f"{command_id}{command}{command_id}\0".encode()
+    return f"{name}{command_id}{traps}\n{command}{command_id}\0".encode()
+
+
+def shell_name(shell_id: str) -> str:
+    """Return the name of a shell in its frames, the beginning of its id; the first shell has none."""
+    return shell_id[:8].ljust(8, "0")

@@ -30,6 +30,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "GIT_PAGER": "cat",
     "MANPAGER": "cat",
     "SYSTEMD_PAGER": "cat",
+    # Nor could anybody answer.
+    "GIT_TERMINAL_PROMPT": "0",
+    "DEBIAN_FRONTEND": "noninteractive",
     "QUOTING_STYLE": "literal",  # `ls` quotes names on a terminal
     "VIRTUAL_ENV_DISABLE_PROMPT": "1",
     # What is installed goes below HOME and with the session: /usr is read-only, so that the system's own pip

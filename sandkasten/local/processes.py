@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DEAD = {"Z", "X"}
+# The place of the start time among the fields of /proc/PID/stat that follow the name.
+_START = 19
+_CHILDREN_BYTES = 4096
 _USEC_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -32,10 +35,7 @@ def descendants(pid: int) -> Iterator[int]:
     while pending:
         current = pending.pop()
         yield current
-        with suppress(OSError):
-            for thread in os.listdir(f"/proc/{current}/task"):
-                with open(f"/proc/{current}/task/{thread}/children", encoding="ascii") as children:
-                    pending.extend(map(int, children.read().split()))
+        pending += children_of_all_threads(current)
 
 
 def usage(pid: int) -> Usage:
@@ -49,30 +49,99 @@ def usage(pid: int) -> Usage:
     return Usage(memory_pages * _PAGE_BYTES, cpu_ticks * _USEC_PER_TICK)
 
 
-def signal_groups(
-    pid: int, pid_namespace: str, chosen: Callable[[int], bool], signal_number: signal.Signals
-) -> int:
-    """Send a signal to the members of chosen process groups that are below `pid` and in the namespace.
+@dataclass(frozen=True)
+class Process:
+    """One process for as long as it lives: its number may come back, but not with the same start time."""
 
-    Returns how many there were. One that forks while it is looked for may have a child that was not
-    seen: who means to kill them all does so until there is none.
-    """
-    return sum(_signal(member, pid_namespace, chosen, signal_number) for member in descendants(pid))
+    pid: int
+    start_ticks: int
 
 
-def _signal(
-    pid: int, pid_namespace: str, chosen: Callable[[int], bool], signal_number: signal.Signals
-) -> bool:
-    with suppress(OSError, ValueError, IndexError):
-        pidfd = os.pidfd_open(pid)
+def children(pid: int) -> list[int]:
+    """Return the children of a process that has one thread; none of one that is gone."""
+    with suppress(OSError):
+        descriptor = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fields = _stat(pid)
-            if fields[0] not in _DEAD and chosen(int(fields[2])) and namespace(pid) == pid_namespace:
-                signal.pidfd_send_signal(pidfd, signal_number)
-                return True
+            found = os.read(descriptor, _CHILDREN_BYTES)
+            while part := os.read(descriptor, _CHILDREN_BYTES):
+                found += part
         finally:
-            os.close(pidfd)
-    return False
+            os.close(descriptor)
+        return [int(child) for child in found.split()]
+    return []
+
+
+def identified(pids: Iterable[int]) -> frozenset[Process]:
+    """Return those of the processes that are there."""
+    found: set[Process] = set()
+    for pid in pids:
+        with suppress(OSError, ValueError, IndexError):
+            found.add(Process(pid, int(_stat(pid)[_START])))
+    return frozenset(found)
+
+
+def signal_below(
+    parents: Iterable[int], spared: Collection[Process], pid_namespace: str, signal_number: int
+) -> int:
+    """Send a signal to all that is below some processes, except to the spared ones and what is below these.
+
+    Returns how many there were. One that forks meanwhile may have a child that was not seen: to kill them
+    all, repeat it until there is none. The signal 0 only counts.
+    """
+    count = 0
+    pending = [child for parent in parents for child in children_of_all_threads(parent)]
+    while pending:
+        current = pending.pop()
+        with suppress(OSError, ValueError, IndexError), _held(current) as pidfd:
+            fields = _stat(current)
+            if Process(current, int(fields[_START])) in spared or namespace(current) != pid_namespace:
+                continue
+            pending += children_of_all_threads(current)
+            if fields[0] not in _DEAD:
+                signal.pidfd_send_signal(pidfd, signal_number)
+                count += 1
+    return count
+
+
+def signal_one(process: Process, pid_namespace: str, signal_number: int) -> None:
+    """Send a signal to one process, if it is still there."""
+    with suppress(OSError, ValueError, IndexError), _held(process.pid) as pidfd:
+        is_same = int(_stat(process.pid)[_START]) == process.start_ticks
+        if is_same and namespace(process.pid) == pid_namespace:
+            signal.pidfd_send_signal(pidfd, signal_number)
+
+
+@contextmanager
+def stopped(pid: int, pid_namespace: str) -> Generator[None, None, None]:
+    """Stop a process for a while, so that it starts no others; do nothing if it has gone."""
+    process = next(iter(identified([pid])), None)
+    if process is not None:
+        signal_one(process, pid_namespace, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if process is not None:
+            signal_one(process, pid_namespace, signal.SIGCONT)
+
+
+@contextmanager
+def _held(pid: int) -> Generator[int, None, None]:
+    """Open a process, so that what is checked afterwards is true of the process that is signalled."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def children_of_all_threads(pid: int) -> list[int]:
+    """Return the children of a process."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    return found
 
 
 def namespace(pid: int) -> str:

@@ -1,6 +1,6 @@
 """One bubblewrap process, and the descriptors that lead into it.
 
-* terminal: a pseudo-terminal's master; what programs print
+* terminal: a pseudo-terminal's master; what programs print, and nobody types
 * control: a socket; commands in, results out
 * tokens: a socket; one line per command (see `inside/bashrc`)
 * the gate: two pipes of bubblewrap's, through which process 1 is known and confined before it runs
@@ -25,14 +25,13 @@ from importlib import resources
 from sandkasten.local import bubblewrap, processes, seccomp
 from sandkasten.local.host import Identity, popen_identity
 from sandkasten.local.policy import BASH, SandboxPolicy
+from sandkasten.local.processes import Process
 
 _SUPERVISOR = (resources.files("sandkasten.local") / "inside" / "supervisor").read_text("utf-8")
 _FIRST_FREE_DESCRIPTOR = 64
 _IDLE_PROCESSES = 3
 _KILL_ROUNDS = 20
 _REAP_TIMEOUT_MS = 10_000
-# _IOW('T', 0x36, int), which Python's termios does not name.
-_TIOCSIG = 0x40045436
 # struct ucred: pid, uid, gid.
 _CREDENTIALS = struct.Struct("iII")
 _CREDENTIALS_BYTES = socket.CMSG_LEN(_CREDENTIALS.size)
@@ -68,9 +67,9 @@ class Sandbox:
         *thread* that made it.
         """
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            terminal, slave = _open_terminal(identity)
+            terminal, output = _open_terminal(identity)
             ours.callback(os.close, terminal)
-            theirs.callback(os.close, slave)
+            theirs.callback(os.close, output)
             control, control_inside = _socketpair(ours, theirs)
             control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             tokens, tokens_inside = _socketpair(ours, theirs)
@@ -85,9 +84,9 @@ class Sandbox:
                     supervisor_command(policy, tokens_inside, control_inside),
                     bubblewrap.Descriptors(filter_inside, info_inside, block_inside),
                 ),
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 pass_fds=(tokens_inside, control_inside, filter_inside, info_inside, block_inside),
                 cwd="/",
                 process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes
@@ -96,7 +95,9 @@ class Sandbox:
             ours.pop_all()
         for descriptor in (control.fileno(), tokens.fileno(), terminal, info):
             os.set_blocking(descriptor, False)
-        return cls(process, terminal, control, tokens, Gate(info, block))
+        sandbox = cls(process, terminal, control, tokens, Gate(info, block))
+        sandbox.end_input()
+        return sandbox
 
     async def release(self, confine: Callable[[int], None]) -> None:
         """Take hold of process 1, confine it (in a thread), and only then let it run.
@@ -126,32 +127,52 @@ class Sandbox:
         data, ancillary, _flags, _address = self.control.recvmsg(max_bytes, _CREDENTIALS_BYTES)
         return data, _CREDENTIALS.unpack(ancillary[0][2])[0] if ancillary else 0
 
-    def foreground_group(self) -> int | None:
-        """The process group that holds the terminal, in the host's numbers."""
+    def end_input(self) -> None:
+        """Let there be an end of input on the terminal, which a program may have taken away.
+
+        Nobody can read it; but a program that waits for input before it reads finds that it cannot.
+        """
         with contextlib.suppress(OSError):
-            return os.tcgetpgrp(self.terminal)
-        return None
+            os.write(self.terminal, b"\x04")
 
-    def interrupt(self) -> None:
-        """Send SIGINT to the foreground group; the kernel finds it, so there is no number to reuse."""
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(self.terminal, _TIOCSIG, signal.SIGINT)
+    def others(self, shell: Process | None) -> frozenset[Process]:
+        """Return every process there is besides process 1 and the shell.
 
-    def signal_group(self, group: int | None, signal_number: signal.Signals) -> None:
-        """Send a signal to a process group of the sandbox."""
-        if group is not None:
-            self._signal_groups(lambda member: member == group, signal_number)
+        Nearly always there is none, which costs two reads.
+        """
+        parents = [pid for pid in (self.init_pid, shell.pid if shell else None) if pid is not None]
+        roots = [root for parent in parents for root in processes.children(parent)]
+        return processes.identified(
+            member
+            for root in roots
+            if shell is None or root != shell.pid
+            for member in processes.descendants(root)
+        )
 
-    def kill_all_but(self, shell_group: int | None) -> None:
-        """Kill what commands started, in the foreground and in the background."""
-        spared = {self.init_pid, shell_group}
-        self._signal_groups(lambda member: member not in spared, signal.SIGKILL)
+    def signal_shell(self, shell: Process | None, signal_number: signal.Signals) -> None:
+        """Send a signal to the shell."""
+        if shell is not None:
+            processes.signal_one(shell, self._namespace, signal_number)
 
-    def _signal_groups(self, chosen: Callable[[int], bool], signal_number: signal.Signals) -> None:
-        rounds = _KILL_ROUNDS if signal_number is signal.SIGKILL else 1
-        for _ in range(rounds):
-            if not processes.signal_groups(self._process.pid, self._namespace, chosen, signal_number):
-                return
+    def signal_others(self, shell: Process | None, spared: frozenset[Process], signal_number: int) -> int:
+        """Send a signal to each process except process 1, the shell, the spared ones and what these started.
+
+        Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then,
+        and it is too early to tell that one from the rest. It looks at each process there is, so run it in a
+        thread.
+        """
+        if self.init_pid is None or shell is None:
+            return 1
+        parents = [self.init_pid, shell.pid]
+        found = 1
+        with processes.stopped(self.init_pid, self._namespace):
+            for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
+                if shell not in processes.identified([shell.pid]):
+                    break
+                found = processes.signal_below(parents, spared | {shell}, self._namespace, signal_number)
+                if not found:
+                    break
+        return found
 
     @property
     def has_jobs(self) -> bool:
@@ -221,16 +242,15 @@ class Gate:
 
 
 def supervisor_command(policy: SandboxPolicy, tokens: int, control: int) -> list[str]:
-    """Process 1 of a sandbox; the numbers are its descriptors'.
+    """Return the command of process 1; the numbers are those of its descriptors.
 
-    Bubblewrap starts it in a session without a terminal; the first bash sets the limits and opens the
-    console, which makes that the session's terminal, and job control in the second bash finds it there.
-    The second bash may be closed, and then could not open what the first one leaves it as descriptor 23.
+    The first bash sets the limits. The second one may be closed, and then could not open what the first one
+    leaves it as descriptor 23.
     """
     options = ["--noprofile", "--norc"]
     attach = (
-        f"{policy.ulimit} && exec -a bash {policy.shell} {' '.join(options)} -m -c "
-        '"$0" supervisor "$@" 0<>/dev/console 1>&0 2>&0 23>/proc/self/oom_score_adj'
+        f"{policy.ulimit} && exec -a bash {policy.shell} {' '.join(options)} -c "
+        '"$0" supervisor "$@" 23>/proc/self/oom_score_adj'
     )
     words = [_SUPERVISOR, str(tokens), str(control), policy.shell]
     return [BASH, *options, "-c", attach, *words]
@@ -264,12 +284,26 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 
 def _open_terminal(identity: Identity) -> tuple[int, int]:
+    """Open a pseudo-terminal; return its master, and its other end, which can only be written to.
+
+    Programs see a terminal and write line by line. They cannot read from it: nobody types there, and a
+    program that asks a question should fail at once rather than wait for its deadline.
+    """
     master, slave = os.openpty()
-    attributes = termios.tcgetattr(slave)
-    attributes[1] &= ~termios.OPOST  # output as it is: no CR is added
-    attributes[3] &= ~termios.ECHO
-    termios.tcsetattr(slave, termios.TCSANOW, attributes)
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, _ROWS_COLUMNS)
-    if identity.drops:
-        os.fchown(slave, identity.uid, identity.gid)  # programs open /dev/tty
-    return master, slave
+    try:
+        attributes = termios.tcgetattr(slave)
+        attributes[1] &= ~termios.OPOST  # output as it is: no CR is added
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, attributes)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, _ROWS_COLUMNS)
+        os.fchmod(
+            slave, 0o200
+        )  # programs open /dev/stdout, and some open the terminal by its name to ask there
+        if identity.drops:
+            os.fchown(slave, identity.uid, identity.gid)
+        return master, os.open(os.ttyname(slave), os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(master)
+        raise
+    finally:
+        os.close(slave)

@@ -7,35 +7,40 @@ cancels its own waiting, never the shell's bookkeeping. A command moves through
                    |            ^
                    +- stopping -+     past its deadline, interrupted, or nobody waits for it
 
-Stopping climbs a ladder: SIGINT, SIGTERM and SIGKILL to what is in the foreground, and at last SIGKILL
-to the shell itself, which the supervisor in the sandbox replaces. An interrupt may reach the shell
-just after the command ended, while it reads; so after each stopping a harmless probe is sent first,
-again and again, until it comes back: then the next command cannot be torn.
+Stopping climbs a ladder: SIGINT to the shell, and SIGINT, SIGTERM and SIGKILL to all that the command
+started, in whatever group or session it is; at last SIGKILL to the shell itself, which the supervisor in the
+sandbox replaces. What was there before the command began, and what that starts, is left. The result waits
+until what the command started is gone.
+
+An interrupt may reach the shell just after the command ended, while it reads; so after each stopping a
+harmless probe is sent first, again and again, until it comes back: then the next command cannot be torn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError
-from sandkasten.local.control import ControlChannel, Ended, Message, Ready, Result, frame
+from sandkasten.local.control import ControlChannel, Ended, Message, Ready, Result, frame, shell_name
+from sandkasten.local.processes import Process, identified
 from sandkasten.local.sandbox import Sandbox
+from sandkasten.local.terminal import TerminalReader
+from sandkasten.local.traps import restoring
 
 _READ_BYTES = 64 * 1024
-# What the kernel buffers for a terminal is less; more than this after a command's end is somebody else's.
-_DRAIN_MAX_BYTES = 1024 * 1024
 # What background jobs print between commands and the next command gets.
 _BETWEEN_MAX_BYTES = 64 * 1024
 
-# What bash reads between commands: it makes the next one's first line line 1.
-_TOKEN = b"{ :; } 2>&$((LINENO=1, 2))\n"
+# What bash reads between commands: it makes the next prompt a round, and the next command's first line line
+# 1.
+_TOKEN = b'{ \\__sk_home "$?"; } 2>&$((LINENO=1, 2))\n'
 
 _RUNG_SECONDS = 0.2
 _PROBE_SECONDS = 0.1
@@ -62,13 +67,14 @@ class Shell:
         self._between = bytearray()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._is_ready = False
-        self._shell_group: int | None = None
+        self._shell: Process | None = None
+        self._shell_name = shell_name("")
+        self._traps = ""
         self._probe_id: str | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._reading_terminal = False
         self._closed = False
         self._loop.add_reader(sandbox.control.fileno(), self._read_control)
-        self._read_terminal_again()
+        self._terminal = TerminalReader(sandbox.terminal, self._take_output)
 
     # --- what others call
 
@@ -110,7 +116,8 @@ class Shell:
 
     def stop_all(self) -> None:
         """Stop the command that runs, and all that runs in the background: the disk's share is used up."""
-        self._sandbox.kill_all_but(self._shell_group)
+        if self._is_ready:
+            self._in_thread(self._sandbox.signal_others, self._shell, frozenset[Process](), signal.SIGKILL)
         if self._current is not None:
             self._current.over_quota = True
         self._stop_current()
@@ -126,7 +133,7 @@ class Shell:
         self._set_timer(None)
         self._loop.remove_reader(self._sandbox.control.fileno())
         self._loop.remove_writer(self._sandbox.control.fileno())
-        self._pause_terminal()
+        self._terminal.pause()
         lost = SandboxLostError("the session ended while the command ran or waited")
         for command in (self._current, *self._queue):
             if command is not None:
@@ -139,7 +146,7 @@ class Shell:
     def output_taken(self) -> None:
         """Called by a command whose consumer caught up."""
         if not self._closed:
-            self._read_terminal_again()
+            self._terminal.resume()
 
     def on_abandoned(self, command: Command) -> None:
         """Called by a command that nobody waits for."""
@@ -159,6 +166,7 @@ class Shell:
             return  # _on_result comes back here once the probe did
         command = self._current = self._queue.popleft()
         command.started_at = time.monotonic()
+        command.earlier = self._sandbox.others(self._shell)
         if self._between:
             command.add_output(bytes(self._between))
             self._between.clear()
@@ -166,7 +174,7 @@ class Shell:
         self._set_timer(command.timeout_seconds, self._on_deadline)
 
     def _send(self, command_id: str, text: str) -> None:
-        self._outgoing += frame(command_id, text)
+        self._outgoing += frame(self._shell_name, command_id, self._traps, text)
         self._send_token()
         self._flush()
 
@@ -188,9 +196,11 @@ class Shell:
         else:
             self._loop.remove_writer(control.fileno())
 
-    def _finish_current(self, exit_code: int, *, shell_restarted: bool = False) -> None:
+    def _finish_current(self) -> None:
         command, self._current = self._current, None
         assert command is not None
+        assert command.ended_status is not None
+        exit_code, shell_restarted = command.ended_status, command.ended_shell
         self._set_timer(None)
         duration_ms = round((time.monotonic() - command.started_at) * 1000)
         if command.stopping and exit_code == _INTERRUPTED:
@@ -200,6 +210,7 @@ class Shell:
         )
         command.finish(outcome)
         if command.stopping and not shell_restarted:
+            self._sandbox.end_input()
             self._probe(_PROBES_MAX)
         self._start_next()
 
@@ -214,22 +225,41 @@ class Shell:
         if self._current is None or self._current.stopping or not self._is_ready:
             return
         self._current.stopping = True
-        self._sandbox.interrupt()
+        self._sandbox.signal_shell(self._shell, signal.SIGINT)
+        self._stop_what_it_started(self._current, signal.SIGINT)
         self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGTERM)
 
     def _stop_harder(self, signal_number: signal.Signals) -> None:
-        # The first interrupt is lost on a program that is just being started; and after any other signal
-        # than this one bash would go on with the rest of the line.
-        self._sandbox.interrupt()
-        self._sandbox.signal_group(self._sandbox.foreground_group(), signal_number)
-        if signal_number is signal.SIGTERM:
+        assert self._current is not None
+        if self._current.ended_status is None:
+            # The first interrupt is lost on a program that is just being started; and after any other signal
+            # than this one bash would go on with the rest of the line.
+            self._sandbox.signal_shell(self._shell, signal.SIGINT)
+        if signal_number is signal.SIGTERM:  # which bash ignores, but not what it became by `exec`
+            self._sandbox.signal_shell(self._shell, signal.SIGTERM)
             self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGKILL)
         else:
             self._set_timer(_RUNG_SECONDS, self._kill_shell)
+        self._stop_what_it_started(self._current, signal_number)
 
     def _kill_shell(self) -> None:
-        self._sandbox.signal_group(self._shell_group, signal.SIGKILL)
+        self._sandbox.signal_shell(self._shell, signal.SIGKILL)
         self._set_timer(_START_SECONDS, self._lose, "the shell could not be stopped")
+
+    def _stop_what_it_started(self, command: Command, signal_number: int) -> None:
+        """Signal all that the command started; once it has ended and they are gone, finish it."""
+        if self._is_ready:
+            found = self._in_thread(self._sandbox.signal_others, self._shell, command.earlier, signal_number)
+            found.add_done_callback(partial(self._on_signalled, command, signal_number))
+
+    def _on_signalled(self, command: Command, signal_number: int, found: asyncio.Future[int]) -> None:
+        is_over = command is self._current and command.ended_status is not None
+        if is_over and not self._closed and (not found.result() or signal_number == signal.SIGKILL):
+            self._finish_current()
+
+    def _in_thread(self, function: Callable[..., int], *args: object) -> asyncio.Future[int]:
+        """Run what looks at all processes: a session may have many, and others wait for the event loop."""
+        return self._loop.run_in_executor(None, partial(function, *args))
 
     def _probe(self, probes_left: int) -> None:
         if not probes_left:
@@ -270,92 +300,74 @@ class Shell:
         match message:
             case Result():
                 self._on_result(message)
-            case Ended(status=status):
-                self._on_shell_ended(status)
+            case Ended():
+                self._on_shell_ended(message)
             case Ready(cwd=cwd):
                 self._on_shell_ready(cwd)
 
     def _on_result(self, result: Result) -> None:
         current = self._current
+        self._traps = restoring(result.traps) if result.traps else ""
         if current is not None and result.command_id == current.id:
-            self._drain_terminal()
+            self._terminal.drain()
             self.cwd = result.cwd
-            self._finish_current(result.status)
+            self._end_current(result.status)
         elif self._probe_id is not None and result.command_id == self._probe_id:
             self._probe_id = None
             self._set_timer(None)
-            self._drain_terminal()
+            self._terminal.drain()
             if self._between == b"\n":  # bash's answer to an interrupt that came late
                 self._between.clear()
             self._start_next()
 
-    def _on_shell_ended(self, status: int) -> None:
+    def _end_current(self, status: int) -> None:
+        """The command has ended; if it was stopped, what it started must have, too."""
+        assert self._current is not None
+        self._current.ended_status = status
+        if not self._current.stopping:
+            self._finish_current()
+        elif self._current.ended_shell:
+            self._stop_what_it_started(self._current, signal.SIGKILL)
+        else:
+            self._stop_what_it_started(self._current, 0)
+
+    def _on_shell_ended(self, ended: Ended) -> None:
         self._is_ready = False
+        self._shell_name, self._traps = shell_name(ended.next_shell_id), ""
+        # What is left of an unfinished frame ends where the next one begins.
+        self._outgoing[:] = b"\0"
         self._probe_id = None
         self._set_timer(_START_SECONDS, self._lose, "no other shell came up")
         if self._current is not None:
-            self._current.ended_status = status
+            self._current.ended_shell = True
+            if self._current.shell_status is None:
+                self._current.shell_status = ended.status
 
     def _on_shell_ready(self, cwd: str) -> None:
-        self._drain_terminal()
+        self._terminal.drain()
         self.cwd = cwd
         self._is_ready = True
-        self._shell_group = self._sandbox.foreground_group()
+        shell_pid = self._messages.shell_pid
+        self._shell = next(iter(identified([] if shell_pid is None else [shell_pid])), None)
         self._send_token()
         self._set_timer(None)
         if not self._started.done():
             self._started.set_result(None)
         if self._current is not None:  # a shell that waits runs nothing, whatever became of the last one
             status = self._current.ended_status
-            self._finish_current(_KILLED if status is None else status, shell_restarted=True)
+            if status is None:
+                status = self._current.shell_status
+            self._end_current(_KILLED if status is None else status)
         self._start_next()
 
     # --- what programs print
 
-    def _read_terminal(self) -> None:
-        try:
-            data = self._read_some()
-        except BlockingIOError:
-            return
-        except OSError:
-            self._pause_terminal()  # nobody holds the other end any more; the control channel tells
-            return
-        self._take_output(data)
-        if self._current is not None and self._current.is_slow_to_read:
-            self._pause_terminal()
-
-    def _read_some(self) -> bytes:
-        """Read several times: the kernel gives at most 4 KiB of a terminal's output at once."""
-        data = os.read(self._sandbox.terminal, _READ_BYTES)
-        with suppress(OSError):
-            while len(data) < _READ_BYTES:
-                data += os.read(self._sandbox.terminal, _READ_BYTES)
-        return data
-
-    def _drain_terminal(self) -> None:
-        """Take what was printed before a message: reading makes the kernel hand over all it has."""
-        drained = 0
-        with suppress(OSError):
-            while drained < _DRAIN_MAX_BYTES:
-                data = self._read_some()
-                drained += len(data)
-                self._take_output(data)
-
-    def _take_output(self, data: bytes) -> None:
-        if self._current is not None:
-            self._current.add_output(data)
-        else:
+    def _take_output(self, data: bytes) -> bool:
+        if self._current is None:
             self._between += data[: max(0, _BETWEEN_MAX_BYTES - len(self._between))]
-
-    def _read_terminal_again(self) -> None:
-        if not self._reading_terminal:
-            self._reading_terminal = True
-            self._loop.add_reader(self._sandbox.terminal, self._read_terminal)
-
-    def _pause_terminal(self) -> None:
-        if self._reading_terminal:
-            self._reading_terminal = False
-            self._loop.remove_reader(self._sandbox.terminal)
+            return False
+        self._current.add_output(data)
+        return self._current.is_slow_to_read
 
     # --- the end
 
@@ -363,7 +375,7 @@ class Shell:
         if self._closed:
             return
         if not self._started.done():
-            self._drain_terminal()
+            self._terminal.drain()
             said = self._between.decode(errors="replace").strip()
             self._fail_start(SandboxLostError(said or reason))
         self._on_lost()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sandkasten.local import control
-from sandkasten.local.control import ControlChannel, ControlReader, Ended, Ready, Result, frame
+from sandkasten.local.control import ControlChannel, ControlReader, Ended, Ready, Result, frame, shell_name
 from tests.local.box import Box, until
 
 
@@ -86,8 +86,22 @@ def test_a_directory_of_the_greatest_length_is_no_error() -> None:
     assert ControlReader().feed(said("ready", cwd=directory)) == [Ready("", directory)]
 
 
-def test_a_frame_is_the_command_between_its_ids() -> None:
-    assert frame("0123456789abcdef", "écho\n'x'") == "0123456789abcdefécho\n'x'0123456789abcdef\0".encode()
+def test_a_frame_is_for_one_shell_and_ends_as_it_began() -> None:
+    name = shell_name("01234567-89ab")
+    assert frame(name, "0123456789abcdef", "traps", "écho\n'x'") == (
+        "012345670123456789abcdeftraps\nécho\n'x'0123456789abcdef\0".encode()
+    )
+    assert shell_name("") == "00000000"
+
+
+def test_traps_come_in_front_of_the_result_wherever_the_pieces_are_cut() -> None:
+    said = b"\0result\0id\0000\0/w\0trap -- 'echo D\nx' DEBUG\n\0result\0id\0001\0/w\0"
+    for cut in range(len(said)):
+        reader = ControlReader()
+        assert reader.feed(said[:cut]) + reader.feed(said[cut:]) == [
+            Result("id", 0, "/w"),
+            Result("id", 1, "/w", "trap -- 'echo D\nx' DEBUG\n"),
+        ]
 
 
 INIT, SHELL, OTHER = 10, 11, 12

@@ -361,7 +361,7 @@ def test_the_terminal_cannot_be_typed_into(box: Box) -> None:
     """TIOCSTI would put a command where bash reads its next."""
     code = (
         "import fcntl, os, termios\n"
-        "fd = os.open('/dev/tty', os.O_RDWR)\n"
+        "fd = os.open('/dev/console', os.O_WRONLY)\n"
         "for c in 'echo typed > /workspace/typed\\n':\n"
         "    try: fcntl.ioctl(fd, termios.TIOCSTI, c.encode())\n"
         "    except OSError: pass\n"

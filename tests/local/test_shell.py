@@ -195,12 +195,19 @@ SABOTAGE = {
     "LINENO": "unset LINENO RANDOM SECONDS BASH_COMMAND; LINENO=5",
     "many children": "for i in {1..50}; do /bin/true & done; wait",
     "no monitor": "set +m",
-    "checkwinsize": "shopt -s checkwinsize; /bin/stty rows 0 cols 0 2>/dev/null </dev/tty; true",
-    "terminal settings": "/bin/stty raw echo </dev/tty",
-    "terminal signals off": "/bin/stty -isig </dev/tty",
+    "vi": "set -o vi",
+    "emacs": "set -o emacs",
+    "vi in a command that is broken off": "set -o vi; /bin/echo ${unset_variable?boom}",
+    "PROMPT_COMMAND in a command that is broken off": "PROMPT_COMMAND=:; /bin/echo ${unset_variable?boom}",
+    "PS1 unset": "unset PS1 PS2 PS4",
+    "PWD": "PWD=secret; OLDPWD=secret",
+    "PWD unset": "unset PWD OLDPWD DIRSTACK",
+    "checkwinsize": "shopt -s checkwinsize; /bin/stty rows 0 cols 0 2>/dev/null 0>/dev/console; true",
+    "terminal settings": "/bin/stty raw echo 0>/dev/console",
+    "terminal signals off": "/bin/stty -isig 0>/dev/console",
     "close standard descriptors": "exec 9>&- 200>&- 254>&- 255>&-",
 }
-NOISY = {"set -x", "set -v", "PROMPT_COMMAND", "LC_ALL unknown"}
+NOISY = {"set -x", "set -v", "PROMPT_COMMAND", "PROMPT_COMMAND array", "LC_ALL unknown"}
 
 
 @pytest.mark.parametrize("name", SABOTAGE)
@@ -230,7 +237,7 @@ SUICIDE = {
     ' \\builtin eval "$f() { /bin/echo shadow; }"; done',
     "brace alias": "alias {=false",
     "alias of if": "alias if=false then=false else=false fi=false",
-    "alias of our functions": "alias __sk_next=false __sk_report=false __sk_last=false",
+    "alias of our functions": "alias __sk_next=false __sk_report=false __sk_last=false __sk_home=false",
     "builtins off": "enable -n printf read eval builtin jobs return cd export",
     "variables of ours": "__sk_id=0123456789abcdef __sk_frame=x __sk_command='/bin/echo twice' __sk_status=9",
     "readonly variables of ours": "readonly __sk_id __sk_frame __sk_command __sk_status",
@@ -382,7 +389,7 @@ def test_exec_that_redirects_the_shell_lasts_and_does_not_break_it(box: Box) -> 
     box.run("exec >output")
     assert box.run("echo hidden") == ""
     assert box.content("output") == b"hidden\n"
-    box.run("exec >/dev/tty 2>&1")
+    box.run("exec >/dev/console 2>&1")
     assert_in_order(box)
 
 
@@ -393,7 +400,7 @@ def test_the_shell_survives_that_it_closes_a_descriptor(box: Box, descriptor: in
         result = box.exec("echo x >> /workspace/log; (exit 4)", timeout_ms=3000)
         assert result["exit_code"] == 4
     assert box.content("log") == b"x\nx\nx\n"
-    box.exec("exec >/dev/tty 2>&1")
+    box.exec("exec >/dev/console 2>&1")
     assert_in_order(box)
 
 
@@ -455,7 +462,8 @@ def test_a_long_command_can_still_start_programs_after(box: Box, option: str) ->
 def test_more_output_than_fits_is_cut_and_the_next_command_is_clean(box: Box) -> None:
     result = box.exec("yes abcdefg | head -c 5242880")
     assert result["truncated"] is True
-    assert result["output"] == "abcdefg\n" * (MIB // 8)
+    head, _mark, tail = result["output"].partition("[... 4,194,376 bytes left out ...]\n")
+    assert set(head.split()) == set(tail.split()) == {"abcdefg"}
     assert box.exec("echo x")["truncated"] is False
     assert_in_order(box)
 
@@ -507,8 +515,6 @@ LADDER = {
     "child in its own session that ignores all": "setsid -w python3 /workspace/deaf.py SIGINT SIGTERM SIGHUP",
     "child in its own group": "python3 -c 'import os,time; os.setpgid(0,0); time.sleep(60)'",
     "wait": "sleep 60 & wait",
-    "reads the terminal": "cat < /dev/tty",
-    "reads the terminal raw": "stty raw -isig </dev/tty; cat </dev/tty",
     "writes without end": "yes",
     "writes to a full pipe": "yes | sleep 60",
     "pipeline": "sleep 60 | sleep 60 | cat",

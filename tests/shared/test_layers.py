@@ -29,13 +29,15 @@ CLIENT = [
     {"__init__"},
 ]
 DAEMON = [
+    {"local.processes"},
     {
         "local.errors",
         "local.command",
         "local.transcript",
         "local.control",
         "local.policy",
-        "local.processes",
+        "local.terminal",
+        "local.traps",
         "local.causes",
         "local.metrics",
         "local.logs",
