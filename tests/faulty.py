@@ -30,7 +30,7 @@ class Relay:
         self.behind = httpx.Client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {api_key}"},
-            transport=httpx.HTTPTransport(uds=socket_path),
+            transport=httpx.HTTPTransport(uds=socket_path, verify=False),
             timeout=30,
         )
         self._fault: Fault | None = None

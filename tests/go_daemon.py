@@ -53,7 +53,7 @@ class GoDaemon:
         self._behind = httpx.Client(
             base_url=target.base_url,
             headers={"Authorization": f"Bearer {target.api_key}"},
-            transport=httpx.HTTPTransport(uds=target.socket_path, limits=NO_LIMITS),
+            transport=httpx.HTTPTransport(uds=target.socket_path, verify=False, limits=NO_LIMITS),
             timeout=rules.MAX_TIMEOUT_MS / 1000 + 30,
         )
         self._commands = Commands(self._behind, self._config)

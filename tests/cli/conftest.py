@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,23 +10,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import Home
+from tests.cli.program import ROOT, Home
+from tests.cli.warm import Warm
 
 
 @pytest.fixture(scope="session")
-def _homes() -> Iterator[Callable[[], Home]]:
+def _warm() -> Iterator[Warm]:
+    warm = Warm({"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm", "PYTHONPATH": str(ROOT)})
+    yield warm
+    warm.close()
+
+
+@pytest.fixture(scope="session")
+def _homes(_warm: Warm) -> Iterator[Callable[[], Home]]:
     made: list[Home] = []
 
     def make() -> Home:
         # Not tmp_path: the user that root's sandboxes run as must reach the data.
         path = Path(tempfile.mkdtemp(prefix="cli-", dir="/tmp"))
         path.chmod(0o711)
-        made.append(Home(path))
+        made.append(Home(path, _warm))
         return made[-1]
 
     yield make
     for home in made:
-        home.run("down", expect=None)
+        if home.was_used:
+            home.run("down", expect=None)
         shutil.rmtree(home.directory, ignore_errors=True)
 
 

@@ -6,18 +6,24 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.cli.warm import Warm
+
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = Path(sys.executable).parent / "sandkasten"
+_SECONDS = 40
 
 
 class Home:
     """One user's environment, and the command line as that user calls it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, warm: Warm) -> None:
         self.directory = directory
+        self.was_used = False
+        self._warm = warm
         self.runtime = directory / "run"
         for path in (self.runtime, directory / "home"):
             path.mkdir(mode=0o700)
@@ -34,6 +40,7 @@ class Home:
 
     def start(self, *words: str | Path, **settings: Any) -> subprocess.Popen[bytes]:
         """Start a command; its standard input is empty, unless something is said."""
+        self.was_used = True
         settings = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
@@ -46,20 +53,35 @@ class Home:
     def run(
         self, *words: str | Path, expect: int | None = 0, feed: bytes | None = None, **settings: Any
     ) -> Done:
-        """Run a command to its end; its exit code must be the expected one, if one is."""
-        if feed is not None:
-            settings["stdin"] = subprocess.PIPE
-        with self.start(*words, **settings) as process:
-            try:
-                stdout, stderr = process.communicate(feed, timeout=40)
-            except BaseException:
-                process.kill()
-                raise
-        done = Done(process.returncode, stdout or b"", (stderr or b"").decode())
+        """Run a command to its end; its exit code must be the expected one, if one is.
+
+        In a process that has loaded the command line already, unless the test has settings of its own.
+        """
+        if settings.keys() <= {"cwd"}:
+            self.was_used = True
+            cwd = settings.get("cwd", self.directory / "home")
+            code, stdout, stderr = self._warm.run([*map(str, words)], self.environ, cwd, feed, _SECONDS)
+        else:
+            code, stdout, stderr = self._run_anew(words, feed, settings)
+        done = Done(code, stdout, stderr.decode())
         assert "Traceback" not in done.stderr, done.stderr
         if expect is not None:
             assert done.code == expect, f"{words}: {done}"
         return done
+
+    def _run_anew(
+        self, words: Sequence[str | Path], feed: bytes | None, settings: dict[str, Any]
+    ) -> tuple[int, bytes, bytes]:
+        """Run the executable itself."""
+        if feed is not None:
+            settings["stdin"] = subprocess.PIPE
+        with self.start(*words, **settings) as process:
+            try:
+                stdout, stderr = process.communicate(feed, timeout=_SECONDS)
+            except BaseException:
+                process.kill()
+                raise
+        return process.returncode, stdout or b"", stderr or b""
 
     def __call__(self, *words: str | Path, **settings: Any) -> str:
         """What a command prints that succeeds."""

@@ -24,7 +24,7 @@ def http(daemon: LocalDaemon) -> Iterator[httpx.Client]:
     target = daemon.target
     with httpx.Client(
         base_url=target.base_url,
-        transport=httpx.HTTPTransport(uds=target.socket_path),
+        transport=httpx.HTTPTransport(uds=target.socket_path, verify=False),
         headers={"Authorization": f"Bearer {target.api_key}"},
         timeout=30,
     ) as client:

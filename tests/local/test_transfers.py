@@ -715,7 +715,7 @@ def open_in_this_process(name: str) -> bool:
 def test_a_client_that_stalls_holds_no_file_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodystream, "IDLE_SECONDS", 0.5)
     with served(tmp_path) as path:
-        transport = httpx.HTTPTransport(uds=path)
+        transport = httpx.HTTPTransport(uds=path, verify=False)
         with httpx.Client(transport=transport, base_url="http://localhost") as client:
             client.put("/v1/workspaces/ab/fs/raw?path=large", content=b"x" * 40 * MIB).raise_for_status()
         writer, reader = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)

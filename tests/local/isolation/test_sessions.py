@@ -100,7 +100,8 @@ def test_the_socket_and_the_key_are_closed_to_other_users(daemon: LocalDaemon) -
 @attempt("daemon/without-the-key")
 def test_nothing_is_done_without_the_key(box: Box, daemon: LocalDaemon) -> None:
     with httpx.Client(
-        transport=httpx.HTTPTransport(uds=daemon.target.socket_path), base_url=daemon.target.base_url
+        transport=httpx.HTTPTransport(uds=daemon.target.socket_path, verify=False),
+        base_url=daemon.target.base_url,
     ) as stranger:
         key = str(daemon.target.api_key)
         for words in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Bearer {key[:-1]}"}):
