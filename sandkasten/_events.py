@@ -7,6 +7,7 @@ each event an id and goes on after it over another connection; what it no longer
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import deque
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class StreamReader:
         response: the answer that is being read, which errors carry along.
         position: the id of the last event, from which a daemon with the extension `resume` goes on.
         finished: whether the last event was seen.
+        is_over: whether nobody reads the stream any more, or the last event was seen.
         cuts: how many connections in a row ended without bringing an event.
         has_prompts: whether prompts are around the output, as on the Go daemon, which sends all of an
             output as one chunk.
@@ -47,6 +49,7 @@ class StreamReader:
     response: httpx.Response | None = None
     position: str | None = None
     finished: bool = False
+    is_over: bool = False
     cuts: int = 0
     has_prompts: bool = False
     _kept: deque[str] = field(factory=deque[str])
@@ -60,16 +63,16 @@ class StreamReader:
             SandkastenStreamError: it reports one that has no class.
             SandkastenResponseError: the event's data cannot be read.
         """
-        make = {"chunk": _chunk, "gap": _gap, "done": _done}.get(event.event)
+        make = {"chunk": _chunk, "data": _piped, "gap": _gap, "done": _done}.get(event.event)
         if event.event == "error":
-            self.finished = True
+            self.finished = self.is_over = True
             raise self._failure(as_object(_data(event)))
         if make is None:
             return None
         chunk = make(_data(event))
         if self.has_prompts:
             chunk = evolve(chunk, output=without_prompts(chunk.output))
-        self.finished = chunk.done
+        self.finished = self.is_over = chunk.done
         if event.id != self.position and _is_count(event.id):
             self.position, self.cuts = event.id, 0  # it goes on
         self._keep(chunk.output)
@@ -122,6 +125,15 @@ def _chunk(data: Any) -> ExecChunk:
     return ExecChunk(output=chunk.chunk, timestamp=_moment(chunk.timestamp))
 
 
+def _piped(data: Any) -> ExecChunk:
+    piece = structure(data, _PipedData)
+    try:
+        content = base64.b64decode(piece.base64, validate=True)
+    except ValueError as error:
+        raise SandkastenResponseError("The data of a 'data' event is not base64.") from error
+    return ExecChunk(output="", timestamp=_moment(piece.timestamp), data=content)
+
+
 def _gap(data: Any) -> ExecChunk:
     missed_bytes = max(0, structure(data, _GapData).missed_bytes)
     return ExecChunk(output="", timestamp=_moment(None), missed_bytes=missed_bytes)
@@ -143,6 +155,12 @@ def _done(data: Any) -> ExecChunk:
 @frozen(eq=False, repr=False)
 class _ChunkData:
     chunk: str
+    timestamp: int | None = None
+
+
+@frozen(eq=False, repr=False)
+class _PipedData:
+    base64: str
     timestamp: int | None = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -54,6 +54,9 @@ KEEP_ALIVE_MS = 15_000
 # With this field the embedded daemon says that a `DELETE` had nothing to do. It succeeds then as well, since
 # clients written for the Go daemon rely on that.
 ALREADY_DESTROYED = "already_destroyed"
+
+# How long a command may leave its input unread: commands before it may take the maximum, too.
+_INPUT_SECONDS = 24 * 3600.0
 
 _ID = re.compile(r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/)|(?<=/creations/))[^/]+")
 
@@ -207,9 +210,40 @@ def exec_command(session_id: str, cmd: str, timeout_ms: int, *, raw_output: bool
     return evolve(call, unnamed={"parse": _result_without_prompts})
 
 
-def exec_stream(session_id: str, cmd: str, timeout_ms: int, *, raw_output: bool) -> Call[None]:
-    """`POST /v1/sessions/{id}/exec/stream`; its events are read by `_events.StreamReader`."""
-    return _exec(session_id, cmd, timeout_ms, raw_output, suffix="exec/stream", parse=_nothing)
+def exec_stream(
+    session_id: str,
+    cmd: str,
+    timeout_ms: int,
+    *,
+    raw_output: bool,
+    pipe_input: bool = False,
+    pipe_output: bool = False,
+) -> Call[None]:
+    """`POST /v1/sessions/{id}/exec/stream`; its events are read by `_events.StreamReader`.
+
+    The pipes are the extension `pipes`.
+    """
+    call = _exec(session_id, cmd, timeout_ms, raw_output, suffix="exec/stream", parse=_nothing)
+    pipes = {"pipe_input": True} if pipe_input else {}
+    pipes |= {"pipe_output": True} if pipe_output else {}
+    return evolve(call, json={**(call.json or {}), **pipes}) if pipes else call
+
+
+def exec_input(call: Call[None], pieces: Iterable[bytes]) -> Call[None]:
+    """`PUT /v1/sessions/{id}/executions/{key}/input`: the standard input of a stream's command.
+
+    The command may read slowly, or come to its turn late; the body ends when the command does.
+    """
+    assert call.cancel_path is not None
+    return Call(
+        "PUT",
+        f"{call.cancel_path}/input",
+        _nothing,
+        content=lambda: filter(None, pieces),  # an empty one would be the end
+        headers={"Content-Type": "application/octet-stream"},
+        timeout_seconds=_INPUT_SECONDS,
+        is_transfer=True,
+    )
 
 
 def _exec(

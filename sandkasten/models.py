@@ -84,6 +84,7 @@ class ExecChunk:
         shell_restarted: as in `ExecResult`, on the last chunk only.
         missed_bytes: how much output is lost here, because the connection was away for longer than the
             daemon could hold it; mostly 0.
+        data: what came through the pipe of a command that was run with `pipe_output`, byte for byte.
     """
 
     output: str
@@ -94,6 +95,7 @@ class ExecChunk:
     duration_ms: int | None = None
     shell_restarted: bool = False
     missed_bytes: int = 0
+    data: bytes = field(default=b"", repr=_size)
 
 
 @frozen

@@ -73,7 +73,15 @@ class Session(FileVerbs):
             _wire.exec_command(self._id, cmd, timeout_ms, raw_output=raw_output)
         )
 
-    def exec_stream(self, cmd: str, *, timeout_ms: int = 30_000, raw_output: bool = False) -> ExecStream:
+    def exec_stream(
+        self,
+        cmd: str,
+        *,
+        timeout_ms: int = 30_000,
+        raw_output: bool = False,
+        pipe_input: bool = False,
+        pipe_output: bool = False,
+    ) -> ExecStream:
         """Run a command and get its output while it runs.
 
         Example::
@@ -88,6 +96,11 @@ class Session(FileVerbs):
             cmd: any bash, at most 1 MiB.
             timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
             raw_output: keep ANSI sequences, and CR LF as line ends.
+            pipe_input: let the command read what `ExecStream.send_input` gives it, while it runs; without,
+                its standard input is empty. Needs the extension `pipes`.
+            pipe_output: let the command write to a pipe rather than to a terminal, and give its standard
+                output byte for byte as `ExecChunk.data`; `ExecChunk.output` is then its standard error.
+                Needs the extension `pipes`.
 
         Returns:
             An iterator of `ExecChunk` that is a context manager too. The command stops where its block
@@ -98,8 +111,12 @@ class Session(FileVerbs):
         Raises:
             SandkastenInputError: an empty command, or a timeout out of range.
         """
-        call = _wire.exec_stream(self._id, cmd, timeout_ms, raw_output=raw_output)
-        return ExecStream(self._connection, call)
+        call = _wire.exec_stream(
+            self._id, cmd, timeout_ms,
+            raw_output=raw_output, pipe_input=pipe_input, pipe_output=pipe_output,
+        )  # fmt: skip
+        needs = "pipes" if pipe_input or pipe_output else None
+        return ExecStream(self._connection, call, needs)
 
     async def interrupt(self) -> bool:
         """Stop the command that runs in this session, as a timeout would; the shell goes on.

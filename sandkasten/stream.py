@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from itertools import takewhile
 from types import TracebackType
 
 from sandkasten._events import StreamReader
-from sandkasten._wire import Call, resumed
+from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk
 
@@ -22,11 +23,14 @@ class ExecStream:
     on daemons that can do it.
     """
 
-    __slots__ = ("_chunks",)
+    __slots__ = ("_call", "_chunks", "_connection", "_reader")
 
-    def __init__(self, connection: Connection, call: Call[None]) -> None:
-        """Prepare the stream; nothing is sent."""
-        self._chunks = _chunks(connection, call)
+    def __init__(self, connection: Connection, call: Call[None], needs: str | None = None) -> None:
+        """Prepare the stream, which may need an extension; nothing is sent."""
+        self._connection = connection
+        self._call = call
+        self._reader = StreamReader()
+        self._chunks = _chunks(connection, call, needs, self._reader)
 
     def __aiter__(self) -> ExecStream:
         return self
@@ -45,15 +49,35 @@ class ExecStream:
     ) -> None:
         await self.close()
 
+    async def send_input(self, pieces: Iterable[bytes]) -> None:
+        """Send the command's standard input, and wait until the command has taken it, closed it, or ended.
+
+        For a command that was run with `pipe_input`. Call this beside the iteration, in a task or a thread of
+        its own: the command begins with the iteration, and may not read on until somebody takes its output.
+        The pieces are asked for one by one, as the command reads; after the last one its input ends. If this
+        fails, or is interrupted, the command is stopped.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        await self._connection.require("pipes")
+        # A daemon reads to its end what nobody takes any more; that end must come.
+        wanted = takewhile(lambda _piece: not self._reader.is_over, pieces)
+        await self._connection.call(exec_input(self._call, wanted))
+
     async def close(self) -> None:
         """Stop the command if it still runs, and give the connection back."""
         await close_generator(self._chunks)
 
 
-async def _chunks(connection: Connection, call: Call[None]) -> AsyncGenerator[ExecChunk, None]:
+async def _chunks(
+    connection: Connection, call: Call[None], needs: str | None, reader: StreamReader
+) -> AsyncGenerator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
+    if needs is not None:
+        await connection.require(needs)
     may_resume = await connection.has("resume")
-    reader = StreamReader(has_prompts=not await connection.names_itself())
+    reader.has_prompts = not await connection.names_itself()
     try:
         while not reader.finished:
             reason: SandkastenConnectionError | None = None
@@ -75,5 +99,6 @@ async def _chunks(connection: Connection, call: Call[None]) -> AsyncGenerator[Ex
                 reason = error
             reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
     finally:
+        reader.is_over = True
         if not reader.finished:
             await connection.cancel(call)

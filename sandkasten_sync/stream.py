@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from itertools import takewhile
 from types import TracebackType
 
 from sandkasten._events import StreamReader
-from sandkasten._wire import Call, resumed
+from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk
 
@@ -25,11 +26,14 @@ class ExecStream:
     on daemons that can do it.
     """
 
-    __slots__ = ("_chunks",)
+    __slots__ = ("_call", "_chunks", "_connection", "_reader")
 
-    def __init__(self, connection: Connection, call: Call[None]) -> None:
-        """Prepare the stream; nothing is sent."""
-        self._chunks = _chunks(connection, call)
+    def __init__(self, connection: Connection, call: Call[None], needs: str | None = None) -> None:
+        """Prepare the stream, which may need an extension; nothing is sent."""
+        self._connection = connection
+        self._call = call
+        self._reader = StreamReader()
+        self._chunks = _chunks(connection, call, needs, self._reader)
 
     def __iter__(self) -> ExecStream:
         return self
@@ -48,15 +52,35 @@ class ExecStream:
     ) -> None:
         self.close()
 
+    def send_input(self, pieces: Iterable[bytes]) -> None:
+        """Send the command's standard input, and wait until the command has taken it, closed it, or ended.
+
+        For a command that was run with `pipe_input`. Call this beside the iteration, in a task or a thread of
+        its own: the command begins with the iteration, and may not read on until somebody takes its output.
+        The pieces are asked for one by one, as the command reads; after the last one its input ends. If this
+        fails, or is interrupted, the command is stopped.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        self._connection.require("pipes")
+        # A daemon reads to its end what nobody takes any more; that end must come.
+        wanted = takewhile(lambda _piece: not self._reader.is_over, pieces)
+        self._connection.call(exec_input(self._call, wanted))
+
     def close(self) -> None:
         """Stop the command if it still runs, and give the connection back."""
         close_generator(self._chunks)
 
 
-def _chunks(connection: Connection, call: Call[None]) -> Generator[ExecChunk, None]:
+def _chunks(
+    connection: Connection, call: Call[None], needs: str | None, reader: StreamReader
+) -> Generator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
+    if needs is not None:
+        connection.require(needs)
     may_resume = connection.has("resume")
-    reader = StreamReader(has_prompts=not connection.names_itself())
+    reader.has_prompts = not connection.names_itself()
     try:
         while not reader.finished:
             reason: SandkastenConnectionError | None = None
@@ -76,5 +100,6 @@ def _chunks(connection: Connection, call: Call[None]) -> Generator[ExecChunk, No
                 reason = error
             reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
     finally:
+        reader.is_over = True
         if not reader.finished:
             connection.cancel(call)

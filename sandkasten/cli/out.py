@@ -91,18 +91,40 @@ class Line:
 class Output:
     """A remote command's output, as it comes.
 
-    A terminal gets text without commands of its own; whatever else reads gets all that was printed.
+    A pipe or a file gets the command's standard output byte for byte, and what else the command prints goes
+    to standard error. A terminal gets both as text, without commands of its own.
+
+    Attributes:
+        raw: whether a terminal's escape sequences are asked for.
+        is_piped: whether the command's standard output is a pipe, too.
     """
 
     def __init__(self, *, raw: bool = False) -> None:
         """Look where standard output leads."""
-        self.raw = raw or not sys.stdout.isatty()
+        self.raw = raw
+        self.is_piped = not raw and not sys.stdout.isatty()
+        self._has_told_of_loss = False
 
     def write(self, text: str) -> None:
-        """Print a piece."""
-        text = text if self.raw else for_terminal(text)
-        sys.stdout.buffer.write(text.encode(errors="replace"))
-        sys.stdout.buffer.flush()
+        """Print a piece of what a terminal got."""
+        stream = sys.stderr if self.is_piped else sys.stdout
+        if stream.isatty() and not self.raw:
+            text = for_terminal(text)
+        elif stream is sys.stdout and "\N{REPLACEMENT CHARACTER}" in text:
+            self._tell_of_loss()
+        stream.buffer.write(text.encode(errors="replace"))
+        stream.buffer.flush()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Print a piece of what a pipe got."""
+        if data:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def _tell_of_loss(self) -> None:
+        if not self._has_told_of_loss:
+            self._has_told_of_loss = True
+            say("(Bytes that are not UTF-8 were replaced on the way. Copy binary files: sandkasten cp.)")
 
 
 def when(moment: datetime | None) -> str | None:

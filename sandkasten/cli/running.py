@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from sandkasten.cli import arguments, ids, out, transfers
 from sandkasten.cli.connecting import Where, open_client, open_own_client
 from sandkasten.cli.failures import FAILED, TIMED_OUT, sentence_of
 from sandkasten.cli.foreign import RunsCommand, RunsCommandInSession
-from sandkasten.cli.stdin import with_stdin
+from sandkasten.cli.stdin import is_piped
 from sandkasten.cli.streaming import signals_end_us, stream
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run_command(
     """Run one command in a sandbox of its own, which ends with it.
 
     The sandbox is an embedded daemon's, which ends, too; with --url or SANDKASTEN_BASE_URL it is that
-    daemon's. Input that is piped or redirected is the command's; its exit code is ours.
+    daemon's. Input that is piped or redirected is the command's, while it runs; its exit code is ours.
 
     COMMAND is one command and its words, or a single word, which is shell text:
 
@@ -107,8 +108,8 @@ def exec_command(
       sandkasten exec $id -- ls -l data
       sandkasten exec $id -- 'cd data && export NAME=World'
 
-    On a terminal, output comes without escape sequences, unless --raw asks for them. Output is text:
-    what is no UTF-8 is replaced, so copy binary files with `sandkasten cp`.
+    On a terminal, output is text without escape sequences, unless --raw asks for them. Into a pipe or a
+    file goes the command's standard output byte for byte, and its standard error is ours.
     """
     with signals_end_us(), open_client(where) as client:
         session = ids.session(client, session_id)
@@ -121,10 +122,9 @@ def _execute(
     """Run a command; what is said of the session is for one that goes on."""
     from sandkasten.errors import ExecTimeoutError  # noqa: PLC0415  (loaded with the client)
 
-    if not no_stdin:
-        text = with_stdin(session, text)
+    has_input = not no_stdin and is_piped(sys.stdin.fileno())
     try:
-        ending = stream(session, text, out.Output(raw=raw), timeout_ms)
+        ending = stream(session, text, out.Output(raw=raw), timeout_ms, has_input=has_input)
     except ExecTimeoutError as error:
         out.say(sentence_of(error) if goes_on else f"{error.message} Give it a larger --timeout.")
         return TIMED_OUT

@@ -1,7 +1,7 @@
-"""Forwarding standard input: a command in a session has none, so it gets ours as a file.
+"""Forwarding standard input: through a pipe while the command runs, where the daemon has the extension.
 
-It is read to its end first, stored in the workspace, opened by the session's shell, and unlinked before
-the command runs: nothing is left over, and the command reads the bytes as they were.
+Elsewhere a command in a session has none, so it gets ours as a file: that is read to its end first, stored in
+the workspace, opened by the session's shell, and unlinked before the command runs.
 """
 
 from __future__ import annotations
@@ -13,29 +13,54 @@ import shlex
 import stat
 import sys
 import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from sandkasten.cli import out
 from sandkasten.cli.failures import CommandLineError
 
 if TYPE_CHECKING:
-    from sandkasten_sync import Session
+    from sandkasten_sync import ExecStream, Session
 
 MAX_BYTES = 1024**3
+_PIPE_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
 _PATIENCE_SECONDS = 2.0
 _DIRECTORY = "/workspace"
 
 
+@contextmanager
+def sending_input(stream: ExecStream) -> Generator[None, None, None]:
+    """Give a command our standard input during the block.
+
+    Raises:
+        Exception: our input cannot be read.
+    """
+    failures: list[Exception] = []
+
+    def send() -> None:
+        try:
+            # Not through `sys.stdin`, whose lock a thread that waits for input would hold at our end.
+            stream.send_input(iter(lambda: os.read(sys.stdin.fileno(), _PIPE_BYTES), b""))
+        except Exception as error:
+            failures.append(error)
+
+    threading.Thread(target=send, daemon=True).start()
+    yield
+    for error in failures:
+        if isinstance(error, OSError):
+            raise error
+
+
 def with_stdin(session: Session, command: str) -> str:
-    """Store our standard input in the session, if it is piped; the command with its input redirected.
+    """Store our standard input in the session; the command with its input redirected.
 
     Raises:
         CommandLineError: it is longer than 1 GiB.
         SandkastenError: it cannot be stored.
     """
-    if not is_piped(sys.stdin.fileno()):
-        return command
     with tempfile.TemporaryFile() as spool:
         if not _copy(sys.stdin.buffer, spool):
             return command  # no input is what it has anyway

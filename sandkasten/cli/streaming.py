@@ -5,15 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from sandkasten.cli import out
+from sandkasten.cli.stdin import sending_input, with_stdin
 
 if TYPE_CHECKING:
-    from sandkasten_sync import Session
+    from sandkasten_sync import ExecStream, Session
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,38 @@ class Ending:
     shell_restarted: bool
 
 
-def stream(session: Session, command: str, output: out.Output, timeout_ms: int = 0) -> Ending:
+def stream(
+    session: Session, command: str, output: out.Output, timeout_ms: int = 0, *, has_input: bool = False
+) -> Ending:
     """Run a command and print what it prints; leaving early, in whatever way, stops it.
+
+    Its output goes through a pipe where ours does, and our standard input is its own, if that is asked for.
+    A daemon without pipes gets the input as a file first, and its output is text.
 
     Raises:
         SandkastenError: as `Session.exec_stream` does.
     """
-    with session.exec_stream(command, timeout_ms=timeout_ms, raw_output=output.raw) as chunks:
+    from sandkasten.errors import ExtensionMissingError  # noqa: PLC0415  (loaded with the client)
+
+    if output.is_piped or has_input:
+        chunks = session.exec_stream(
+            command, timeout_ms=timeout_ms, raw_output=output.raw,
+            pipe_input=has_input, pipe_output=output.is_piped,
+        )  # fmt: skip
+        try:
+            with sending_input(chunks) if has_input else nullcontext():
+                return _print(chunks, output)
+        except ExtensionMissingError:  # nothing was sent yet
+            output.is_piped = False
+    text = with_stdin(session, command) if has_input else command
+    return _print(session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw), output)
+
+
+def _print(stream: ExecStream, output: out.Output) -> Ending:
+    with stream as chunks:
         for chunk in chunks:
             output.write(chunk.output)
+            output.write_bytes(chunk.data)
             if chunk.missed_bytes:
                 out.say(
                     f"(The connection was lost for a while; {chunk.missed_bytes} bytes of output are lost.)"

@@ -45,6 +45,8 @@ class ExecBody:
     cmd: str
     timeout_seconds: float
     raw_output: bool
+    pipe_input: bool
+    pipe_output: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ async def exec_body(request: Request) -> ExecBody:
     if len(cmd.encode()) > MAX_COMMAND_BYTES:
         raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
     timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
-    return ExecBody(cmd, timeout_ms / 1000, _flag(body, "raw_output"))
+    flags = (_flag(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
+    return ExecBody(cmd, timeout_ms / 1000, *flags)
 
 
 async def write_body(request: Request) -> WriteBody:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,10 +20,12 @@ from sandkasten.local.asgi import KEEP_ALIVE, EventStream, answer, event, when_c
 from sandkasten.local.bodies import ExecBody
 from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.errors import ApiError, invalid_request
-from sandkasten.local.execution import Execution, Listener, Replay
+from sandkasten.local.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
 from sandkasten.local.idempotency import Keys, key_of
 from sandkasten.local.manager import Manager, Session
+from sandkasten.local.newfile import explained
 from sandkasten.local.observer import Observer
+from sandkasten.local.pipes import Pipes
 
 _KEEP_ALIVE_SECONDS = 15.0
 # Most commands are over by then; before that nobody looks whether the client is still there.
@@ -36,6 +41,7 @@ class Execs:
         self._manager = manager
         self._observer = observer
         self._keys = Keys[Execution]()
+        self._arrivals: dict[tuple[str, str], asyncio.Event] = {}
 
     def routes(self) -> list[Route]:
         """Where they are found."""
@@ -44,6 +50,7 @@ class Execs:
             Route(f"{session}/exec", self.exec, methods=["POST"]),
             Route(f"{session}/exec/stream", self.exec_stream, methods=["POST"]),
             Route(f"{session}/executions/{{key}}", self.cancel, methods=["DELETE"]),
+            Route(f"{session}/executions/{{key}}/input", self.feed, methods=["PUT"]),
         ]
 
     async def exec(self, request: Request) -> Response:
@@ -73,6 +80,28 @@ class Execs:
         execution = self._keys.look(self._session(request).id, request.path_params["key"])
         return answer({"cancelled": execution is not None and execution.cancel()})
 
+    async def feed(self, request: Request) -> Response:
+        """Give a command its standard input, while it runs; it may be asked for a moment later than this."""
+        session, key = self._session(request), request.path_params["key"]
+        execution = await self._arrival(session.id, key)
+        if execution is None or execution.pipes is None or execution.pipes.input is None:
+            raise invalid_request("There is no command with this key whose standard input is a pipe.")
+        try:
+            await execution.pipes.input.fill(request.receive)
+        except ClientDisconnect:
+            execution.cancel()  # a part of its input must not pass for the whole
+            raise
+        return answer({"ok": True})
+
+    async def _arrival(self, session_id: str, key: str) -> Execution | None:
+        """Return what a key stands for, waiting for it for a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                while self._keys.look(session_id, key) is None:
+                    await self._arrivals.setdefault((session_id, key), asyncio.Event()).wait()
+        self._arrivals.pop((session_id, key), None)
+        return self._keys.look(session_id, key)
+
     def _execution(
         self,
         session: Session,
@@ -89,11 +118,26 @@ class Execs:
         if execution is None:
             if is_resumed:
                 raise invalid_request("Last-Event-ID names a stream that this daemon does not know.")
-            command = session.submit(body.cmd, body.timeout_seconds)
-            execution = Execution(command, kept, raw=body.raw_output, has_key=key is not None)
+            pipes = self._pipes(session, body) if isinstance(kept, Replay) else None
+            try:
+                text = body.cmd if pipes is None else pipes.redirected(body.cmd)
+                command = session.submit(text, body.timeout_seconds)
+            except BaseException:
+                if pipes is not None:
+                    pipes.close()
+                raise
+            execution = Execution(command, kept, raw=body.raw_output, has_key=key is not None, pipes=pipes)
             self._keys.add(session.id, key, asked, execution)
+            if (arrival := self._arrivals.pop((session.id, key or ""), None)) is not None:
+                arrival.set()
             command.on_finished = partial(self._on_finished, session, key, execution)
         return execution
+
+    def _pipes(self, session: Session, body: ExecBody) -> Pipes | None:
+        if not body.pipe_input and not body.pipe_output:
+            return None
+        with explained("A pipe in the workspace"):
+            return session.tree.make_pipes(has_input=body.pipe_input, has_output=body.pipe_output)
 
     def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:
         execution.complete()
@@ -122,11 +166,18 @@ async def _events(execution: Execution, listener: Listener, position: int) -> As
             yield event("gap", {"missed_bytes": missed_bytes}, position)
         for piece in kept.after(position):
             position = piece.end
-            yield event("chunk", {"chunk": piece.text, "timestamp": _now_ms()}, position)
+            yield _piece_event(piece)
         if time.monotonic() - waits_from >= _KEEP_ALIVE_SECONDS:
             yield KEEP_ALIVE
     if not listener.has_left:
         yield _last_event(execution.command, lost, position)
+
+
+def _piece_event(piece: Piece) -> bytes:
+    if isinstance(piece.content, str):
+        return event("chunk", {"chunk": piece.content, "timestamp": _now_ms()}, piece.end)
+    encoded = base64.b64encode(piece.content).decode()
+    return event("data", {"base64": encoded, "timestamp": _now_ms()}, piece.end)
 
 
 # --- outcomes, as the wire has them

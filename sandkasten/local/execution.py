@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sandkasten._cut import CappedText
 from sandkasten.local.command import Command
+from sandkasten.local.pipes import Pipes
 from sandkasten.local.transcript import Transcript
 
 # For how long a command goes on whose client dropped the connection and may come back.
@@ -27,9 +28,9 @@ _SMALL_CHARS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of output; `end` is the number of bytes of the whole output up to its end, as UTF-8."""
+    """A piece of output: text, or what came from a pipe; `end` is how many bytes there are up to its end."""
 
-    text: str
+    content: str | bytes
     end: int
 
 
@@ -43,15 +44,16 @@ class Replay:
         self._pieces: deque[Piece] = deque()
         self._start = 0
 
-    def add(self, text: str) -> None:
+    def add(self, content: str | bytes) -> None:
         """Take what follows."""
-        if not text:
+        if not content:
             return
-        self.end += len(text.encode())
-        last = self._pieces[-1].text if self._pieces else ""
-        if last and len(last) < _SMALL_CHARS:  # many tiny ones would weigh far more than what they hold
-            text = self._pieces.pop().text + text
-        self._pieces.append(Piece(text, self.end))
+        self.end += len(_bytes(content))
+        joined = _joined(self._pieces[-1].content, content) if self._pieces else None
+        if joined is not None:
+            self._pieces.pop()
+        content = joined or content
+        self._pieces.append(Piece(content, self.end))
         while self.end - self._pieces[0].end >= self._limit_bytes:
             self._start = self._pieces.popleft().end
 
@@ -72,18 +74,44 @@ class Replay:
                 break
             found.append(piece)
         for piece in reversed(found):
-            data = piece.text.encode()
+            data = _bytes(piece.content)
             seen = max(0, position - (piece.end - len(data)))
-            yield Piece(data[seen:].decode(errors="ignore"), piece.end) if seen else piece
+            rest = data[seen:]
+            is_text = isinstance(piece.content, str)
+            yield Piece(rest.decode(errors="ignore") if is_text else rest, piece.end) if seen else piece
+
+
+def _joined(last: str | bytes, content: str | bytes) -> str | bytes | None:
+    """Return both as one if they are of one kind and the first is small: many tiny ones would weigh a lot."""
+    if len(last) >= _SMALL_CHARS:
+        return None
+    if isinstance(last, str):
+        return last + content if isinstance(content, str) else None
+    return last + content if isinstance(content, bytes) else None
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 class Execution:
     """A command, what is kept of its output, and who listens. Lives in the event loop's thread."""
 
-    def __init__(self, command: Command, kept: CappedText | Replay, *, raw: bool, has_key: bool) -> None:
+    def __init__(
+        self,
+        command: Command,
+        kept: CappedText | Replay,
+        *,
+        raw: bool,
+        has_key: bool,
+        pipes: Pipes | None = None,
+    ) -> None:
         """Nobody listens yet."""
         self.command = command
         self.kept = kept
+        self.pipes = pipes
+        if pipes is not None:
+            pipes.start(command.wake)
         self._transcript = Transcript(raw=raw)
         self._has_key = has_key
         self._listeners = 0
@@ -95,13 +123,26 @@ class Execution:
         Raises:
             SandboxLostError: the sandbox ended under the command.
         """
+        if self._keep_piped():
+            return True
         data = await self.command.next_output(timeout_seconds)
         self.kept.add(self._transcript.feed(data or b""))
+        self._keep_piped()
         return data is not None
 
     def complete(self) -> None:
         """Keep the last of the output, now that the command has ended."""
         self.kept.add(self._transcript.feed(self.command.rest()) + self._transcript.finish())
+        if self.pipes is not None and isinstance(self.kept, Replay):
+            self.kept.add(self.pipes.finish())
+
+    def _keep_piped(self) -> bool:
+        """Keep what came through the pipe; whether there was any."""
+        if self.pipes is None or not isinstance(self.kept, Replay) or self.command.is_finished:
+            return False
+        data = self.pipes.take()
+        self.kept.add(data)
+        return bool(data)
 
     def listen(self) -> Listener:
         """Somebody listens from now on."""

@@ -31,6 +31,7 @@ from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
 from sandkasten.local.limits import tree_bytes
 from sandkasten.local.newfile import NewFile, Staging, explained, in_the_making, move
+from sandkasten.local.pipes import Pipes
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
@@ -232,6 +233,14 @@ class Tree:
                     move(temporary, parent, name, make)
             finally:
                 os.close(parent)
+
+    def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
+        """Make the pipes of a command whose /workspace this is; this does not block for long.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        return Pipes(self.workspace, self._identity, has_input=has_input, has_output=has_output)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk, if this tree's files are durable."""

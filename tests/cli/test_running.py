@@ -6,14 +6,16 @@ import os
 import secrets
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
 from sandkasten.cli.arguments import command_text
+from sandkasten.cli.out import SHELL_ENDED
 from sandkasten.cli.stdin import redirected
-from tests.cli.program import Home
+from tests.cli.program import Home, on_a_terminal
 from tests.local.box import host_processes_with, until
 
 
@@ -28,7 +30,7 @@ def marker() -> str:
 def test_run_gives_output_and_exit_code_and_leaves_nothing(home: Home) -> None:
     mark = marker()
     done = home.run("run", "--", f"sleep {mark} & echo out; echo err >&2; exit 7", expect=7)
-    assert (done.text, done.stderr) == ("out\nerr\n", "")
+    assert (done.text, done.stderr) == ("out\n", "err\n")
     assert not host_processes_with(f"sleep\0{mark}")
     assert list(home.runtime.iterdir()) == []
 
@@ -123,6 +125,28 @@ def test_output_that_no_terminal_sees_is_as_it_was_printed(cli: Home, session: s
     )
 
 
+def test_output_into_a_pipe_is_exact_whatever_it_is(cli: Home, session: str, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4000
+    cli("exec", session, "--", "mkdir d; cat >d/f", feed=content)
+    assert cli.run("exec", session, "--", "cat d/f; echo noise >&2").stdout == content
+    archive = tmp_path / "archive"
+    archive.write_bytes(cli.run("exec", session, "--", "tar", "c", "d").stdout)
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile("d/f")
+        assert file is not None
+        assert file.read() == content
+    cli("exec", session, "--", "mkdir copy && tar x -C copy", feed=archive.read_bytes())
+    assert cli.run("exec", session, "gzip", "-c", "copy/d/f").stdout[:2] == b"\x1f\x8b"
+    assert cli("exec", session, "--", "cmp d/f copy/d/f && echo same") == "same\n"
+
+
+def test_a_terminal_gets_text_and_pipes_see_no_terminal(cli: Home, session: str) -> None:
+    command = "[ -t 1 ] && echo terminal || echo pipe; printf '\\e[1mx\\xff\\n'"
+    assert cli.run("exec", session, command).stdout == b"pipe\n\x1b[1mx\xff\n"
+    assert on_a_terminal(cli, "exec", session, command) == "terminal\r\nx\N{REPLACEMENT CHARACTER}\r\n"
+    assert cli.run("exec", "--raw", session, command).stdout.startswith(b"terminal\n\x1b[1mx")
+
+
 def test_a_reader_that_leaves_is_no_error(cli: Home, session: str) -> None:
     mark = marker()
     process = cli.start("exec", session, "--", f"yes; sleep {mark}")
@@ -178,11 +202,37 @@ def test_no_stdin_leaves_it_to_others(cli: Home, session: str) -> None:
     assert process.returncode == 0
 
 
-def test_input_that_does_not_come_is_told(cli: Home, session: str) -> None:
-    with cli.start("exec", session, "--", "cat", stdin=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        assert b"--no-stdin" in process.stderr.readline()
+def test_input_is_live(cli: Home, session: str) -> None:
+    with cli.start("exec", session, "--", "head -n 1; cat", stdin=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"first\n")
+        assert process.stdout.readline() == b"first\n"
         assert process.communicate(b"late")[0] == b"late"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["head -c 4", "head -c 4; exit 0", "printf 'y\\ny\\n'", "exec head -c 4"])
+def test_input_without_an_end_is_read_as_far_as_the_command_does(
+    cli: Home, session: str, command: str
+) -> None:
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as yes:
+        done = cli.run("exec", session, "--", command, stdin=yes.stdout)
+        yes.kill()
+    assert (done.stdout, done.stderr.replace(SHELL_ENDED, "").strip()) == (b"y\ny\n", "")
+
+
+def test_run_has_live_input(home: Home) -> None:
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as yes:
+        assert home("run", "head", "-c", "4", stdin=yes.stdout) == "y\ny\n"
+        yes.kill()
+
+
+def test_input_that_is_not_read_keeps_nobody_waiting(cli: Home, session: str) -> None:
+    with cli.start("exec", session, "--", "echo done", stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None  # the pipe stays open
+        assert process.stdout.read() == b"done\n"
+        assert process.wait(20) == 0
 
 
 # --- Ctrl-C

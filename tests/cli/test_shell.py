@@ -182,7 +182,7 @@ def test_a_syntax_error_is_bashs_to_tell(open_shell: Callable[[], Typist]) -> No
 
 
 def test_the_window_is_as_large_inside(open_shell: Callable[[], Typist], cli: Home, session: str) -> None:
-    before = cli("exec", session, "--", "stty size <&1")
+    before = cli("exec", session, "--", "stty size <&2")
     shell = open_shell()
     assert "\n30 100\n" in shell.run("stty size <&1")
     shell.resize(61, 17)  # the kernel sends SIGWINCH
@@ -190,7 +190,7 @@ def test_the_window_is_as_large_inside(open_shell: Callable[[], Typist], cli: Ho
     shell.read_until(r"\n17 61\r?\n[0-9a-f]{8}:[^\n]*\$ ")
     shell.type(CTRL_D)
     assert shell.end() == 0
-    assert cli("exec", session, "--", "stty size <&1") == before
+    assert cli("exec", session, "--", "stty size <&2") == before
 
 
 def test_output_is_live_and_harmless(open_shell: Callable[[], Typist]) -> None:
@@ -241,7 +241,7 @@ def test_a_script_runs_line_by_line_and_its_last_status_is_ours(cli: Home, sessi
     assert (done.text, done.stderr) == ("/tmp\n1\n", "")
     assert cli.run("shell", session, feed=b"true\nexit 4\necho no\n", expect=4).text == ""
     assert cli.run("shell", session, feed=b"", expect=0).text == ""
-    assert "unexpected" in cli.run("shell", session, feed=b"echo 'open", expect=None).text
+    assert "unexpected" in cli.run("shell", session, feed=b"echo 'open", expect=None).stderr
 
 
 def test_what_no_command_can_be_does_not_end_a_script(cli: Home, session: str) -> None:

@@ -197,7 +197,7 @@ def test_a_replay_gives_what_follows_any_position() -> None:
         replay.add(text)
     whole = "abécd".encode()
     for position in (0, 1, 2, 4, 5, 6):
-        assert "".join(piece.text for piece in replay.after(position)).encode() == whole[position:]
+        assert "".join(str(piece.content) for piece in replay.after(position)).encode() == whole[position:]
         assert replay.missed_bytes(position) == 0
 
 
@@ -207,7 +207,7 @@ def test_a_replay_keeps_no_more_than_its_limit_and_says_what_is_gone() -> None:
         replay.add(f"{number:04}" * 1250)
     assert 10_000 <= replay.size_bytes < 15_000
     assert replay.missed_bytes(0) == replay.end - replay.size_bytes
-    assert "".join(piece.text for piece in replay.after(0)) == "0098" * 1250 + "0099" * 1250
+    assert "".join(str(piece.content) for piece in replay.after(0)) == "0098" * 1250 + "0099" * 1250
 
 
 def test_a_replay_of_tiny_pieces_weighs_little_more_than_they_do() -> None:
@@ -216,7 +216,16 @@ def test_a_replay_of_tiny_pieces_weighs_little_more_than_they_do() -> None:
         replay.add("ab")
     pieces = list(replay.after(0))
     assert len(pieces) < 10
-    assert "".join(piece.text for piece in pieces) == "ab" * 10_000
+    assert "".join(str(piece.content) for piece in pieces) == "ab" * 10_000
+
+
+def test_a_replay_keeps_text_and_bytes_apart_and_in_their_order() -> None:
+    replay = Replay(1000)
+    for content in ("a", "b", b"\xff", b"\xfe", "c", b"", b"\x00"):
+        replay.add(content)
+    assert [piece.content for piece in replay.after(0)] == ["ab", b"\xff\xfe", "c", b"\0"]
+    assert [piece.content for piece in replay.after(3)] == [b"\xfe", "c", b"\0"]
+    assert replay.end == 6
 
 
 def test_keys_are_bounded_and_those_that_had_to_go_are_refused() -> None:
