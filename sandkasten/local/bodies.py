@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
-import json
+import io
 import posixpath
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from functools import partial
+from typing import IO
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
+from sandkasten.local.bodystream import receive_in_time
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import inside_path
+from sandkasten.local.jsonbodies import (
+    COMMAND_BYTES,
+    CONTENT_BYTES,
+    CREATION_BYTES,
+    MAX_COMMAND_BYTES,
+    MAX_READ_BYTES,
+    Fields,
+    decode_base64,
+    read_json,
+)
 
 MAX_TIMEOUT_MS = 600_000
 MAX_UPLOAD_FILES = 1000
 MAX_TTL_SECONDS = 86_400
-MAX_COMMAND_BYTES = 1024 * 1024
 DEFAULT_READ_BYTES = 10 * 1024 * 1024
-MAX_READ_BYTES = 100 * 1024 * 1024
-# A file of the largest readable size in base64, with room for the rest.
-MAX_JSON_BYTES = 160 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,16 @@ class WriteBody:
     """`POST .../fs/write`."""
 
     path: str
-    content: bytes
+    source: io.BytesIO
+    size_bytes: int
 
 
 async def create_body(request: Request) -> CreateBody:
     """Read a request for a session; an empty body asks for all defaults."""
-    body = await _json_object(request, may_be_empty=True)
+    return await read_json(request, CREATION_BYTES, _creation, may_be_empty=True)
+
+
+def _creation(body: Fields) -> CreateBody:
     return CreateBody(
         image=_text(body, "image", default="python") or "python",
         ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
@@ -70,7 +81,10 @@ async def create_body(request: Request) -> CreateBody:
 
 async def exec_body(request: Request) -> ExecBody:
     """Read a command."""
-    body = await _json_object(request)
+    return await read_json(request, COMMAND_BYTES, _command)
+
+
+def _command(body: Fields) -> ExecBody:
     cmd = _text(body, "cmd")
     if not cmd or "\0" in cmd:
         raise invalid_request("'cmd' is empty, or contains a NUL.")
@@ -83,17 +97,22 @@ async def exec_body(request: Request) -> ExecBody:
 
 async def write_body(request: Request) -> WriteBody:
     """Read a file's new content."""
-    body = await _json_object(request)
+    return await read_json(request, CONTENT_BYTES, _content)
+
+
+def _content(body: Fields) -> WriteBody:
     path = _text(body, "path")
     inside_path(path)
     if body.get("content_base64") is not None:
         try:
-            return WriteBody(path, base64.b64decode(_text(body, "content_base64"), validate=True))
+            source = decode_base64(_text(body, "content_base64"))
         except (binascii.Error, ValueError):
             raise invalid_request("'content_base64' is not base64.") from None
-    if body.get("text") is None:
+    elif body.get("text") is not None:
+        source = io.BytesIO(_text(body, "text").encode())
+    else:
         raise invalid_request("Either 'text' or 'content_base64' must be given.")
-    return WriteBody(path, _text(body, "text").encode())
+    return WriteBody(path, source, source.getbuffer().nbytes)
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,8 @@ class UploadedFile:
 @asynccontextmanager
 async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]:
     """Read an upload; its files are there until the block ends."""
-    async with request.form(max_files=MAX_UPLOAD_FILES) as form:
+    in_time = Request(request.scope, partial(receive_in_time, request))
+    async with in_time.form(max_files=MAX_UPLOAD_FILES) as form:
         directory = form.get("path") or "/workspace"
         parts = [*form.getlist("file"), *form.getlist("files")]
         files = [part for part in parts if isinstance(part, UploadFile)]
@@ -173,38 +193,14 @@ def max_bytes_query(request: Request) -> int:
     return int(text)
 
 
-def _host_network(body: dict[str, Any]) -> bool:
+def _host_network(body: Fields) -> bool:
     network = _text(body, "network", default="none")
     if network not in {"none", "host"}:
         raise invalid_request("'network' must be 'none' or 'host'.")
     return network == "host"
 
 
-async def _json_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
-    data = await _body(request)
-    if not data and may_be_empty:
-        return {}
-    try:
-        body: Any = json.loads(data)
-    except (ValueError, RecursionError):
-        raise invalid_request("The body is not JSON.") from None
-    if not isinstance(body, dict):
-        raise invalid_request("The body is not a JSON object.")
-    return cast("dict[str, Any]", body)
-
-
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_JSON_BYTES:
-            raise invalid_request(f"The body is larger than {MAX_JSON_BYTES} bytes.")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
+def _text(body: Fields, name: str, default: str | None = None) -> str:
     value = body.get(name)
     if value is None and default is not None:
         return default
@@ -217,7 +213,7 @@ def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
     return value
 
 
-def _number(body: dict[str, Any], name: str, maximum: int) -> int:
+def _number(body: Fields, name: str, maximum: int) -> int:
     value = body.get(name)
     if value is None:
         return 0
@@ -226,7 +222,7 @@ def _number(body: dict[str, Any], name: str, maximum: int) -> int:
     return value
 
 
-def _flag(body: dict[str, Any], name: str) -> bool:
+def _flag(body: Fields, name: str) -> bool:
     value = body.get(name)
     if not isinstance(value, bool | None):
         raise invalid_request(f"'{name}' must be true or false.")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sandkasten.local.asgi import when_client_leaves
 from sandkasten.local.errors import ApiError
@@ -91,7 +91,10 @@ async def pieces_of(request: Request) -> AsyncIterator[tuple[bytes, bool]]:
     pending: list[bytes] = []
     size, more = 0, True
     while more:
-        body, more = await _received(request)
+        message = await receive_in_time(request)
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body, more = message.get("body", b""), message.get("more_body", False)
         pending.append(body)
         size += len(body)
         if size >= PIECE_BYTES or not more:
@@ -99,16 +102,18 @@ async def pieces_of(request: Request) -> AsyncIterator[tuple[bytes, bool]]:
             pending, size = [], 0
 
 
-async def _received(request: Request) -> tuple[bytes, bool]:
+async def receive_in_time(request: Request) -> Message:
+    """Receive the next part of a body that is not complete.
+
+    Raises:
+        ApiError: nothing came for too long.
+    """
     try:
         async with asyncio.timeout(IDLE_SECONDS):
-            message = await request.receive()
+            return await request.receive()
     except TimeoutError:
         sentence = f"Nothing came for {IDLE_SECONDS:g} s, so the transfer was given up. Begin it again."
         raise ApiError(408, "REQUEST_TIMEOUT", sentence) from None
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message.get("body", b""), message.get("more_body", False)
 
 
 class BodyStream(Response):
@@ -121,6 +126,8 @@ class BodyStream(Response):
         status: int,
         headers: Mapping[str, str],
         close: Callable[[], object],
+        *,
+        media_type: str = "application/octet-stream",
     ) -> None:
         """Prepare an answer.
 
@@ -130,8 +137,9 @@ class BodyStream(Response):
             status: the status.
             headers: without a Content-Length its length is not said.
             close: called in a thread when nothing is sent any more.
+            media_type: what the body is.
         """
-        super().__init__(status_code=status, headers=dict(headers), media_type="application/octet-stream")
+        super().__init__(status_code=status, headers=dict(headers), media_type=media_type)
         if "Content-Length" not in headers:
             del self.headers["content-length"]
         self._request = request

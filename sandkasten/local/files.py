@@ -151,16 +151,6 @@ class Tree:
                 os.close(descriptor)
                 raise
 
-    def read(self, path: str, max_bytes: int) -> tuple[bytes, bool]:
-        """The first bytes of a file, and whether there are more.
-
-        Raises:
-            ApiError: there is no such file, or it is not a plain one.
-        """
-        with self.open(path) as file:
-            content = _read_up_to(file, max_bytes + 1)
-        return content[:max_bytes], len(content) > max_bytes
-
     def write(self, path: str, source: IO[bytes]) -> str:
         """Write a file whole or not at all; returns its path inside.
 
@@ -399,14 +389,6 @@ def _replaceable_mode(parent: int, name: str) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
     return stat.S_IMODE(mode) & 0o777 if stat.S_ISREG(mode) else 0o644
-
-
-def _read_up_to(file: IO[bytes], size: int) -> bytes:
-    parts: list[bytes] = []
-    while size > 0 and (part := file.read(min(size, _COPY_BYTES))):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def _entry(entry: os.DirEntry[str]) -> Entry:

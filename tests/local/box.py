@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from sandkasten.local.files import Tree
 from sandkasten.local.launch import LocalDaemon
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -152,6 +153,12 @@ def boxes(daemon: LocalDaemon) -> Iterator[Callable[..., Box]]:
         yield make
         for box in made:
             box.destroy()
+
+
+def content_of(tree: Tree, path: str) -> bytes:
+    """The bytes of a file, as they are read from outside."""
+    with tree.open(path) as file:
+        return file.read()
 
 
 def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:

@@ -28,6 +28,7 @@ from sandkasten.local.host import Identity
 from sandkasten.local.newfile import StagingIn
 from sandkasten.local.scratch import remove_tree
 from sandkasten.local.workspaces import Workspaces
+from tests.local.box import content_of
 
 SECRET = b"the host's secret"
 
@@ -50,7 +51,7 @@ class Place:
         return self.tree.write(path, io.BytesIO(content))
 
     def read(self, path: str) -> bytes:
-        return self.tree.read(path, 1_000_000)[0]
+        return content_of(self.tree, path)
 
     def assert_host_is_untouched(self) -> None:
         assert self.secret.read_bytes() == SECRET
@@ -477,19 +478,6 @@ def test_times_that_no_calendar_has_are_left_out_of_a_listing() -> None:
 # --- content
 
 
-def test_reads_stop_at_the_asked_size_and_say_so(place: Place) -> None:
-    place.write("x", b"12345")
-    assert place.tree.read("x", 4) == (b"1234", True)
-    assert place.tree.read("x", 5) == (b"12345", False)
-    assert place.tree.read("x", 6) == (b"12345", False)
-
-
-def test_a_sparse_file_of_a_terabyte_costs_only_what_is_asked(place: Place) -> None:
-    with open(place.inside / "x", "wb") as file:
-        file.truncate(1 << 40)
-    assert place.tree.read("x", 10) == (b"\0" * 10, True)
-
-
 def test_an_empty_file_and_parents_are_made(place: Place) -> None:
     assert place.write("a/b/c/d", b"") == "/workspace/a/b/c/d"
     assert place.read("a/b/c/d") == b""
@@ -810,7 +798,7 @@ def test_what_a_killed_process_left_half_made_is_swept_and_nothing_else(tmp_path
     assert not left.exists()
     assert not deleted.exists()
     half_made.commit()
-    assert second.get("ab").read("file", 10) == (b"x", False)
+    assert content_of(second.get("ab"), "file") == b"x"
     first.close()
     assert sorted(os.listdir(tmp_path)) == [".deleted-mine", ".writing-mine", ".writing-mine1234", "ab"]
 
@@ -819,7 +807,7 @@ def test_workspaces_whose_directory_was_deleted_go_on(tmp_path: Path) -> None:
     workspaces = Workspaces(tmp_path / "workspaces", Identity.of_this_process())
     for content in (b"before", b"after"):
         workspaces.get_or_create("ab").write("file", io.BytesIO(content))
-        assert workspaces.get("ab").read("file", 10) == (content, False)
+        assert content_of(workspaces.get("ab"), "file") == content
         shutil.rmtree(tmp_path / "workspaces")
     workspaces.close()
 
@@ -843,7 +831,8 @@ def test_a_workspace_may_be_on_another_disk(tmp_path: Path) -> None:
         tree.write("d/file", io.BytesIO(b"old"))
         os.chmod(f"{other}/workspace/d/file", 0o640)
         assert tree.write("d/file", io.BytesIO(content)) == "/workspace/d/file"
-        assert tree.read("d/file", 30_000_000) == (content, False)
+        with tree.open("d/file") as file:
+            assert file.read() == content
         assert stat.S_IMODE(os.stat(f"{other}/workspace/d/file").st_mode) == 0o640
         tree.make_symlink("d", ["link"], "file")
         assert os.readlink(f"{other}/workspace/d/link") == "file"
@@ -872,7 +861,7 @@ def test_where_nothing_can_be_locked_nothing_is_swept(
         second.sweep()
         file.write(b"x")
         file.commit()
-    assert second.get("ab").read("file", 10) == (b"x", False)
+    assert content_of(second.get("ab"), "file") == b"x"
     first.close()
     assert os.listdir(tmp_path) == ["ab"]
 

@@ -31,6 +31,7 @@ from starlette.applications import Starlette
 from sandkasten._tar import END, Kind, Member, header, padding
 from sandkasten.local import app, bodystream, tarballs
 from sandkasten.local.errors import ApiError
+from sandkasten.local.filecalls import FileCalls
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
@@ -679,12 +680,13 @@ def test_a_quarter_of_a_gibibyte_takes_no_memory(data_dir: Path) -> None:
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Only the transfers of workspaces, in this process, so that its clock can be set."""
+    """Only the files of workspaces, in this process, so that its clock can be set."""
     workspaces = Workspaces(directory / "workspaces", Identity.of_this_process())
     quotas = WorkspaceQuotas(None)
     manager = cast("Manager", SimpleNamespace(workspaces=workspaces, quotas=quotas, list=list))
+    owners, observer = Owners(manager), Observer()
     application = Starlette(
-        routes=Transfers(Owners(manager), Observer()).routes(),
+        routes=[*Transfers(owners, observer).routes(), *FileCalls(owners, observer).routes()],
         exception_handlers={ApiError: app._on_api_error},
     )
     path = str(directory / "s")
@@ -710,6 +712,24 @@ def open_in_this_process(name: str) -> bool:
         except FileNotFoundError:
             continue
     return False
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [
+        ("write", 'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"path": '),
+        ("write", "Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n{"),
+        ("upload", "Content-Type: multipart/form-data; boundary=B\r\nContent-Length: 100\r\n\r\n--B\r\n"),
+    ],
+)
+def test_a_body_that_does_not_come_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, more: str
+) -> None:
+    monkeypatch.setattr(bodystream, "IDLE_SECONDS", 0.05)
+    with served(tmp_path) as path, socket.socket(socket.AF_UNIX) as writer:
+        writer.connect(path)
+        writer.sendall(f"POST /v1/workspaces/ab/fs/{verb} HTTP/1.1\r\nHost: localhost\r\n{more}".encode())
+        assert writer.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_client_that_stalls_holds_no_file_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.workspaces import Workspaces
-from tests.local.box import Box, connect, until
+from tests.local.box import Box, connect, content_of, until
 
 MIB = 1024 * 1024
 
@@ -53,7 +53,7 @@ def test_what_is_held_is_not_deleted(
         assert code_of_deleting(workspaces) == "INVALID_REQUEST"
     one.release("first")
     assert code_of_deleting(one) == "INVALID_REQUEST"
-    assert one.get("ab").read("file", 10) == (b"kept", False)
+    assert content_of(one.get("ab"), "file") == b"kept"
     other.release("second")
     other.release("second")
     one.delete("ab")
@@ -104,7 +104,7 @@ def test_who_holds_a_workspace_has_the_one_that_is_there(one: Workspaces, other:
                 assert error.code == "CONFLICT"
                 continue
             tree.write("file", io.BytesIO(content))
-            assert tree.read("file", 10) == (content, False)
+            assert content_of(tree, "file") == content
             one.release("user")
     finally:
         stop.set()
