@@ -20,7 +20,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,9 +29,9 @@ from typing import IO
 
 from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
-from sandkasten.local.limits import tree_bytes
 from sandkasten.local.newfile import NewFile, Staging, explained, in_the_making, move
 from sandkasten.local.pipes import Pipes
+from sandkasten.local.usage import Usage, held_usage, tree_usage
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
@@ -115,14 +115,19 @@ class Tree:
         """The host directory that is mounted at /workspace."""
         return self._root / "workspace"
 
-    def used_bytes(self, stop_at: int | None = None) -> int:
-        """How much of the disk all of it takes, with what is not complete; see `tree_bytes`."""
-        used_bytes = 0
+    def usage(self, stop_at: int | None = None, *, insist: bool = False) -> Usage:
+        """Measure all of it, with what is not complete; see `tree_usage`."""
+        usage = Usage(0)
         # In this order: what is completed meanwhile counts twice, and not never.
         for directory in (self._staging.find(), self.workspace):
             with suppress(FileNotFoundError):
-                used_bytes += tree_bytes(directory, stop_at) if directory is not None else 0
-        return used_bytes
+                if directory is not None:
+                    usage += tree_usage(directory, stop_at, insist=insist)
+        return usage
+
+    def held_usage(self, pids: Iterable[int]) -> Usage:
+        """Measure the files without a name that processes of this tree's user keep on its disk."""
+        return held_usage(pids, self.workspace, self._identity.uid)
 
     def create(self) -> None:
         """Make the directories."""

@@ -45,7 +45,7 @@ OOM_SCORE_SHELL = 800
 _UNLIMITED = "unlimited"
 _NPROC_PER_NAMESPACE = (5, 14)
 _DESCRIPTORS_SOFT = 1024  # what every Linux login has; programs that use select() break above it
-_DESCRIPTORS_HARD = 4096  # for those that ask for more; a descriptor is kernel memory
+DESCRIPTORS_MAX = 4096  # for those that ask for more; a descriptor is kernel memory
 
 
 class LimitsError(ValueError):
@@ -156,7 +156,7 @@ def rlimits(limits: Limits, bounded: Collection[Resource], kernel: tuple[int, in
         kernel: its version.
     """
     chosen = {
-        resource.RLIMIT_NOFILE: Rlimit(_DESCRIPTORS_SOFT, _DESCRIPTORS_HARD),
+        resource.RLIMIT_NOFILE: Rlimit(_DESCRIPTORS_SOFT, DESCRIPTORS_MAX),
         # A user may have the right to real-time priority, for music; its sandboxes have it not.
         resource.RLIMIT_RTPRIO: Rlimit(0, 0),
         resource.RLIMIT_NICE: Rlimit(0, 0),
@@ -228,130 +228,3 @@ _LOWEST: Mapping[str, float] = {
     "file_bytes": 64 * 1024,
     "tmp_bytes": 64 * 1024,
 }
-
-
-# --- what a tree takes on the disk
-
-_OPEN_LEVELS = 64
-_ENTRY_BYTES = 512
-
-
-class _Level:
-    """A directory on the way down: open or not, which one it is, and what is still to be entered."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor: int | None = descriptor
-        status = os.fstat(descriptor)
-        self.identity = (status.st_dev, status.st_ino)
-        self.pending: list[str] = []
-
-
-def tree_bytes(path: str | os.PathLike[str], stop_at: int | None = None) -> int:
-    """How much of the disk a directory's contents take; call it in a thread.
-
-    The tree may be hostile, and change meanwhile. No symlink is followed, nothing on another device
-    counts, and depth costs no stack and few descriptors: of a deep path only the upper levels stay
-    open, and the way back up is `..`, believed if it leads to where it came from. A file with several
-    names counts once. Every entry counts 512 bytes at least, so that millions of empty files, which
-    use up inodes, do not come for free. What its own user made unreadable counts only for root.
-
-    Args:
-        path: the directory.
-        stop_at: return as soon as it is this much.
-    """
-    walk = _Walk(stop_at)
-    try:
-        walk.run(os.open(path, _DIRECTORY))
-    finally:
-        walk.close()
-    return walk.total_bytes
-
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class _Walk:
-    def __init__(self, stop_at: int | None) -> None:
-        self.total_bytes = 0
-        self._stop_at = stop_at
-        self._levels: list[_Level] = []
-        self._counted: set[int] = set()  # inodes that have several names
-
-    def run(self, root: int) -> None:
-        self._enter(root)
-        while self._levels and not self._enough:
-            level = self._levels[-1]
-            if level.descriptor is None or not level.pending:
-                self._leave()
-                continue
-            try:
-                descriptor = os.open(level.pending.pop(), _DIRECTORY, dir_fd=level.descriptor)
-            except OSError:
-                continue  # gone, unreadable, or no directory any more
-            self._enter(descriptor)
-
-    def close(self) -> None:
-        for level in self._levels:
-            if level.descriptor is not None:
-                os.close(level.descriptor)
-
-    @property
-    def _enough(self) -> bool:
-        return self._stop_at is not None and self.total_bytes >= self._stop_at
-
-    def _enter(self, descriptor: int) -> None:
-        level = _Level(descriptor)
-        self._levels.append(level)
-        if level.identity[0] != self._levels[0].identity[0]:
-            return  # another file system
-        if len(self._levels) > _OPEN_LEVELS:
-            above = self._levels[-2]
-            if above.descriptor is not None and len(self._levels) - 1 > _OPEN_LEVELS:
-                os.close(above.descriptor)
-                above.descriptor = None
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    self._count(level, entry)
-                    if self._enough:
-                        return
-        except OSError:
-            return
-
-    def _count(self, level: _Level, entry: os.DirEntry[str]) -> None:
-        try:
-            status = entry.stat(follow_symlinks=False)
-            is_directory = entry.is_dir(follow_symlinks=False)
-        except OSError:
-            return
-        if status.st_dev != level.identity[0]:
-            return
-        if is_directory:
-            level.pending.append(entry.name)
-        elif status.st_nlink > 1:
-            if status.st_ino in self._counted:
-                return
-            self._counted.add(status.st_ino)
-        self.total_bytes += max(status.st_blocks * 512, _ENTRY_BYTES)
-
-    def _leave(self) -> None:
-        left = self._levels.pop()
-        above = self._levels[-1] if self._levels else None
-        if left.descriptor is None:
-            return  # the way back was lost below it
-        if above is not None and above.descriptor is None:
-            above.descriptor = _way_back(left.descriptor, above.identity)
-        os.close(left.descriptor)
-
-
-def _way_back(descriptor: int, identity: tuple[int, int]) -> int | None:
-    """Open `..`, if that is still the directory which it was."""
-    try:
-        parent = os.open("..", _DIRECTORY, dir_fd=descriptor)
-    except OSError:
-        return None
-    status = os.fstat(parent)
-    if (status.st_dev, status.st_ino) == identity:
-        return parent
-    os.close(parent)
-    return None

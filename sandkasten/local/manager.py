@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -268,9 +268,16 @@ class Manager:
             self._settings.limits.workspace_bytes,
             is_running=lambda: shell.has_work,
             on_exceeded=shell.stop_all,
+            members=lambda: self._members(shell, workspace_id),
         )
         names = self._settings.names if host_network else None
         return Session(session_id, image.name, workspace_id, tree, shell, group, quota, names)
+
+    def _members(self, shell: Shell, workspace_id: str | None) -> Iterable[int]:
+        """Return the processes of all sessions that use a session's workspace; called in threads."""
+        others = [one.shell for one in list(self._sessions.values()) if one.workspace_id == workspace_id]
+        shells = {shell, *others} if workspace_id is not None else {shell}
+        return [pid for one in shells for pid in one.members]
 
     async def _give_up(self, making: asyncio.Task[Group], shell: Shell | None, directory: Path) -> None:
         reap = _nothing if shell is None else shell.close()

@@ -153,3 +153,12 @@ def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on; the second, the name, may hold anything."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()
+
+
+def count_threads(pid: int) -> int:
+    """Count the threads of the process and of all below it."""
+    count = 0
+    for member in descendants(pid):
+        with suppress(OSError):
+            count += len(os.listdir(f"/proc/{member}/task"))
+    return count

@@ -176,8 +176,16 @@ class Sandbox:
 
     @property
     def has_jobs(self) -> bool:
-        """Whether there is more than bubblewrap, the supervisor and a shell."""
-        return len(list(processes.descendants(self._process.pid))) > _IDLE_PROCESSES
+        """Whether there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
+        return processes.count_threads(self._process.pid) > _IDLE_PROCESSES
+
+    @property
+    def members(self) -> list[int]:
+        """All processes in it, process 1 first; none once it ended."""
+        with contextlib.suppress(OSError):
+            if self.init_pid is not None and processes.namespace(self.init_pid) == self._namespace:
+                return list(processes.descendants(self.init_pid))
+        return []
 
     def kill(self) -> Callable[[], None]:
         """End every process of it and close the descriptors; call the result, in any thread, to reap."""

@@ -114,13 +114,24 @@ class Shell:
         self._stop_current()
         return is_running
 
-    def stop_all(self) -> None:
-        """Stop the command that runs, and all that runs in the background: the disk's share is used up."""
+    @property
+    def members(self) -> list[int]:
+        """All processes of the sandbox."""
+        return self._sandbox.members
+
+    def stop_all(self, with_shell: bool) -> None:
+        """Stop the command that runs, and all that runs in the background: the disk's share is used up.
+
+        Args:
+            with_shell: that was not enough, so something writes in the shell itself.
+        """
         if self._is_ready:
             self._in_thread(self._sandbox.signal_others, self._shell, frozenset[Process](), signal.SIGKILL)
         if self._current is not None:
             self._current.over_quota = True
         self._stop_current()
+        if with_shell and self._is_ready:
+            self._kill_shell()
 
     @property
     def has_work(self) -> bool:

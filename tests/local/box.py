@@ -130,6 +130,11 @@ class Waiting:
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an answer."""
+        return not self._thread.is_alive()
+
     def answer(self, timeout: float = 20.0) -> httpx.Response:
         """What came of it."""
         self._thread.join(timeout)

@@ -869,13 +869,13 @@ def test_where_nothing_can_be_locked_nothing_is_swept(
 def test_a_quota_is_measured_without_making_anything(tmp_path: Path) -> None:
     workspaces = Workspaces(tmp_path, Identity.of_this_process())
     tree = workspaces.get_or_create("ab")
-    assert tree.used_bytes() < 100_000
+    assert tree.usage().size_bytes < 100_000
     assert os.listdir(tmp_path) == ["ab"]
     with tree.new_file("file") as file:
         file.write(b"x" * 1_000_000)
-        assert tree.used_bytes() >= 1_000_000  # though it is not there yet
+        assert tree.usage().size_bytes >= 1_000_000  # though it is not there yet
         file.commit()
-        assert 1_000_000 <= tree.used_bytes() < 1_100_000
+        assert 1_000_000 <= tree.usage().size_bytes < 1_100_000
     workspaces.close()
     with pytest.raises(ApiError) as caught:
         tree.new_file("late")

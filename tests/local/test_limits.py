@@ -27,12 +27,10 @@ from sandkasten.local.limits import (
     Limits,
     LimitsError,
     Rlimit,
-    _Walk,
     clamped,
     kernel_version,
     machine_limits,
     rlimits,
-    tree_bytes,
     ulimit_command,
 )
 from tests.local.box import until
@@ -601,132 +599,3 @@ def test_without_control_groups_usage_comes_from_proc(run: Run) -> None:
     assert user.process.wait(timeout=5) == -signal.SIGKILL
     group.kill()
     found.close()
-
-
-# --- what a tree takes
-
-
-def du(path: Path) -> int:
-    said = subprocess.run(["du", "-s", "-B1", str(path)], capture_output=True, text=True, check=True).stdout
-    return int(said.split()[0]) - path.stat().st_blocks * 512
-
-
-def test_a_tree_is_measured_as_du_does(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "file").write_bytes(bytes(100_000))
-    (tmp_path / "a" / "b" / "other").write_bytes(bytes(5_000))
-    assert tree_bytes(tmp_path) == du(tmp_path) > 100_000
-
-
-def test_a_hard_link_counts_once(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(bytes(1_000_000))
-    for number in range(5):
-        (tmp_path / f"link{number}").hardlink_to(tmp_path / "file")
-    assert 1_000_000 <= tree_bytes(tmp_path) < 1_100_000
-
-
-def test_a_hole_costs_nothing(tmp_path: Path) -> None:
-    with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(100 * GIB)
-    assert tree_bytes(tmp_path) < 100_000
-
-
-def test_symlinks_are_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to(".")
-    (tmp_path / "up").symlink_to("..")
-    (tmp_path / "usr").symlink_to("/usr")
-    (tmp_path / "endless").symlink_to("endless")
-    os.mkfifo(tmp_path / "pipe")
-    assert tree_bytes(tmp_path) < 100_000
-    link = tmp_path.with_name(f"{tmp_path.name}-link")
-    link.symlink_to(tmp_path)
-    with pytest.raises(OSError, match=r"Not a directory|symbolic link"):
-        tree_bytes(link)
-
-
-def test_empty_files_do_not_come_for_free(tmp_path: Path) -> None:
-    for number in range(1000):
-        (tmp_path / str(number)).touch()
-    assert tree_bytes(tmp_path) >= 512_000
-
-
-def test_it_stops_when_it_is_enough(tmp_path: Path) -> None:
-    for number in range(100):
-        (tmp_path / str(number)).write_bytes(bytes(10_000))
-    assert 100_000 <= tree_bytes(tmp_path, stop_at=100_000) < 130_000
-
-
-def make_deep(directory: Path, levels: int) -> None:
-    """Each level has a file of 8 KiB and a side arm; the whole is longer than any path may be."""
-    here = os.open(directory, os.O_RDONLY)
-    for _ in range(levels):
-        file = os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here)
-        os.write(file, bytes(8192))
-        os.close(file)
-        os.mkdir("a", dir_fd=here)
-        os.mkdir("z", dir_fd=here)
-        below = os.open("z", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
-
-
-@pytest.fixture
-def deep(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "deep"
-    # pytest's own removal follows paths, and these are too long for it.
-    subprocess.run(["rm", "-rf", str(tmp_path / "deep")], check=True, timeout=20)
-
-
-def test_a_deep_tree_costs_few_descriptors(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep.mkdir()
-    make_deep(deep, 3000)
-    before = set(os.listdir("/proc/self/fd"))
-    highest = 0
-    real_open = os.open
-
-    def watched(*args: Any, **kwargs: Any) -> int:
-        nonlocal highest
-        descriptor = real_open(*args, **kwargs)
-        highest = max(highest, descriptor)
-        return descriptor
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", watched)
-        measured = tree_bytes(deep)
-    assert measured == du(deep)
-    assert highest < max(map(int, before)) + 80
-    assert len(os.listdir("/proc/self/fd")) == len(before)
-
-
-def test_a_tree_that_moves_does_not_lead_outside(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is being measured, what is 200 levels down is moved to the top, where `..` leads outside."""
-    tree = deep / "tree"
-    tree.mkdir(parents=True)
-    (deep / "outside").write_bytes(bytes(50_000_000))
-    make_deep(tree, 300)
-    real_enter: Callable[..., None] = _Walk._enter
-
-    def enter(walk: Any, descriptor: int) -> None:
-        real_enter(walk, descriptor)
-        if len(walk._levels) == 200:
-            above = os.open("..", os.O_RDONLY, dir_fd=descriptor)
-            name = next(name for name in ("z", "a") if os.path.sameopenfile(descriptor, _opened(name, above)))
-            os.rename(name, str(tree / "moved"), src_dir_fd=above)
-            os.close(above)
-
-    def _opened(name: str, directory: int) -> int:
-        descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
-        to_close.append(descriptor)
-        return descriptor
-
-    to_close: list[int] = []
-    before = len(os.listdir("/proc/self/fd"))
-    with monkeypatch.context() as patch:
-        patch.setattr(_Walk, "_enter", enter)
-        measured = tree_bytes(tree)
-    for descriptor in to_close:
-        os.close(descriptor)
-    assert (tree / "moved").is_dir()
-    assert 300 * 8192 <= measured <= 2 * du(tree) < 50_000_000
-    assert len(os.listdir("/proc/self/fd")) == before

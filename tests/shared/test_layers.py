@@ -61,6 +61,7 @@ DAEMON = [
         "local.scratch",
         "local.directories",
     },
+    {"local.usage"},
     {"local.files", "local.sandbox", "local.archives", "local.asgi"},
     {
         "local.bodystream",
