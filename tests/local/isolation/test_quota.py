@@ -70,8 +70,10 @@ HIDING = {
 
 
 @pytest.fixture(scope="module")
-def narrow() -> Iterator[LocalDaemon]:
-    daemon = start_daemon(LocalOptions(limits={"workspace_bytes": QUOTA_BYTES}, pool_size=0))
+def narrow(data_dir: Path) -> Iterator[LocalDaemon]:
+    daemon = start_daemon(
+        LocalOptions(data_dir=data_dir, limits={"workspace_bytes": QUOTA_BYTES}, pool_size=0)
+    )
     yield daemon
     daemon.stop()
 
