@@ -19,9 +19,11 @@ from sandkasten._limits import POOL_LIMITS
 class AiohttpTransport(httpx_aiohttp.AiohttpTransport):
     """Carries the requests to one daemon."""
 
-    def __init__(self, socket_path: str | None) -> None:
+    def __init__(self, socket_path: str | None, *, uses_tls: bool) -> None:
         """Connect to a Unix socket, or to where each request's URL says."""
-        super().__init__(limits=POOL_LIMITS, client=lambda: _open_client(self.ssl_context, socket_path))
+        super().__init__(
+            verify=uses_tls, limits=POOL_LIMITS, client=lambda: _open_client(self.ssl_context, socket_path)
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the answer's body is read later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -11,6 +12,14 @@ from sandkasten.errors import SandkastenInputError
 
 # A sandbox's own socket has no host name; this one only shows up in error texts and Host headers.
 LOCAL_URL = "http://sandkasten.local"
+
+# What httpx reads from the environment.
+_PROXIES = tuple(
+    spelling
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    for spelling in (name, name.lower())
+)
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 @frozen
@@ -26,6 +35,11 @@ class Target:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     socket_path: str | None = None
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether there is TLS on the way, whose certificates then must be loaded."""
+        return self.socket_path is None and self.base_url.startswith("https:")
 
     @property
     def name(self) -> str:
@@ -55,6 +69,25 @@ def resolve_target(
             base_url=LOCAL_URL, api_key=key, socket_path=url.removeprefix("unix:").removeprefix("//")
         )
     return Target(base_url=_check_url(url), api_key=key)
+
+
+def environment_error(error: Exception, environ: Mapping[str, str]) -> SandkastenInputError:
+    """Return the error for settings of the environment with which no HTTP client can be made.
+
+    httpx reads these variables itself, and fails in as many ways as there are mistakes in them.
+    """
+    names = _CERTIFICATES if isinstance(error, OSError) else _PROXIES
+    guilty = [name for name in names if environ.get(name)]
+    if isinstance(error, OSError):
+        guilty = [name for name in guilty if not os.path.exists(environ[name])] or guilty
+    if isinstance(error, ImportError):
+        guilty = [name for name in guilty if environ[name].startswith("socks")] or guilty
+    kind = "certificate" if isinstance(error, OSError) else "proxy"
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return SandkastenInputError(
+        f"The {kind} settings of the environment ({', '.join(guilty) or 'unknown'}) cannot be used: "
+        f"{reason}. Correct the variable, or unset it."
+    )
 
 
 def check_timeout(timeout: float) -> float:

@@ -41,6 +41,16 @@ def make_lock() -> anyio.Lock:
     return anyio.Lock()
 
 
+def running_loop() -> object:
+    """Return the event loop to which new connections belong."""
+    import asyncio  # noqa: PLC0415
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None  # another kind of loop
+
+
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
     """Make the HTTP client for a daemon; connects nothing yet."""
     return HTTPClient(timeout=timeout_seconds, transport=_transport(target), limits=POOL_LIMITS)
@@ -48,23 +58,18 @@ def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
 
 def _transport(target: Target) -> httpx.AsyncBaseTransport | None:
     """Choose what carries the requests; None is what httpx itself does, with the environment's proxies."""
-    if _has_aiohttp() and (target.socket_path or not set(getproxies()) - {"no"}):
+    if not target.socket_path and set(getproxies()) - {"no"}:
+        return None
+    if _has_aiohttp():
         from sandkasten._aiohttp import AiohttpTransport  # noqa: PLC0415
 
-        return AiohttpTransport(target.socket_path)
-    if target.socket_path:
-        return httpx.AsyncHTTPTransport(uds=target.socket_path, limits=POOL_LIMITS)
-    return None
+        return AiohttpTransport(target.socket_path, uses_tls=target.uses_tls)
+    return httpx.AsyncHTTPTransport(uds=target.socket_path, verify=target.uses_tls, limits=POOL_LIMITS)
 
 
 def _has_aiohttp() -> bool:
-    import asyncio  # noqa: PLC0415
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False  # another kind of loop, which aiohttp does not know
-    return importlib.util.find_spec("httpx_aiohttp") is not None
+    # Another kind of loop than asyncio's it does not know.
+    return running_loop() is not None and importlib.util.find_spec("httpx_aiohttp") is not None
 
 
 async def close_client(client: HTTPClient) -> None:

@@ -55,6 +55,39 @@ class SandkastenError(httpx.HTTPError):
 
     request_id: str | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error be pickled and copied whatever its class takes to be made; the key stays behind."""
+        state = dict(self.__dict__)
+        if isinstance(state.get("_request"), httpx.Request):
+            state["_request"] = _without_key(state["_request"])
+        if isinstance(state.get("response"), httpx.Response):
+            state["response"] = _plain_copy(state["response"])
+        return _remade, (type(self), self.args, state)
+
+
+def _remade(kind: type[SandkastenError], args: tuple[Any, ...], state: dict[str, Any]) -> SandkastenError:
+    base = OSError if issubclass(kind, OSError) else BaseException  # Python allows no other than its own
+    error: SandkastenError = base.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _without_key(request: httpx.Request) -> httpx.Request:
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"authorization"]
+    return httpx.Request(request.method, request.url, headers=headers)
+
+
+def _plain_copy(response: httpx.Response) -> httpx.Response:
+    """Return what is known of an answer, without the connection it came on."""
+    try:
+        content, request = response.content, _without_key(response.request)
+    except (httpx.ResponseNotRead, RuntimeError):  # of a stream; or it belongs to no request
+        content, request = b"", None
+    copied = httpx.Response(response.status_code, request=request, content=content)
+    copied.headers = httpx.Headers(response.headers)  # those of the content as it was sent, not as it is
+    return copied
+
 
 class SandkastenInputError(SandkastenError, ValueError):
     """An argument that no daemon could accept; nothing was sent."""

@@ -14,7 +14,7 @@ import httpx
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import check_stream, check_success, no_answer
-from sandkasten._config import Target
+from sandkasten._config import Target, environment_error
 from sandkasten._observe import Observed, new_request_id
 from sandkasten._retry import RetryPolicy
 from sandkasten._wire import Call, cancel, health, receive, understood
@@ -40,6 +40,7 @@ from ._seam import (
     parts_of,
     read_body,
     run_in_thread,
+    running_loop,
     uninterrupted,
 )
 
@@ -70,7 +71,7 @@ class Connection:
         self._daemon: LocalDaemon | None = None
         self._health: Health | None = None
         self._opening, self._asking = make_lock(), make_lock()
-        self._opened_by: int | None = None
+        self._opened_in: tuple[int, object] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -184,8 +185,9 @@ class Connection:
         with self._opening:
             http, self._http = self._http, None
             daemon, self._daemon = self._daemon, None
+        is_here = self._opened_in in {None, (os.getpid(), running_loop())}
         try:
-            if http is not None and http is not self._given:
+            if http is not None and http is not self._given and is_here:
                 close_client(http)
         finally:
             if daemon is not None:
@@ -286,8 +288,7 @@ class Connection:
             return self._health
 
     def _open(self) -> HTTPClient:
-        if self._opened_by not in {None, os.getpid()}:  # two processes would read each other's answers
-            raise SandkastenError("This client was used before the fork. Make a new SandboxClient after it.")
+        self._check_place()
         if self._http is not None:
             return self._http
         with self._opening:
@@ -297,9 +298,28 @@ class Connection:
                 if self._target is None:
                     self._daemon = run_in_thread(partial(start_daemon, self._local))
                     self._target = self._daemon.target
-                self._opened_by = os.getpid()
-                self._http = self._given or open_client(self._target, self._timeout_seconds)
+                self._opened_in = (os.getpid(), running_loop())
+                self._http = self._given or self._opened_client(self._target)
             return self._http
+
+    def _opened_client(self, target: Target) -> HTTPClient:
+        try:
+            return open_client(target, self._timeout_seconds)
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+            raise environment_error(error, os.environ) from None
+
+    def _check_place(self) -> None:
+        """Make sure that the connections are used where they were opened."""
+        if self._opened_in is None:
+            return
+        process, loop = self._opened_in
+        if process != os.getpid():  # two processes would read each other's answers
+            raise SandkastenError("This client was used before the fork. Make a new SandboxClient after it.")
+        if loop is not running_loop():
+            raise SandkastenError(
+                "This client was used in another event loop, to which its connections belong. "
+                "Make a new SandboxClient in this one."
+            )
 
     def _no_answer(self, error: httpx.RequestError) -> SandkastenError:
         return no_answer(error, self._name, is_embedded=self._daemon is not None)

@@ -39,6 +39,11 @@ def make_lock() -> threading.Lock:
     return threading.Lock()
 
 
+def running_loop() -> object:
+    """Return the event loop to which new connections belong; there is none."""
+    return None
+
+
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
     """Make the HTTP client for a daemon; connects nothing yet."""
     return HTTPClient(timeout=timeout_seconds, transport=_transport(target), limits=POOL_LIMITS)
@@ -50,7 +55,7 @@ def _transport(target: Target) -> httpx.HTTPTransport | None:
         return None
     from sandkasten_sync._transport import Transport  # noqa: PLC0415  (with httpcore, at the first call)
 
-    return Transport(target.socket_path)
+    return Transport(target.socket_path, uses_tls=target.uses_tls)
 
 
 def close_client(client: HTTPClient) -> None:

@@ -21,9 +21,9 @@ from sandkasten_sync._seam import DEADLINE
 class Transport(httpx.HTTPTransport):
     """Carries the requests to one daemon."""
 
-    def __init__(self, socket_path: str | None) -> None:
+    def __init__(self, socket_path: str | None, *, uses_tls: bool) -> None:
         """Connect to a Unix socket, or to where each request's URL says."""
-        super().__init__(uds=socket_path, limits=POOL_LIMITS)
+        super().__init__(uds=socket_path, verify=uses_tls, limits=POOL_LIMITS)
         # httpx gives no other way in; `tests/_async/test_faults.py` would tell if this one closed.
         self._pool._network_backend = _Backend()  # pyright: ignore[reportPrivateUsage]
 
