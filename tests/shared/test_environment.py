@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -92,6 +93,10 @@ def test_tls_checks_certificates(ask: object) -> None:
         ask(daemon.url.replace("http:", "https:"))  # type: ignore[operator]
 
 
+async def call(method: Callable[[], Awaitable[object]]) -> None:
+    await method()
+
+
 def test_a_client_in_a_second_loop_says_so_and_can_be_closed_there() -> None:
     with FakeDaemon() as daemon:
         client = sandkasten.SandboxClient(base_url=daemon.url)
@@ -113,14 +118,8 @@ def test_a_client_whose_loop_has_ended_can_be_closed_in_another() -> None:
     with FakeDaemon() as daemon:
         client = sandkasten.SandboxClient(base_url=daemon.url)
 
-        async def use() -> None:
-            await client.health()
-
-        async def close() -> None:
-            await client.close()
-
-        asyncio.run(use())
-        asyncio.run(close())
+        asyncio.run(call(client.health))
+        asyncio.run(call(client.close))
         del client
     gc.collect()
 

@@ -61,7 +61,8 @@ def _made(kind: type[SandkastenError]) -> SandkastenError:
 
 def _facts(error: SandkastenError) -> dict[str, Any]:
     names = [name for name in dir(error) if not name.startswith("_") and name not in {"request", "response"}]
-    return {name: getattr(error, name) for name in names if not callable(getattr(error, name))}
+    values = {name: getattr(error, name, None) for name in names}  # an OSError has one that it may not give
+    return {name: value for name, value in values.items() if not callable(value)}
 
 
 @pytest.mark.parametrize("way", WAYS)
