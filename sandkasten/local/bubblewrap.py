@@ -89,6 +89,8 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
         yield from (*_memory(path, "0555", None), "--remount-ro", path)
     for path in policy.hidden:
         yield from ("--ro-bind", "/dev/null", path)
+    # Processes would take back what makes them go before the host's when memory runs out.
+    yield from ("--remount-ro", "/proc")
     yield from ("--dev", "/dev")
     yield from _memory("/dev/shm", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
     yield from ("--remount-ro", "/dev")  # bubblewrap leaves it writable, and as large as half the memory

@@ -33,7 +33,7 @@ from sandkasten.local.etc import make_etc
 from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
-from sandkasten.local.limits import clamped, kernel_version, rlimits, ulimit_command
+from sandkasten.local.limits import OF_A_USER, clamped, kernel_version, rlimits, ulimit_command
 from sandkasten.local.manager import Manager
 from sandkasten.local.names import HostNames
 from sandkasten.local.observer import Observer
@@ -59,6 +59,7 @@ def prepared(options: Options) -> Generator[Settings, None, None]:
     os.umask(0o022)  # the directories made for sandboxes are theirs; what is private says so itself
     _use_all_descriptors()
     _dump_no_core()
+    _share_with_other_sandboxes()
     _set_signals()
     identity = Identity.of_this_process()
     secure_data_dir(find_data_dir(options.data_dir, identity), identity)
@@ -249,6 +250,13 @@ def _dump_no_core() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     except ValueError:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _share_with_other_sandboxes() -> None:
+    """Lift what all sandboxes of a user may take together, if this process may; each has its own limit."""
+    for which in OF_A_USER:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(which, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def _use_all_descriptors() -> None:

@@ -3,7 +3,8 @@
 Memory, processes and CPU of a sandbox as a whole are bounded by control groups (`cgroups.py`). What
 those cannot do, and what they do not do on this machine, is left to rlimits:
 
-* One file's size (RLIMIT_FSIZE), descriptors (RLIMIT_NOFILE) and priorities, always. (Core dumps are
+* One file's size (RLIMIT_FSIZE), descriptors (RLIMIT_NOFILE), priorities, and what the kernel counts for each
+  user: pending signals with timers, bytes of message queues, and locked memory, always. (Core dumps are
   off in the daemon itself, from which sandboxes inherit it.)
 * Processes: RLIMIT_NPROC counts what one user has in one *user namespace*, since Linux 5.14. Each
   sandbox is a user namespace, and those made inside it count towards it; so this is a limit per
@@ -37,8 +38,8 @@ MIB = 1024**2
 GIB = 1024**3
 
 # Which process the kernel ends first when memory runs out, 0 to 1000. Sandboxes before the rest of the
-# machine; and in a sandbox, process 1 last, since the sandbox ends with it. Everybody may raise their
-# own number, and children inherit it: so the daemon sets process 1's, and the shell raises its own.
+# machine; and in a sandbox, process 1 last, since the sandbox ends with it. Children inherit the number; the
+# daemon sets process 1's, since everybody may lower their own again, and so /proc is read-only inside.
 OOM_SCORE_SANDBOX = 300
 OOM_SCORE_SHELL = 800
 
@@ -46,6 +47,16 @@ _UNLIMITED = "unlimited"
 _NPROC_PER_NAMESPACE = (5, 14)
 _DESCRIPTORS_SOFT = 1024  # what every Linux login has; programs that use select() break above it
 DESCRIPTORS_MAX = 4096  # for those that ask for more; a descriptor is kernel memory
+
+
+# What the kernel counts for each user, whichever sandbox it is in: a part of what users have, so that one
+# sandbox does not use up all of it. (Python has no name for that of pending signals.)
+RLIMIT_SIGPENDING = 11
+OF_A_USER: Mapping[int, int] = {
+    RLIMIT_SIGPENDING: 2048,  # signals that wait, and timers; users have 4,000 for each GiB of memory
+    resource.RLIMIT_MSGQUEUE: 200 * 1024,  # two POSIX queues of the usual size; users have nine
+    resource.RLIMIT_MEMLOCK: 8 * MIB,  # what a login has
+}
 
 
 class LimitsError(ValueError):
@@ -160,6 +171,7 @@ def rlimits(limits: Limits, bounded: Collection[Resource], kernel: tuple[int, in
         # A user may have the right to real-time priority, for music; its sandboxes have it not.
         resource.RLIMIT_RTPRIO: Rlimit(0, 0),
         resource.RLIMIT_NICE: Rlimit(0, 0),
+        **{which: Rlimit(most, most) for which, most in OF_A_USER.items()},
     }
     if limits.file_bytes is not None:
         chosen[resource.RLIMIT_FSIZE] = Rlimit(limits.file_bytes, limits.file_bytes)
@@ -190,6 +202,9 @@ _ULIMIT: Mapping[int, tuple[str, int]] = {
     resource.RLIMIT_FSIZE: ("f", 1024),
     resource.RLIMIT_NPROC: ("u", 1),
     resource.RLIMIT_DATA: ("d", 1024),
+    RLIMIT_SIGPENDING: ("i", 1),
+    resource.RLIMIT_MSGQUEUE: ("q", 1),
+    resource.RLIMIT_MEMLOCK: ("l", 1024),
 }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from errno import EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ from sandkasten.local.workspaces import Workspaces
 
 # How many ended sessions are remembered, so that asking for one tells what became of it.
 _REMEMBERED_MAX = 10_000
+
+
+# What is used up where a sandbox cannot be started, by the error.
+_EXHAUSTED: Mapping[int, str] = {
+    ENOSPC: "pseudo-terminals (kernel.pty.max)",
+    EMFILE: "open files for the daemon (ulimit -n)",
+    ENFILE: "open files (fs.file-max)",
+    EAGAIN: "processes (ulimit -u)",
+    ENOMEM: "bytes of memory",
+}
 
 
 @dataclass
@@ -107,7 +118,8 @@ class Manager:
 
         Raises:
             ApiError: INVALID_IMAGE, INVALID_WORKSPACE, CAPACITY_EXCEEDED, INVALID_REQUEST for a network
-                that this daemon does not give, or INTERNAL_ERROR with what bubblewrap said.
+                that this daemon does not give, CAPACITY_EXCEEDED where the machine has too
+                little left, or INTERNAL_ERROR with what bubblewrap said.
         """
         image = await self._images.find(asked.image)
         if self._closing:
@@ -252,8 +264,7 @@ class Manager:
         try:
             tree = await self._make_tree(directory, workspace_id)
             policy = self._policy(image, tree, host_network=host_network)
-            # Not in another thread: the kernel ends a sandbox together with the thread that made it.
-            sandbox = Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
+            sandbox = self._start(policy)
             shell = Shell(sandbox, on_lost=lambda: self._on_lost(session_id))
             group = await asyncio.shield(making)
             await sandbox.release(group.add)
@@ -278,6 +289,18 @@ class Manager:
         others = [one.shell for one in list(self._sessions.values()) if one.workspace_id == workspace_id]
         shells = {shell, *others} if workspace_id is not None else {shell}
         return [pid for one in shells for pid in one.members]
+
+    def _start(self, policy: SandboxPolicy) -> Sandbox:
+        # Not in another thread: the kernel ends a sandbox together with the thread that made it.
+        try:
+            return Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            says = f"For another session this machine has too few {_EXHAUSTED[error.errno]} left."
+            raise ApiError(
+                503, "CAPACITY_EXCEEDED", f"{says} Destroy some sessions, or try later."
+            ) from error
 
     async def _give_up(self, making: asyncio.Task[Group], shell: Shell | None, directory: Path) -> None:
         reap = _nothing if shell is None else shell.close()

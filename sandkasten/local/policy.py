@@ -58,6 +58,7 @@ class Image:
     read_only: Mapping[str, str]
     links: Mapping[str, str] = field(default_factory=dict[str, str])
     closed_bash: str | None = None
+    """Return files of the kernel that name keys of the host's user, or what the machine was started with."""
 
 
 def files_to_hide() -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from importlib import resources
 
 from sandkasten.local import bubblewrap, processes, seccomp
 from sandkasten.local.host import Identity, popen_identity
+from sandkasten.local.limits import OOM_SCORE_SANDBOX, OOM_SCORE_SHELL
 from sandkasten.local.policy import BASH, SandboxPolicy
 from sandkasten.local.processes import Process
 
@@ -57,6 +58,7 @@ class Sandbox:
         self._gate = gate
         self.init_pid: int | None = None
         self._init_pidfd: int | None = None
+        self._oom_score: int | None = None
         self._namespace = ""
 
     @classmethod
@@ -114,7 +116,22 @@ class Sandbox:
             self._init_pidfd = os.pidfd_open(pid)
             self._namespace = processes.namespace(pid)
             await asyncio.to_thread(confine, pid)
+            self._oom_score = _open_oom_score(pid)
+            self.expose_shell()
             self._gate.open()
+
+    def expose_shell(self) -> None:
+        """Have the next shell, and what it starts, go first when memory runs out: it inherits the score."""
+        self._set_oom_score(OOM_SCORE_SHELL)
+
+    def spare_init(self) -> None:
+        """Have process 1 go last, as there is a shell."""
+        self._set_oom_score(OOM_SCORE_SANDBOX)
+
+    def _set_oom_score(self, score: int) -> None:
+        if self._oom_score is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                os.write(self._oom_score, b"%d" % score)
 
     def read_control(self, max_bytes: int) -> tuple[bytes, int]:
         """Read what one process wrote to the control channel, and which one that was.
@@ -198,6 +215,9 @@ class Sandbox:
         self.control.close()
         self.tokens.close()
         os.close(self.terminal)
+        if self._oom_score is not None:
+            os.close(self._oom_score)
+            self._oom_score = None
         return lambda: self._reap(init_pidfd)
 
     def _kill_builders(self) -> None:
@@ -252,16 +272,22 @@ class Gate:
 def supervisor_command(policy: SandboxPolicy, tokens: int, control: int) -> list[str]:
     """Return the command of process 1; the numbers are those of its descriptors.
 
-    The first bash sets the limits. The second one may be closed, and then could not open what the first one
-    leaves it as descriptor 23.
+    The first bash sets the limits.
     """
     options = ["--noprofile", "--norc"]
-    attach = (
-        f"{policy.ulimit} && exec -a bash {policy.shell} {' '.join(options)} -c "
-        '"$0" supervisor "$@" 23>/proc/self/oom_score_adj'
-    )
+    attach = f'{policy.ulimit} && exec -a bash {policy.shell} {" ".join(options)} -c "$0" supervisor "$@"'
     words = [_SUPERVISOR, str(tokens), str(control), policy.shell]
     return [BASH, *options, "-c", attach, *words]
+
+
+def _open_oom_score(pid: int) -> int | None:
+    """Open what orders a process among those that the kernel ends for want of memory.
+
+    Later it may be closed to us, as the bash that process 1 becomes is.
+    """
+    with contextlib.suppress(OSError):
+        return os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    return None
 
 
 async def _readable(descriptor: int) -> None:

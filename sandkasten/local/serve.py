@@ -12,7 +12,7 @@ import json
 import os
 import sys
 
-from sandkasten.local import daemon, listen, logs
+from sandkasten.local import daemon, listen, logs, loop
 from sandkasten.local.asgi import key_guard
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.options import Options, OptionsError
@@ -27,7 +27,7 @@ def main() -> None:
     try:
         options = Options.from_mapping(line)
         with daemon.prepared(options) as settings:
-            asyncio.run(_serve(settings, options, api_key))
+            loop.run(_serve(settings, options, api_key))
     except (IsolationError, OptionsError) as error:
         _tell_owner({"error": str(error)})
         sys.exit(1)

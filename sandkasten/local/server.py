@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 
 from sandkasten._version import __version__
-from sandkasten.local import daemon, listen, logs
+from sandkasten.local import daemon, listen, logs, loop
 from sandkasten.local.asgi import Guard, browser_guard, key_guard, open_guard
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.options import OptionsError
@@ -26,7 +25,7 @@ def run(options: ServerOptions) -> int:
                 listener,
                 on_ready=lambda _: logs.tell("ready", address=url, version=__version__, pid=os.getpid()),
             )
-            asyncio.run(serving)
+            loop.run(serving)
         logs.tell("stopped")
     except (IsolationError, OptionsError) as error:
         print(error, file=sys.stderr)

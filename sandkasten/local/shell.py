@@ -347,6 +347,7 @@ class Shell:
         self._shell_name, self._traps = shell_name(ended.next_shell_id), ""
         # What is left of an unfinished frame ends where the next one begins.
         self._outgoing[:] = b"\0"
+        self._sandbox.expose_shell()
         self._probe_id = None
         self._set_timer(_START_SECONDS, self._lose, "no other shell came up")
         if self._current is not None:
@@ -360,6 +361,7 @@ class Shell:
         self._is_ready = True
         shell_pid = self._messages.shell_pid
         self._shell = next(iter(identified([] if shell_pid is None else [shell_pid])), None)
+        self._sandbox.spare_init()
         self._send_token()
         self._set_timer(None)
         if not self._started.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -90,6 +91,36 @@ def test_a_group_that_is_not_to_be_had(settings: Settings, step: str) -> None:
     failing = replace(settings, cgroups=FailingCgroups(settings.cgroups, step))
     with pytest.raises(OSError, match="group"):
         asyncio.run(build(failing))
+    assert_nothing_is_left(settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "says"),
+    [
+        ("os.openpty", errno.ENOSPC, "too few pseudo-terminals"),
+        ("os.openpty", errno.ENFILE, "too few open files"),
+        ("os.pipe", errno.EMFILE, "too few open files for the daemon"),
+        ("subprocess.Popen", errno.EAGAIN, "too few processes"),
+    ],
+)
+def test_what_is_used_up_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, call: str, number: int, says: str
+) -> None:
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def main() -> None:
+        manager = manager_of(settings)
+        body = CreateBody(image="base", ttl_seconds=60, workspace_id=None, host_network=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sandkasten.local.sandbox.{call}", refuse)
+            with pytest.raises(ApiError, match=says) as refused:
+                await manager.create(body)
+        assert (refused.value.status, refused.value.code) == (503, "CAPACITY_EXCEEDED")
+        await manager.destroy((await manager.create(body)).id)  # as soon as there are some again
+        await manager.close()
+
+    asyncio.run(main())
     assert_nothing_is_left(settings)
 
 

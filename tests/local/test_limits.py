@@ -23,6 +23,7 @@ from sandkasten.local.cgroups import Cgroups, Group, KernelCgroups, NoCgroups, f
 from sandkasten.local.limits import (
     GIB,
     MIB,
+    OF_A_USER,
     OOM_SCORE_SANDBOX,
     Limits,
     LimitsError,
@@ -103,6 +104,7 @@ def test_rlimits_do_what_control_groups_do_not() -> None:
         resource.RLIMIT_FSIZE,
         resource.RLIMIT_RTPRIO,
         resource.RLIMIT_NICE,
+        *OF_A_USER,
     }
     assert grouped[resource.RLIMIT_RTPRIO] == grouped[resource.RLIMIT_NICE] == Rlimit(0, 0)
 

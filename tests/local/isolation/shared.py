@@ -153,4 +153,22 @@ PRIORITIES = [
     )
 ]
 
-SHARED = [*COUNTS, *IMAGE, *MEMORY, *OTHERS, *DEVICES, *PRIORITIES]
+MEMORY_RUNS_OUT = [
+    Attempt(
+        f"host-processes/go-first-instead-of-{name}",
+        f"""
+{before}
+put(f"/proc/{process}/oom_score_adj", "700")
+put(f"/proc/{process}/oom_score_adj", "600")
+""",
+        "EROFS",
+        (layers.READ_ONLY_PROC,),
+    )
+    for name, before, process in (
+        ("itself", "", "self"),
+        ("its-child", "CHILD = child_that_waits()", "{CHILD}"),
+        ("process-1", "", "1"),
+    )
+]
+
+SHARED = [*COUNTS, *IMAGE, *MEMORY, *OTHERS, *DEVICES, *PRIORITIES, *MEMORY_RUNS_OUT]

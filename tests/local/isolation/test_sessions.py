@@ -186,6 +186,38 @@ def test_a_session_does_not_find_anothers_message_queue(make_box: Callable[..., 
     assert int(one.run(call.format(name, os.O_RDWR))) >= 0
 
 
+TAKE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+def timer(_):
+    return libc.timer_create(0, None, ctypes.byref(ctypes.c_void_p()))
+def queue(number):
+    name, kind = b"/sk-%d-%d" % (os.getpid(), number), (ctypes.c_long * 8)(0, 10, 8192)
+    opened = libc.mq_open(name, os.O_RDWR | os.O_CREAT, 0o600, ctypes.byref(kind))
+    libc.mq_unlink(name)  # it counts as long as it is open
+    return opened
+taken = 0
+while taken < 5000 and globals()[sys.argv[1]](taken) >= 0: taken += 1
+print(taken)
+"""
+
+
+@pytest.mark.parametrize(("what", "most"), [("timer", 2048), ("queue", 2)])
+@attempt("counts/of-a-user")
+def test_a_session_takes_a_part_of_what_its_user_may(box: Box, what: str, most: int) -> None:
+    box.write("take.py", TAKE)
+    assert 1 <= int(box.run(f"python3 take.py {what}")) <= most
+    outside = subprocess.run(
+        ["/usr/bin/python3", "-c", TAKE, what],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        **host.popen_identity(host.Identity.of_this_process()),
+    )
+    assert int(outside.stdout) > most
+
+
 @attempt("end/outlive-the-session")
 def test_nothing_outlives_its_session(make_box: Callable[..., Box]) -> None:
     box, mark = make_box(), f"17{secrets.randbelow(10**9):09d}"
