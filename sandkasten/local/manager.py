@@ -295,9 +295,10 @@ class Manager:
         try:
             return Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
         except OSError as error:
-            if error.errno not in _EXHAUSTED:
+            too_few = _EXHAUSTED.get(error.errno or 0)
+            if too_few is None:
                 raise
-            says = f"For another session this machine has too few {_EXHAUSTED[error.errno]} left."
+            says = f"For another session this machine has too few {too_few} left."
             raise ApiError(
                 503, "CAPACITY_EXCEEDED", f"{says} Destroy some sessions, or try later."
             ) from error

@@ -62,8 +62,9 @@ class Image:
 
 
 def files_to_hide() -> tuple[str, ...]:
-    """Those of the kernel's files that name the keys of the host's user, as far as this kernel has them."""
-    return tuple(path for path in ("/proc/keys", "/proc/key-users") if os.path.exists(path))
+    """Return files of the kernel's that name keys of the host's user, or what the machine was started with."""
+    told = ("/proc/keys", "/proc/key-users", "/proc/cmdline")
+    return tuple(path for path in told if os.path.exists(path))
 
 
 def directories_to_hide() -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def watches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """How many descriptors epoll takes before it refuses, as the kernel does at fs.epoll.max_user_watches."""
     left: int = request.param
     epoll_register = selectors.EpollSelector.register
-    taken = []
+    taken: list[Any] = []
 
     def register(self: selectors.EpollSelector, fileobj: Any, events: int, data: Any = None) -> Any:
         if len(taken) == left:

@@ -42,6 +42,7 @@ DAEMON = [
         "local.metrics",
         "local.logs",
         "local.syscalls",
+        "local.loop",
     },
     {
         "local.closedbash",

@@ -153,6 +153,15 @@ PRIORITIES = [
     )
 ]
 
+KERNELS_FILES = [
+    Attempt(
+        "host-files/command-line-of-the-kernel",
+        "open('/proc/cmdline').read()",
+        "EACCES",
+        (layers.HIDDEN_COMMAND_LINE,),
+    )
+]
+
 MEMORY_RUNS_OUT = [
     Attempt(
         f"host-processes/go-first-instead-of-{name}",
@@ -171,4 +180,4 @@ put(f"/proc/{process}/oom_score_adj", "600")
     )
 ]
 
-SHARED = [*COUNTS, *IMAGE, *MEMORY, *OTHERS, *DEVICES, *PRIORITIES, *MEMORY_RUNS_OUT]
+SHARED = [*COUNTS, *IMAGE, *MEMORY, *OTHERS, *DEVICES, *PRIORITIES, *KERNELS_FILES, *MEMORY_RUNS_OUT]
