@@ -58,11 +58,10 @@ class Image:
     read_only: Mapping[str, str]
     links: Mapping[str, str] = field(default_factory=dict[str, str])
     closed_bash: str | None = None
-    """Return files of the kernel that name keys of the host's user, or what the machine was started with."""
 
 
 def files_to_hide() -> tuple[str, ...]:
-    """Return files of the kernel's that name keys of the host's user, or what the machine was started with."""
+    """Return files of the kernel that name keys of the host's user, or what the machine was started with."""
     told = ("/proc/keys", "/proc/key-users", "/proc/cmdline")
     return tuple(path for path in told if os.path.exists(path))
 
