@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from errno import EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC
 from typing import Any
+
+# What is used up where a sandbox cannot be started, by the error.
+_EXHAUSTED: Mapping[int, str] = {
+    ENOSPC: "pseudo-terminals (kernel.pty.max)",
+    EMFILE: "open files for the daemon (ulimit -n)",
+    ENFILE: "open files (fs.file-max)",
+    EAGAIN: "processes (ulimit -u)",
+    ENOMEM: "bytes of memory",
+}
 
 
 class ApiError(Exception):
@@ -31,6 +41,15 @@ class ApiError(Exception):
 def invalid_request(message: str) -> ApiError:
     """A request that cannot be understood, or may not be."""
     return ApiError(400, "INVALID_REQUEST", message)
+
+
+def exhausted(error: OSError) -> ApiError | None:
+    """Return what a client is answered where a sandbox could not be started, if something was used up."""
+    too_few = _EXHAUSTED.get(error.errno or 0)
+    if too_few is None:
+        return None
+    says = f"For another session this machine has too few {too_few} left."
+    return ApiError(503, "CAPACITY_EXCEEDED", f"{says} Destroy some sessions, or try later.")
 
 
 class IsolationError(Exception):

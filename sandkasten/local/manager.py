@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from errno import EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from sandkasten.local.bodystream import in_thread
 from sandkasten.local.catalogue import Catalogue
 from sandkasten.local.cgroups import Group
 from sandkasten.local.command import Command, SandboxLostError
-from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.errors import ApiError, exhausted, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import explain
 from sandkasten.local.names import HostNames
@@ -35,16 +34,6 @@ from sandkasten.local.workspaces import Workspaces
 
 # How many ended sessions are remembered, so that asking for one tells what became of it.
 _REMEMBERED_MAX = 10_000
-
-
-# What is used up where a sandbox cannot be started, by the error.
-_EXHAUSTED: Mapping[int, str] = {
-    ENOSPC: "pseudo-terminals (kernel.pty.max)",
-    EMFILE: "open files for the daemon (ulimit -n)",
-    ENFILE: "open files (fs.file-max)",
-    EAGAIN: "processes (ulimit -u)",
-    ENOMEM: "bytes of memory",
-}
 
 
 @dataclass
@@ -295,13 +284,10 @@ class Manager:
         try:
             return Sandbox.start(self._settings.bwrap, policy, self._settings.identity)
         except OSError as error:
-            too_few = _EXHAUSTED.get(error.errno or 0)
-            if too_few is None:
+            refusal = exhausted(error)
+            if refusal is None:
                 raise
-            says = f"For another session this machine has too few {too_few} left."
-            raise ApiError(
-                503, "CAPACITY_EXCEEDED", f"{says} Destroy some sessions, or try later."
-            ) from error
+            raise refusal from error
 
     async def _give_up(self, making: asyncio.Task[Group], shell: Shell | None, directory: Path) -> None:
         reap = _nothing if shell is None else shell.close()
