@@ -16,6 +16,7 @@ from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.go_daemon import GoDaemon
 from tests.go_peer import PEERS, GoPeer, real_peer
 from tests.go_rules import Config
+from tests.held import HeldDaemon
 
 # What starts the tests in the background may have these ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,6 +56,14 @@ def _data_dir() -> Iterator[Path]:
 def daemon(data_dir: Path) -> Iterator[LocalDaemon]:
     """The real embedded daemon, one for the whole run."""
     daemon = start_daemon(LocalOptions(data_dir=data_dir))
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def held_daemon(data_dir: Path) -> Iterator[HeldDaemon]:
+    """An embedded daemon whose sessions live by a clock that tests hold, one for the whole run."""
+    daemon = HeldDaemon(data_dir)
     yield daemon
     daemon.stop()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sandkasten.local.bodies import CreateBody
 from sandkasten.local.bodystream import in_thread
 from sandkasten.local.catalogue import Catalogue
 from sandkasten.local.cgroups import Group
+from sandkasten.local.clock import Timer
 from sandkasten.local.command import Command, SandboxLostError
 from sandkasten.local.errors import ApiError, exhausted, invalid_request
 from sandkasten.local.files import Tree
@@ -52,7 +54,7 @@ class Session:
     acquire_source: str = "cold"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     last_activity: datetime = field(default_factory=lambda: datetime.now(UTC))
-    timer: asyncio.TimerHandle | None = None
+    timer: Timer | None = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -89,6 +91,7 @@ class Manager:
     ) -> None:
         """Start with no sessions."""
         self.workspaces = workspaces
+        self.clock = settings.clock
         self._settings = settings
         self._images = images
         self._observer = observer
@@ -126,7 +129,7 @@ class Manager:
         finally:
             self._starting -= 1
         session.ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
-        session.created_at = datetime.now(UTC)
+        session.created_at = self.clock.now()
         self._sessions[session.id] = session
         self._observer.session_created(session.id, session.image, session.acquire_source)
         self.renew(session)
@@ -208,7 +211,7 @@ class Manager:
         """Count a session's lifetime from now on; one that ended, under its last command, has none."""
         if self._sessions.get(session.id) is not session:
             return
-        session.last_activity = datetime.now(UTC)
+        session.last_activity = self.clock.now()
         self._set_timer(session)
 
     async def destroy(self, session_id: str) -> None:
@@ -328,8 +331,7 @@ class Manager:
     def _set_timer(self, session: Session) -> None:
         if session.timer is not None:
             session.timer.cancel()
-        loop = asyncio.get_running_loop()
-        session.timer = loop.call_later(session.ttl_seconds, self._on_expiry, session)
+        session.timer = self.clock.call_later(session.ttl_seconds, partial(self._on_expiry, session))
 
     def _on_expiry(self, session: Session) -> None:
         session.timer = None

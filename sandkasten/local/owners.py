@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -10,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from starlette.requests import Request
 
 from sandkasten.local.bodystream import in_thread
+from sandkasten.local.clock import Timer
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import Tree
 from sandkasten.local.manager import Manager, Session
@@ -51,13 +51,12 @@ class Owner:
         if session is None:
             yield
             return
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
+        timer: Timer | None = None
 
         def renew() -> None:
             nonlocal timer
             self._renew(session)
-            timer = loop.call_later(session.ttl_seconds / 2, renew)
+            timer = self._manager.clock.call_later(session.ttl_seconds / 2, renew)
 
         renew()
         try:

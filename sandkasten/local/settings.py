@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandkasten.local.cgroups import Cgroups
+from sandkasten.local.clock import Clock
 from sandkasten.local.host import Identity
 from sandkasten.local.limits import Limits
 from sandkasten.local.names import HostNames
@@ -32,6 +33,7 @@ class Settings:
         max_sessions: how many there may be at once.
         pool_size: how many are kept ready, per image that was asked for.
         allow_host_network: whether a session may have the host's network.
+        clock: the time by which sessions live.
     """
 
     bwrap: str
@@ -48,3 +50,4 @@ class Settings:
     max_sessions: int
     pool_size: int
     allow_host_network: bool
+    clock: Clock = field(default_factory=Clock)

@@ -19,8 +19,9 @@ from sandkasten.errors import (
     SessionNotFoundError,
 )
 from sandkasten.local.launch import LocalDaemon, LocalOptions
+from tests.held import HeldDaemon
 
-from .seam import PACKAGE, SandboxClient, Session, sleep, together
+from .seam import PACKAGE, SandboxClient, Session, together
 
 
 def test_the_daemon_says_what_it_is(client: SandboxClient) -> None:
@@ -42,7 +43,8 @@ def test_stats_are_real_numbers(session: Session) -> None:
     before = session.stats()
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     session.exec(f"python3 -c '{burn}'")
-    session.exec("python3 -c 'import time; x = bytearray(80_000_000); time.sleep(5)' & sleep 0.5")
+    hold = 'import time; x = bytearray(80_000_000); open("held", "w"); time.sleep(100)'
+    session.exec(f"python3 -c '{hold}' & until [ -e held ]; do sleep 0.01; done")
     after = session.stats()
     assert after.memory_bytes > before.memory_bytes + 70_000_000
     assert after.cpu_usage_usec >= before.cpu_usage_usec + 300_000
@@ -82,16 +84,18 @@ def test_an_unknown_session_is_not_found(client: SandboxClient) -> None:
         client.get_session("deadbeef-123")
 
 
-def test_an_unused_session_expires_and_a_used_one_does_not(client: SandboxClient) -> None:
-    used = client.create_session(ttl_seconds=1)
-    unused = client.create_session(ttl_seconds=1)
-    for _ in range(4):
-        sleep(0.4)
-        used.exec("true")
-    with pytest.raises(SessionExpiredError) as caught:
-        unused.exec("true")
-    assert (caught.value.status_code, caught.value.error_code) == (410, "SESSION_EXPIRED")
-    used.destroy()
+def test_an_unused_session_expires_and_a_used_one_does_not(held_daemon: HeldDaemon) -> None:
+    target = held_daemon.target
+    with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        used = client.create_session(ttl_seconds=10)
+        unused = client.create_session(ttl_seconds=10)
+        for _ in range(3):
+            held_daemon.advance(6)
+            used.exec("true")
+        with pytest.raises(SessionExpiredError) as caught:
+            unused.exec("true")
+        assert (caught.value.status_code, caught.value.error_code) == (410, "SESSION_EXPIRED")
+        used.destroy()
 
 
 def test_an_unknown_image_is_refused_with_those_there_are(client: SandboxClient) -> None:

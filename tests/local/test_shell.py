@@ -9,7 +9,6 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -662,50 +661,7 @@ def test_a_stream_is_not_capped(box: Box) -> None:
     assert_in_order(box)
 
 
-# --- lifetimes
-
-
-def test_a_session_that_is_not_used_expires(make_box: Callable[..., Box]) -> None:
-    box = make_box(ttl_seconds=1)
-    time.sleep(1.4)
-    for answer in (box.ask("true"), box.client.get(box.url), box.read("x"), box.destroy()):
-        assert (answer.status_code, answer.json()["error_code"]) == (410, "SESSION_EXPIRED")
-    assert box.id not in [session["id"] for session in box.client.get("/v1/sessions").json()]
-
-
-def test_every_use_renews_the_lease_and_asking_about_a_session_does_not(make_box: Callable[..., Box]) -> None:
-    uses: list[Callable[[Box], httpx.Response]] = [
-        lambda box: box.ask("true"),
-        lambda box: box.ask("false"),
-        lambda box: box.write("file", "y"),
-        lambda box: box.client.post(f"{box.url}/fs/upload", files={"file": ("file", b"z")}),
-        lambda box: box.read("file"),
-    ]
-    used, merely_seen = [make_box(ttl_seconds=1) for _ in uses], make_box(ttl_seconds=1)
-    used[-1].write("file", "x")
-    for turn in range(3):
-        time.sleep(0.6)
-        for box, use in zip(used, uses, strict=True):
-            answer = use(box)
-            assert answer.status_code == 200, answer.text
-        assert merely_seen.client.get(merely_seen.url).status_code == (200 if turn == 0 else 410), turn
-
-
-def test_a_running_command_is_not_cut_by_expiry(make_box: Callable[..., Box]) -> None:
-    box = make_box(ttl_seconds=1)
-    assert box.run("sleep 1.6; echo whole") == "whole\n"
-    assert box.run("echo alive") == "alive\n"
-
-
-def test_expires_at_moves_with_use(make_box: Callable[..., Box]) -> None:
-    box = make_box(ttl_seconds=100)
-    before = datetime.fromisoformat(box.info["expires_at"])
-    time.sleep(0.05)
-    box.run("true")
-    info = box.client.get(box.url).json()
-    after = datetime.fromisoformat(info["expires_at"])
-    assert 0.05 <= (after - before).total_seconds() < 20
-    assert (after - datetime.fromisoformat(info["last_activity"])).total_seconds() == 100
+# --- the end
 
 
 def test_destroying_a_session_ends_its_command_with_a_clear_error_and_takes_all_its_processes(
@@ -727,14 +683,6 @@ def test_destroying_a_session_ends_its_command_with_a_clear_error_and_takes_all_
         assert answer.json()["error_code"] in {"SESSION_NOT_FOUND", "SESSION_DESTROYED"}
         assert len(answer.json()["message"]) > 20
     assert box.ask("true").status_code == 404
-
-
-def test_an_expired_sessions_processes_are_gone(make_box: Callable[..., Box]) -> None:
-    marker = f"18{secrets.randbelow(10**9):09d}"
-    box = make_box(ttl_seconds=1)
-    box.run(f"sleep {marker} & disown")
-    until(lambda: host_processes_with(marker))
-    until(lambda: not host_processes_with(marker), seconds=4)
 
 
 def test_a_session_whose_files_were_destroyed_is_gone_from_the_host(box: Box, daemon: LocalDaemon) -> None:

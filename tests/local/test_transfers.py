@@ -308,17 +308,6 @@ def test_a_file_that_grows_is_sent_as_it_was(box: Box) -> None:
         assert size + sum(map(len, parts)) == 20 * MIB
 
 
-def test_a_lease_is_renewed_while_something_is_under_way(make_box: Callable[..., Box]) -> None:
-    box = make_box(ttl_seconds=1)
-    client = begin_put(box, "x", 2 * MIB, b"")
-    for _ in range(8):
-        time.sleep(0.3)
-        client.sendall(b"x" * (MIB // 4))
-    assert client.recv(65536).startswith(b"HTTP/1.1 200")
-    client.close()
-    assert box.content("x") == b"x" * 2 * MIB
-
-
 # --- directories
 
 
