@@ -31,6 +31,7 @@ CLIENT = [
 DAEMON = [
     {"local.processes"},
     {
+        "local.clock",
         "local.errors",
         "local.command",
         "local.transcript",
