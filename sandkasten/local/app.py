@@ -116,9 +116,9 @@ class Api:
         return answer(self._session(request).info)
 
     async def destroy_session(self, request: Request) -> Response:
-        """End one."""
-        await self._manager.destroy(request.path_params["session_id"])
-        return answer({"ok": True})
+        """End one; clients written for the Go daemon rely on that it may be done twice."""
+        was_there = await self._manager.destroy(request.path_params["session_id"])
+        return answer({"ok": True} if was_there else {"ok": True, "already_destroyed": True})
 
     async def session_stats(self, request: Request) -> Response:
         """Tell what one uses."""

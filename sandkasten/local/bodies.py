@@ -33,6 +33,7 @@ MAX_TIMEOUT_MS = 600_000
 MAX_UPLOAD_FILES = 1000
 MAX_TTL_SECONDS = 86_400
 DEFAULT_READ_BYTES = 10 * 1024 * 1024
+_WORKSPACE = "/workspace"
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,17 @@ def _command(body: Fields) -> ExecBody:
 
 async def write_body(request: Request) -> WriteBody:
     """Read a file's new content."""
-    return await read_json(request, CONTENT_BYTES, _content)
+    return await read_json(request, CONTENT_BYTES, partial(_content, request))
 
 
-def _content(body: Fields) -> WriteBody:
-    path = _text(body, "path")
+def _content(request: Request, body: Fields) -> WriteBody:
+    path = _meant(request, _text(body, "path"))
     inside_path(path)
     if body.get("content_base64") is not None:
+        # Clients may break it into lines, as the Go daemon lets them.
+        encoded = _text(body, "content_base64").replace("\r", "").replace("\n", "")
         try:
-            source = decode_base64(_text(body, "content_base64"))
+            source = decode_base64(encoded)
         except (binascii.Error, ValueError):
             raise invalid_request("'content_base64' is not base64.") from None
     elif body.get("text") is not None:
@@ -134,6 +137,7 @@ async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]
         files = [part for part in parts if isinstance(part, UploadFile)]
         if not isinstance(directory, str) or not files:
             raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
+        directory = _meant(request, directory)
         targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
         for target in targets:
             inside_path(target)  # none is written where one may not be
@@ -142,9 +146,11 @@ async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]
         ]
 
 
-def _file_name(name: str | None) -> str:
-    if not name or name in {".", ".."} or "/" in name or "\0" in name:
-        raise invalid_request(f"{(name or '')[:80]!r} is not a file name.")
+def _file_name(path: str | None) -> str:
+    """Return the last part of what a client names a file: some name it by the path that it has there."""
+    name = posixpath.basename(path or "")
+    if name in {"", ".", ".."} or "\0" in name:
+        raise invalid_request(f"{(path or '')[:80]!r} is not a file name.")
     return name
 
 
@@ -153,7 +159,15 @@ def path_query(request: Request, default: str | None = None) -> str:
     path = request.query_params.get("path", default)
     if not path:
         raise invalid_request("The query needs a 'path'.")
-    return path
+    return _meant(request, path)
+
+
+def _meant(request: Request, path: str) -> str:
+    """Return the path that a client means: in a workspace, `/` and `/x` are seen from its root as well."""
+    is_below = path == _WORKSPACE or path.startswith(f"{_WORKSPACE}/")
+    if "workspace_id" not in request.path_params or not path.startswith("/") or is_below:
+        return path
+    return path.lstrip("/") or "."
 
 
 def mode_query(request: Request) -> int | None:
@@ -186,11 +200,11 @@ def content_length(headers: Headers) -> int | None:
 
 
 def max_bytes_query(request: Request) -> int:
-    """The `max_bytes` of a query."""
+    """The `max_bytes` of a query; 0 asks for as much as one answer may hold."""
     text = request.query_params.get("max_bytes", "") or str(DEFAULT_READ_BYTES)
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_READ_BYTES):
-        raise invalid_request(f"'max_bytes' must be a whole number from 1 to {MAX_READ_BYTES}.")
-    return int(text)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_READ_BYTES):
+        raise invalid_request(f"'max_bytes' must be a whole number from 0 to {MAX_READ_BYTES}.")
+    return int(text) or MAX_READ_BYTES
 
 
 def _host_network(body: Fields) -> bool:

@@ -36,6 +36,7 @@ from sandkasten.local.workspaces import Workspaces
 
 # How many ended sessions are remembered, so that asking for one tells what became of it.
 _REMEMBERED_MAX = 10_000
+_EXPIRED = "expired"
 
 
 @dataclass
@@ -198,7 +199,7 @@ class Manager:
         if session_id in self._sessions:
             return self._sessions[session_id]
         end = self._ended.get(session_id)
-        if end == "expired":
+        if end == _EXPIRED:
             raise ApiError(410, "SESSION_EXPIRED", f"The session {session_id} was not used for its lifetime.")
         became = f" ({end})" if end else ""
         raise ApiError(404, "SESSION_NOT_FOUND", f"There is no session {session_id[:64]!r}{became}.")
@@ -214,13 +215,16 @@ class Manager:
         session.last_activity = self.clock.now()
         self._set_timer(session)
 
-    async def destroy(self, session_id: str) -> None:
-        """End a session; nothing of it is left when this returns.
+    async def destroy(self, session_id: str) -> bool:
+        """End a session; nothing of it is left when this returns. Return whether it was still there.
 
         Raises:
-            ApiError: SESSION_NOT_FOUND or SESSION_EXPIRED.
+            ApiError: SESSION_NOT_FOUND for one that never was, or SESSION_EXPIRED.
         """
+        if self._ended.get(session_id, _EXPIRED) != _EXPIRED:
+            return False
         await self._end(self.get(session_id), "it was destroyed")
+        return True
 
     def end_unwanted(self, session: Session) -> None:
         """End a session whose client went before it knew of it."""
@@ -336,7 +340,7 @@ class Manager:
     def _on_expiry(self, session: Session) -> None:
         session.timer = None
         if not session.shell.is_busy:  # otherwise the command's end renews it
-            self._end(session, "expired")
+            self._end(session, _EXPIRED)
 
     def _on_lost(self, session_id: str) -> None:
         session = self._sessions.get(session_id)
