@@ -83,14 +83,6 @@ async def test_bytes_come_back_as_they_went_without_the_extension(
     await round_trip(go_session, tmp_path, size_bytes)
 
 
-async def test_a_large_file_arrives_without_the_extension(go_session: Session) -> None:
-    content = content_of(24 * MIB)
-    await go_session.write("a b/large", content)
-    checksum = hashlib.sha256(content).hexdigest()
-    assert (await go_session.exec('sha256sum "a b/large" | cut -c1-64')).output == f"{checksum}\n"
-    assert (await go_session.exec("ls -1A 'a b'")).output == "large\n"
-
-
 async def check_names(session: Session, path: Path) -> None:
     for name in NAMES:
         for size_bytes in (0, 800_000):

@@ -86,14 +86,6 @@ def test_bytes_come_back_as_they_went_without_the_extension(
     round_trip(go_session, tmp_path, size_bytes)
 
 
-def test_a_large_file_arrives_without_the_extension(go_session: Session) -> None:
-    content = content_of(24 * MIB)
-    go_session.write("a b/large", content)
-    checksum = hashlib.sha256(content).hexdigest()
-    assert go_session.exec('sha256sum "a b/large" | cut -c1-64').output == f"{checksum}\n"
-    assert go_session.exec("ls -1A 'a b'").output == "large\n"
-
-
 def check_names(session: Session, path: Path) -> None:
     for name in NAMES:
         for size_bytes in (0, 800_000):
