@@ -112,7 +112,7 @@ class SandboxClient:
         if network is not None:
             await self._connection.require("network")
         info = await self._connection.call(call)
-        return Session(self._connection, info.id)
+        return Session(self._connection, info.id, info)
 
     async def map(
         self,
@@ -188,7 +188,7 @@ class SandboxClient:
             SandkastenError: any other failure.
         """
         info = await self._connection.call(_wire.get_session(session_id))
-        return Session(self._connection, info.id)
+        return Session(self._connection, info.id, info)
 
     async def list_sessions(self) -> list[SessionInfo]:
         """List the daemon's sessions.

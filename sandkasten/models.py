@@ -137,6 +137,8 @@ class SessionInfo:
         acquire_source: `pool` or `cold`, where the daemon says.
         acquire_detail: more about that, where the daemon says.
         last_activity: when it was last used, where the daemon says.
+        network: `none` or `host`, where the daemon says.
+        programs: which of `python3` and `node` it has, where the daemon says.
     """
 
     id: str
@@ -149,6 +151,8 @@ class SessionInfo:
     acquire_source: str | None = None
     acquire_detail: str | None = None
     last_activity: datetime | None = None
+    network: str | None = None
+    programs: tuple[str, ...] | None = None
 
 
 @frozen

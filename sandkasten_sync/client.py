@@ -115,7 +115,7 @@ class SandboxClient:
         if network is not None:
             self._connection.require("network")
         info = self._connection.call(call)
-        return Session(self._connection, info.id)
+        return Session(self._connection, info.id, info)
 
     def map(
         self,
@@ -191,7 +191,7 @@ class SandboxClient:
             SandkastenError: any other failure.
         """
         info = self._connection.call(_wire.get_session(session_id))
-        return Session(self._connection, info.id)
+        return Session(self._connection, info.id, info)
 
     def list_sessions(self) -> list[SessionInfo]:
         """List the daemon's sessions.

@@ -27,9 +27,11 @@ class Session(FileVerbs):
     one session run one after another; each use renews the session's lifetime.
     """
 
-    __slots__ = ("_id",)
+    __slots__ = ("_first_info", "_id")
 
-    def __init__(self, connection: Connection, session_id: str) -> None:
+    def __init__(
+        self, connection: Connection, session_id: str, first_info: SessionInfo | None = None
+    ) -> None:
         """Bind to an existing session; nothing is sent. Use the client to get one.
 
         Raises:
@@ -37,6 +39,7 @@ class Session(FileVerbs):
         """
         super().__init__(connection, _wire.session_path(session_id))
         self._id = session_id
+        self._first_info = first_info
 
     def __repr__(self) -> str:
         return f"<Session {self._id}>"
@@ -45,6 +48,14 @@ class Session(FileVerbs):
     def id(self) -> str:
         """The session's id."""
         return self._id
+
+    @property
+    def first_info(self) -> SessionInfo | None:
+        """What the daemon said about the session when the client got it; what cannot change still holds.
+
+        That is its image, network and programs; `info` asks anew. None: the daemon was not asked.
+        """
+        return self._first_info
 
     def exec(self, cmd: str, *, timeout_ms: int = 30_000, raw_output: bool = False) -> ExecResult:
         r"""Run a command in the session's shell and wait for its end.

@@ -13,6 +13,7 @@ from typing import Any
 
 from sandkasten.cli.text import field, for_terminal
 
+_END_CHARS = 4096
 SHELL_ENDED = "(The shell ended; another one has its directory and exported variables.)"
 
 
@@ -104,9 +105,20 @@ class Output:
         self.raw = raw
         self.is_piped = not raw and not sys.stdout.isatty()
         self._has_told_of_loss = False
+        self._end = ""
+
+    def begin(self) -> None:
+        """Another command begins."""
+        self._end = ""
+
+    @property
+    def end(self) -> str:
+        """The end of what the command printed, as text."""
+        return self._end
 
     def write(self, text: str) -> None:
         """Print a piece of what a terminal got."""
+        self._remember(text)
         stream = sys.stderr if self.is_piped else sys.stdout
         if stream.isatty() and not self.raw:
             text = for_terminal(text)
@@ -118,8 +130,12 @@ class Output:
     def write_bytes(self, data: bytes) -> None:
         """Print a piece of what a pipe got."""
         if data:
+            self._remember(data[-_END_CHARS:].decode(errors="replace"))
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
+
+    def _remember(self, text: str) -> None:
+        self._end = (self._end + text)[-_END_CHARS:]
 
     def _tell_of_loss(self) -> None:
         if not self._has_told_of_loss:

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sandkasten._offline import lacks_network
 from sandkasten.cli import out
 from sandkasten.cli.stdin import sending_input, with_stdin
 
 if TYPE_CHECKING:
     from sandkasten_sync import ExecStream, Session
+
+
+NO_NETWORK = "(The sandbox has no network. Give it the host's: sandkasten run or new, with --network host)"
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,19 @@ def stream(
     Raises:
         SandkastenError: as `Session.exec_stream` does.
     """
+    ending = _stream(session, command, output, timeout_ms, has_input=has_input)
+    network = session.first_info.network if session.first_info else None
+    if lacks_network(ending.exit_code, output.end, network):
+        out.say(NO_NETWORK)
+    return ending
+
+
+def _stream(
+    session: Session, command: str, output: out.Output, timeout_ms: int, *, has_input: bool
+) -> Ending:
     from sandkasten.errors import ExtensionMissingError  # noqa: PLC0415  (loaded with the client)
 
+    output.begin()
     if output.is_piped or has_input:
         chunks = session.exec_stream(
             command, timeout_ms=timeout_ms, raw_output=output.raw,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from sandkasten._cut import find_mark, mark
+from sandkasten._offline import lacks_network
 from sandkasten.errors import (
     ExecTimeoutError,
     InsufficientStorageError,
@@ -21,7 +22,7 @@ from sandkasten.errors import (
     SandkastenError,
     SandkastenInputError,
 )
-from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionStats
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionInfo, SessionStats
 
 # What a model can mend by doing something else. All other errors are for whoever runs the agent: a
 # session that is gone, a daemon that cannot be reached.
@@ -45,6 +46,8 @@ _ADVICE: dict[type[SandkastenError], str] = {
     SandboxPermissionError: "Change its mode with chmod.",
 }
 
+_NO_NETWORK = "[This sandbox has no network, so nothing can be downloaded. Do it with what is installed.]"
+_PROGRAMS = {"python3": "Python", "node": "Node"}
 _NOTICE = "[... {left_out} characters left out, lines {first} to {last} of {total}; {advice} ...]"
 _NOTICE_CUT_BEFORE = "[... {left_out:,} bytes left out; {advice} ...]"
 _NOTICE_CHARS = 150
@@ -57,16 +60,35 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SNIFFED_BYTES = 8000
 
 
-def exec_text(result: ExecResult, max_chars: int) -> str:
-    """Say how a command ended, and what it printed."""
+def exec_text(result: ExecResult, max_chars: int, network: str | None = None) -> str:
+    """Say how a command ended, what it printed, and why it failed if it lacked a network."""
     header = f"exit code {result.exit_code}, directory {one_line(result.cwd)}\n"
     notes: list[str] = []
     if result.truncated and not find_mark(result.output):
         notes.append("[Output beyond the sandbox's limit was dropped.]")
+    if lacks_network(result.exit_code, result.output, network):
+        notes.append(_NO_NETWORK)
     if result.shell_restarted:
         notes.append("[The shell ended and was started anew: variables that were not exported are gone.]")
     body = cleaned(settled(result.output)) or "(no output)"
     return _assembled(header, body, max_chars, notes=notes, is_cut=result.truncated)
+
+
+def surroundings_text(info: SessionInfo | None) -> str:
+    """Say what a session has, as far as its daemon says it."""
+    if info is None:
+        return ""
+    network = {
+        "none": "It has no network.",
+        "host": "It has the network of its host.",
+    }.get(info.network or "", "")
+    if info.programs is None:
+        return network
+    has = [f"{name} ({program})" for program, name in _PROGRAMS.items() if program in info.programs]
+    lacks = [name for program, name in _PROGRAMS.items() if program not in info.programs]
+    installed = f"{' and '.join(has)} {'are' if len(has) > 1 else 'is'} installed." if has else ""
+    missing = f"There is no {' and no '.join(lacks)}." if lacks else ""
+    return " ".join(filter(None, [network, installed, missing]))
 
 
 def read_text(result: ReadResult, max_chars: int) -> str:

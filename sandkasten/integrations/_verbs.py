@@ -16,8 +16,15 @@ from attrs import frozen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandkasten.errors import SandkastenInputError
-from sandkasten.integrations._text import exec_text, list_text, one_line, read_text, stats_text
-from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionStats
+from sandkasten.integrations._text import (
+    exec_text,
+    list_text,
+    one_line,
+    read_text,
+    stats_text,
+    surroundings_text,
+)
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionInfo, SessionStats
 
 if TYPE_CHECKING:
     import sandkasten
@@ -73,16 +80,17 @@ class Verb(BaseModel):
     tool_name: ClassVar[str]
 
     @classmethod
-    def about(cls) -> str:
-        """What the model is told about the tool."""
-        return " ".join(inspect.cleandoc(cls.__doc__ or "").split())
+    def about(cls, info: SessionInfo | None) -> str:
+        """What the model is told about the tool, and about the session where commands run in it."""
+        words = inspect.cleandoc(cls.__doc__ or "").split()
+        return " ".join([*words, *surroundings_text(info).split()] if cls.tool_name == "exec" else words)
 
     def start(self, session: AnySession, options: Options) -> Any:
         """Call the session: its result, or with a session that is awaited, what gives it."""
         raise NotImplementedError
 
-    def answer(self, result: Any, options: Options) -> Answer:
-        """Turn the result of the call into what the model reads."""
+    def answer(self, result: Any, options: Options, info: SessionInfo | None) -> Answer:
+        """Turn the result of the call, in a session of which this is known, into what the model reads."""
         raise NotImplementedError
 
 
@@ -107,9 +115,10 @@ class Exec(Verb):
         timeout_ms = options.timeout_ms if self.timeout_seconds is None else self.timeout_seconds * 1000
         return session.exec(self.command, timeout_ms=timeout_ms)
 
-    def answer(self, result: ExecResult, options: Options) -> Answer:
+    def answer(self, result: ExecResult, options: Options, info: SessionInfo | None) -> Answer:
         """The `ExecResult` as text, and its fields."""
-        return Answer(exec_text(result, options.max_output_chars), attrs.asdict(result))
+        network = info.network if info else None
+        return Answer(exec_text(result, options.max_output_chars, network), attrs.asdict(result))
 
 
 class Read(Verb):
@@ -122,7 +131,7 @@ class Read(Verb):
         """Read the file, or as much of it as makes sense."""
         return session.read(self.path, max_bytes=_MAX_READ_BYTES)
 
-    def answer(self, result: ReadResult, options: Options) -> Answer:
+    def answer(self, result: ReadResult, options: Options, info: SessionInfo | None) -> Answer:
         """The file as text, and how much of it was read."""
         data = {"path": result.path, "read_bytes": len(result.content), "truncated": result.truncated}
         return Answer(read_text(result, options.max_output_chars), data)
@@ -139,7 +148,7 @@ class Write(Verb):
         """Write the file."""
         return session.write(self.path, self.content)
 
-    def answer(self, result: None, options: Options) -> Answer:
+    def answer(self, result: None, options: Options, info: SessionInfo | None) -> Answer:
         """How much was written."""
         size_bytes = len(self.content.encode())
         data = {"path": self.path, "written_bytes": size_bytes}
@@ -156,7 +165,7 @@ class List(Verb):
         """List it."""
         return session.list(self.path)
 
-    def answer(self, result: Sequence[DirEntry], options: Options) -> Answer:
+    def answer(self, result: Sequence[DirEntry], options: Options, info: SessionInfo | None) -> Answer:
         """The entries as text, and their fields."""
         entries = [attrs.asdict(entry, value_serializer=_plain) for entry in result]
         return Answer(list_text(result, options.max_output_chars), {"path": self.path, "entries": entries})
@@ -171,7 +180,7 @@ class Stats(Verb):
         """Ask the daemon."""
         return session.stats()
 
-    def answer(self, result: SessionStats, options: Options) -> Answer:
+    def answer(self, result: SessionStats, options: Options, info: SessionInfo | None) -> Answer:
         """The `SessionStats` as text, and its fields."""
         return Answer(stats_text(result), attrs.asdict(result))
 

@@ -17,11 +17,13 @@ What a model can mend comes to it as text, in a `ToolMessage` whose status is `e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import sandkasten_sync
 from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations._missing import missing
+from sandkasten.models import SessionInfo
 from sandkasten.session import Session as AsyncSession
 
 try:
@@ -99,7 +101,7 @@ class SandboxTool(BaseTool):
         super().__init__(
             **{
                 "name": verb.tool_name,
-                "description": verb.about(),
+                "description": verb.about(_info(fields)),
                 "args_schema": verb,
                 "handle_tool_error": True,
                 "handle_validation_error": arguments_text,
@@ -119,7 +121,7 @@ class SandboxTool(BaseTool):
             result = call.start(self.session, self.options)
         except MENDABLE as error:
             raise self._readable(error) from error
-        return self._answer(call, result)
+        return self._answer(call, result, self.session)
 
     async def _arun(self, *args: Any, **kwargs: Any) -> tuple[str, dict[str, Any]]:
         if self.async_session is None:
@@ -130,15 +132,23 @@ class SandboxTool(BaseTool):
             result = await call.start(self.async_session, self.options)
         except MENDABLE as error:
             raise self._readable(error) from error
-        return self._answer(call, result)
+        return self._answer(call, result, self.async_session)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Verb:
         # An input that is a plain string comes as one positional argument.
         return self.verb(**dict(zip(self.verb.model_fields, args, strict=False)), **kwargs)
 
-    def _answer(self, call: Verb, result: Any) -> tuple[str, dict[str, Any]]:
-        answer = call.answer(result, self.options)
+    def _answer(
+        self, call: Verb, result: Any, session: AsyncSession | sandkasten_sync.Session
+    ) -> tuple[str, dict[str, Any]]:
+        answer = call.answer(result, self.options, session.first_info)
         return answer.text, answer.data
 
     def _readable(self, error: Any) -> ToolException:
         return ToolException(error_text(error, self.options.max_output_chars))
+
+
+def _info(fields: Mapping[str, Any]) -> SessionInfo | None:
+    session: AsyncSession | sandkasten_sync.Session | None
+    session = fields.get("session") or fields.get("async_session")
+    return session.first_info if session else None

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations._missing import missing
 from sandkasten.integrations.users import sandbox_for_user, workspace_id_for_user
+from sandkasten.models import SessionInfo
 from sandkasten.session import Session
 
 try:
@@ -83,7 +84,8 @@ def sandbox_tools(
             f"session is a {type(session).__module__}.{type(session).__name__}. The agents SDK is async: "
             "pass a session of an async client, sandkasten.SandboxClient."
         )
-    return context_tools(lambda _context: session, max_output_chars=max_output_chars, timeout_ms=timeout_ms)
+    options = Options(max_output_chars, timeout_ms)
+    return [_tool(verb, lambda _context: session, options, session.first_info) for verb in VERBS]
 
 
 def sandbox_of(context: Any) -> Session:
@@ -125,10 +127,12 @@ def context_tools(
         SandkastenInputError: a limit out of range.
     """
     options = Options(max_output_chars, timeout_ms)
-    return [_tool(verb, find, options) for verb in VERBS]
+    return [_tool(verb, find, options, None) for verb in VERBS]
 
 
-def _tool(verb: type[Verb], find: Callable[[Any], Session], options: Options) -> FunctionTool:
+def _tool(
+    verb: type[Verb], find: Callable[[Any], Session], options: Options, info: SessionInfo | None
+) -> FunctionTool:
     async def invoke(context: ToolContext[Any], arguments: str) -> str:
         session = find(context.context)
         try:
@@ -139,10 +143,10 @@ def _tool(verb: type[Verb], find: Callable[[Any], Session], options: Options) ->
             result = await call.start(session, options)
         except MENDABLE as error:
             return error_text(error, options.max_output_chars)
-        return call.answer(result, options).text
+        return call.answer(result, options, session.first_info).text
 
     schema = verb.model_json_schema()
     del schema["description"]  # it is the tool's
     return FunctionTool(
-        name=verb.tool_name, description=verb.about(), params_json_schema=schema, on_invoke_tool=invoke
+        name=verb.tool_name, description=verb.about(info), params_json_schema=schema, on_invoke_tool=invoke
     )

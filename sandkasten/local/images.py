@@ -13,6 +13,7 @@ _PROGRAM_DIRECTORIES = ("/usr/local/bin", "/usr/bin")
 
 # What an image needs beyond bash.
 _PROGRAM_OF_IMAGE: Mapping[str, str | None] = {"base": None, "python": "python3", "node": "node"}
+_INTERPRETERS = ("python3", "node")
 
 
 def find_images() -> dict[str, Image]:
@@ -46,6 +47,19 @@ def choose(images: Mapping[str, Image], name: str) -> Image:
             details={"images": sorted(images)},
         )
     return images[name]
+
+
+def programs_of(image: Image) -> tuple[str, ...]:
+    """Return which interpreters an image has, of those that people ask for."""
+    return tuple(program for program in _INTERPRETERS if _has(image, program))
+
+
+def _has(image: Image, program: str) -> bool:
+    inside = {path: host for host, path in image.read_only.items()}
+    places = (("/usr", "local/bin"), ("/usr", "bin"), ("/bin", ""))
+    found = (os.path.join(inside[top], below, program) for top, below in places if top in inside)
+    # A link is not followed: in an image of its own it leads to elsewhere in the image.
+    return any(map(os.path.lexists, found))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from sandkasten.local.command import Command, SandboxLostError
 from sandkasten.local.errors import ApiError, exhausted, invalid_request
 from sandkasten.local.files import Tree
 from sandkasten.local.host import explain
+from sandkasten.local.images import programs_of
 from sandkasten.local.names import HostNames
 from sandkasten.local.newfile import StagingIn
 from sandkasten.local.observer import Observer
@@ -51,6 +52,7 @@ class Session:
     group: Group
     quota: DiskQuota
     names: HostNames | None = None
+    programs: tuple[str, ...] = ()
     ttl_seconds: int = 0
     acquire_source: str = "cold"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -69,6 +71,8 @@ class Session:
             "expires_at": (self.last_activity + timedelta(seconds=self.ttl_seconds)).isoformat(),
             "last_activity": self.last_activity.isoformat(),
             "acquire_source": self.acquire_source,
+            "network": "none" if self.names is None else "host",
+            "programs": self.programs,
         }
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
@@ -278,7 +282,8 @@ class Manager:
             members=lambda: self._members(shell, workspace_id),
         )
         names = self._settings.names if host_network else None
-        return Session(session_id, image.name, workspace_id, tree, shell, group, quota, names)
+        programs = programs_of(image)
+        return Session(session_id, image.name, workspace_id, tree, shell, group, quota, names, programs)
 
     def _members(self, shell: Shell, workspace_id: str | None) -> Iterable[int]:
         """Return the processes of all sessions that use a session's workspace; called in threads."""

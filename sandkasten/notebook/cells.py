@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from sandkasten._offline import lacks_network
 from sandkasten.errors import SandkastenError
 from sandkasten.models import ExecResult
 from sandkasten.notebook.arguments import CellOptions
@@ -26,6 +27,7 @@ from sandkasten.notebook.running import run
 from sandkasten_sync import Session
 
 _DEPTH = 3
+_NO_NETWORK = "The session has no network; `%sandbox new --network host` makes one that has the host's."
 
 Show = Callable[[Display], object]
 
@@ -51,14 +53,18 @@ def run_cell(
         variables[options.result_name] = result
     if before is not None:
         _show_new(session, before, show, scripts=options.scripts)
-    _finish(result, options)
+    info = session.first_info
+    offline = lacks_network(result.exit_code, result.output, info.network if info else None)
+    _finish(result, options, _NO_NETWORK if offline else "")
 
 
-def _finish(result: ExecResult, options: CellOptions) -> None:
+def _finish(result: ExecResult, options: CellOptions, why: str) -> None:
     if result.shell_restarted and not options.quiet:
         _to_stdout("[The cell ended the shell; a new one goes on, with directory and exported variables.]\n")
     if not (result.ok or options.may_fail):
-        raise CellFailedError(result)
+        raise CellFailedError(result, why)
+    if why and not options.quiet:
+        _to_stdout(f"[{why}]\n")
 
 
 def _to_stdout(text: str) -> None:

@@ -26,9 +26,9 @@ class CellFailedError(MagicError):
         result: how it ended.
     """
 
-    def __init__(self, result: ExecResult) -> None:
-        """Say the status; the output stands above it already."""
-        super().__init__(f"The cell ended with status {result.exit_code}.")
+    def __init__(self, result: ExecResult, why: str = "") -> None:
+        """Say the status, and why, if that is known; the output stands above it already."""
+        super().__init__(f"The cell ended with status {result.exit_code}. {why}".rstrip())
         self.result = result
 
 

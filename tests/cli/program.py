@@ -103,8 +103,13 @@ class Done:
     @property
     def sentence(self) -> str:
         """Standard error, which must be one line, without anything on standard output."""
-        assert self.stderr.count("\n") == 1, self.stderr
         assert self.stdout == b""
+        return self.sentence_beside_data
+
+    @property
+    def sentence_beside_data(self) -> str:
+        """Standard error, which must be one line."""
+        assert self.stderr.count("\n") == 1, self.stderr
         return self.stderr
 
     def __repr__(self) -> str:

@@ -81,6 +81,18 @@ def test_run_has_no_network_unless_it_is_given(home: Home) -> None:
     assert int(home("run", "--network", "host", "--", count)) == host
 
 
+def test_a_command_that_lacks_a_network_is_told_why(cli: Home, session: str) -> None:
+    ask = (
+        """(python3 -c 'import socket; socket.getaddrinfo("nowhere.invalid", 80)' 2>&1 | tail -n 1; exit 6)"""
+    )
+    for words in (["exec", "-n", session, ask], ["exec", "--raw", session, ask], ["shell", session]):
+        done = cli.run(*words, feed=ask.encode(), expect=6)
+        assert "Name or service" in done.text or "name resolution" in done.text
+        assert "--network host" in done.sentence_beside_data
+    assert "network" not in cli.run("exec", session, "ls nothing", expect=2).stderr
+    assert cli.run("run", "--network", "host", "--", ask, expect=6).stderr == ""
+
+
 def test_a_workspace_outlives_its_run(home: Home) -> None:
     home("run", "--workspace", "notes", "--", "echo kept > file")
     assert home("run", "--workspace", "notes", "--", "cat file") == "kept\n"

@@ -110,6 +110,33 @@ async def test_the_schemas_are_strict_and_every_argument_is_explained(session: S
         assert "\n" not in tool.description
 
 
+async def test_the_tool_for_commands_says_what_its_session_has(
+    client: SandboxClient, session: Session
+) -> None:
+    exec_tool = next(tool for tool in sandbox_tools(session) if tool.name == "exec")
+    assert isinstance(exec_tool, FunctionTool)
+    assert "It has no network. Python (python3)" in exec_tool.description
+    has_node = (await session.exec("command -v node")).ok
+    assert ("Node (node) are installed." if has_node else "There is no Node.") in exec_tool.description
+    async with await client.create_session(network="host") as connected:
+        descriptions = {
+            t.name: t.description for t in sandbox_tools(connected) if isinstance(t, FunctionTool)
+        }
+        assert "It has the network of its host." in descriptions["exec"]
+        assert not any("network" in text for name, text in descriptions.items() if name != "exec")
+    of_any_session = next(tool for tool in context_tools() if tool.name == "exec")
+    assert isinstance(of_any_session, FunctionTool)
+    assert "network" not in of_any_session.description
+
+
+async def test_a_command_that_lacks_a_network_says_why(session: Session) -> None:
+    tools = sandbox_tools(session)
+    said = await use(tools, "exec", command="curl -sS http://nowhere.invalid")
+    assert "Could not resolve host" in said
+    assert said.splitlines()[-1].startswith("[This sandbox has no network, so nothing can be downloaded.")
+    assert "network" not in await use(tools, "exec", command="ls nothing")
+
+
 async def test_list_shows_a_directory_and_leaves_the_shell_where_it_is(session: Session) -> None:
     tools = sandbox_tools(session)
     assert await use(tools, "list", path=".") == "(empty)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from sandkasten.errors import (
     SandkastenInputError,
 )
 from sandkasten.integrations import _text as text
-from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionStats
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionInfo, SessionStats
 
 RESPONSE = httpx.Response(504, request=httpx.Request("POST", "http://daemon"))
 
@@ -203,3 +204,22 @@ def test_stats_have_units() -> None:
     stats = SessionStats(3 * 2**20, 512 * 2**20, 1_250_000)
     assert text.stats_text(stats) == "memory 3.0 MiB of 512.0 MiB, CPU time 1.2 s"
     assert text.stats_text(SessionStats(0)) == "memory 0.0 MiB, CPU time 0.0 s"
+
+
+@pytest.mark.parametrize(
+    ("network", "programs", "said"),
+    [
+        ("none", ("python3", "node"), "It has no network. Python (python3) and Node (node) are installed."),
+        ("none", ("python3",), "It has no network. Python (python3) is installed. There is no Node."),
+        ("host", (), "It has the network of its host. There is no Python and no Node."),
+        (None, None, ""),
+        ("none", None, "It has no network."),
+    ],
+)
+def test_what_a_session_has_is_said_as_far_as_it_is_known(
+    network: str | None, programs: tuple[str, ...] | None, said: str
+) -> None:
+    now = datetime.now(UTC)
+    info = SessionInfo("a", "python", "running", "/", now, now, network=network, programs=programs)
+    assert text.surroundings_text(info) == said
+    assert text.surroundings_text(None) == ""

@@ -51,6 +51,15 @@ def test_a_status_that_is_not_zero_is_one_line_of_error(kernel: Kernel) -> None:
     assert kernel.ok("%%sandbox\necho $?").text == "3\n"
 
 
+def test_a_cell_that_lacks_a_network_says_why(kernel: Kernel) -> None:
+    cell = "python3 -c 'import socket; socket.create_connection((\"nowhere.invalid\", 80))'"
+    outputs = kernel.run(f"%%sandbox\n{cell}")
+    assert "ended with status 1. The session has no network" in outputs.error
+    assert "%sandbox new --network host" in outputs.error
+    assert "has no network" in kernel.ok(f"%%sandbox --no-raise\n{cell}").text
+    assert "network" not in kernel.run("%%sandbox\nls nothing").error
+
+
 def test_a_status_may_be_allowed_and_the_result_kept(kernel: Kernel) -> None:
     assert kernel.ok("%%sandbox --no-raise -q -o result\necho quiet; (exit 3)").text == ""
     outputs = kernel.ok("print(result.output, result.exit_code, result.cwd, result.truncated)")

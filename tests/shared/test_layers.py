@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BOTH = {"_version", "_tar", "_cut", "_directories"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
-    {"_version", "_tar", "_cut", "_directories", "errors"},
+    {"_version", "_tar", "_cut", "_directories", "_offline", "errors"},
     {"models", "_config", "_checks", "_limits", "_prompts", "_sentences"},
     {"_answers", "_transfers", "local.launch"},
     {"_wire", "_events", "_aiohttp", "_uploads", "_filecommands", "_places"},
