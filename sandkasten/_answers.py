@@ -29,10 +29,10 @@ T = TypeVar("T")
 class RefusedError(Exception):
     """A refusal in the clothes of a success: by its status the answer is one, by its content it is not."""
 
-    def __init__(self, code: str, message: str) -> None:
-        """Remember the error code and the sentence that the daemon should have answered."""
+    def __init__(self, status: int, code: str, message: str) -> None:
+        """Remember the status, the error code and the sentence that the daemon should have answered."""
         super().__init__(message)
-        self.code = code
+        self.body = {"status": status, "error_code": code}
 
 
 def json_of(response: httpx.Response) -> Any:

@@ -135,7 +135,7 @@ def receive(call: Call[T], response: httpx.Response) -> T:
     try:
         return call.parse(json_of(response))
     except RefusedError as refusal:
-        raise api_error(str(refusal), {"error_code": refusal.code}, response) from None
+        raise api_error(str(refusal), refusal.body, response) from None
     except SandkastenResponseError as error:
         error.request_id = request_id_of(response)
         raise
@@ -333,13 +333,15 @@ def _running(answer: Any) -> SessionInfo:
     info = structure(answer, SessionInfo)
     if info.status == _RUNNING:
         return info
-    code = "SESSION_EXPIRED" if info.status == _EXPIRED else "SESSION_NOT_FOUND"
-    raise RefusedError(code, f"The session {info.id} has ended or is not ready (its status is {info.status})")
+    status, code = (410, "SESSION_EXPIRED") if info.status == _EXPIRED else (404, "SESSION_NOT_FOUND")
+    raise RefusedError(
+        status, code, f"The session {info.id} has ended or is not ready (its status is {info.status})"
+    )
 
 
 def _destroyed(answer: Any) -> None:
     if as_object(answer).get(ALREADY_DESTROYED):
-        raise RefusedError("SESSION_NOT_FOUND", "The session was destroyed before")
+        raise RefusedError(404, "SESSION_NOT_FOUND", "The session was destroyed before")
 
 
 def _result_without_prompts(answer: Any) -> ExecResult:

@@ -294,6 +294,9 @@ async def test_a_destroyed_session_is_one_no_more(go_client: SandboxClient) -> N
     with pytest.raises(SessionNotFoundError):
         async for _chunk in session.exec_stream("true"):
             pass
+    with pytest.raises(SessionNotFoundError) as caught:
+        await session.info()
+    assert caught.value.status_code == 404  # as any daemon should have answered, and this one does not
     await session.destroy()  # that daemon does not say that it was destroyed before
 
 

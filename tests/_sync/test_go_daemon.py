@@ -297,6 +297,9 @@ def test_a_destroyed_session_is_one_no_more(go_client: SandboxClient) -> None:
     with pytest.raises(SessionNotFoundError):
         for _chunk in session.exec_stream("true"):
             pass
+    with pytest.raises(SessionNotFoundError) as caught:
+        session.info()
+    assert caught.value.status_code == 404  # as any daemon should have answered, and this one does not
     session.destroy()  # that daemon does not say that it was destroyed before
 
 
