@@ -137,6 +137,7 @@ def test_what_runs_in_the_shells_own_group_does_not_write_on(
     mark = f"forever-{secrets.token_hex(8)}"
     box.write(mark, "import time\nwhile True:\n  open('x', 'ab').write(bytes(65536)); time.sleep(0.01)")
     box.exec(f"{options}; python3 {mark} & disown")
+    until((box.workspace / "x").exists)  # it has begun
     until(lambda: host_processes_with(mark) == [], seconds=30)
     assert (box.workspace / "x").stat().st_size > QUOTA_BYTES, "it ended for another reason"
 
