@@ -6,7 +6,8 @@ import io
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ from sandkasten import _tar
 from sandkasten._checks import filename as check_filename
 from sandkasten._tar import Kind, Member
 from sandkasten._transfers import PIECE_BYTES, Item, Progress, needs_shell, stays_inside
-from sandkasten.errors import LocalFileError, SandkastenInputError
+from sandkasten.errors import LocalFileError, SandkastenError, SandkastenInputError
 
 
 @define(eq=False, repr=False)
@@ -74,14 +75,16 @@ class Source:
 
     def _content(self, stream: BinaryIO) -> Iterator[bytes]:
         if self.can_repeat:
-            stream.seek(0)
+            _seek(stream, 0, self.name)
         done = 0
         while self.size_bytes is None or done < self.size_bytes:
-            piece = stream.read(PIECE_BYTES)
+            piece = _read(stream, PIECE_BYTES, self.name)
             done += len(piece)
             # Found out before the last piece is sent, since with that the file would count as complete.
             if self.size_bytes is not None and (
-                not piece or done > self.size_bytes or (done == self.size_bytes and stream.read(1))
+                not piece
+                or done > self.size_bytes
+                or (done == self.size_bytes and _read(stream, 1, self.name))
             ):
                 raise changed(self.name)
             if not piece:
@@ -129,41 +132,107 @@ def open_source(
     if not str(file):
         raise SandkastenInputError("file is '': it must be a path on this machine, or an open file.")
     path = Path(file)
-    if path.is_dir():
+    if _is_directory(path):
         name = filename or check_filename(path.resolve().name)
         return Source(name, directory=path, size_bytes=_size_of(path), on_progress=on_progress)
     stream = _open(path)
     status = os.fstat(stream.fileno())
+    name = filename or check_filename(path.resolve().name)
     return Source(
-        filename or check_filename(path.resolve().name),
+        name,
         stream,
-        size_bytes=status.st_size,
+        size_bytes=_true_size(stream, status.st_size, name),
         mode=stat.S_IMODE(status.st_mode) & 0o777 if os.name == "posix" else None,
         on_progress=on_progress,
         is_own=True,
     )
 
 
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a NUL, say, which `_open` explains
+        return False
+
+
 def _open(path: Path) -> BinaryIO:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise SandkastenInputError(f"{str(path)!r} is not a plain file. Open it, and pass the open file.")
-        return path.open("rb")
+        stream = open(path, "rb", opener=_opener)  # noqa: SIM115  (whoever asked closes it)
     except FileNotFoundError:
         raise LocalFileError(f"{str(path)!r} does not exist on this machine. Check the path.") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, SandkastenInputError):
-            raise
         raise SandkastenInputError(f"{str(path)!r} cannot be opened: {error}.") from error
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise SandkastenInputError(f"{str(path)!r} is not a plain file. Open it, and pass the open file.")
+    return stream
+
+
+def _opener(path: str, flags: int) -> int:
+    """Open without waiting, since a FIFO may be what is there."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _member_opener(path: str, flags: int) -> int:
+    """Open what was a plain file when its directory was read, and may have become a symlink."""
+    return _opener(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _opened_stream(file: BinaryIO, name: str, on_progress: Progress | None) -> Source:
     try:
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
-    except (AttributeError, OSError, ValueError):  # a pipe, say
+    except Exception:  # a pipe, say
         return Source(name, file, can_repeat=False, on_progress=on_progress)
-    return Source(name, file, size_bytes=size_bytes, on_progress=on_progress)
+    known = size_bytes if type(size_bytes) is int else None
+    return Source(name, file, size_bytes=_true_size(file, known, name), on_progress=on_progress)
+
+
+def _true_size(stream: BinaryIO | io.FileIO, size_bytes: int | None, name: str) -> int | None:
+    """Return a file's size; None if only reading it tells that, as below /proc and /sys."""
+    if size_bytes is None:
+        return None
+    _seek(stream, max(0, size_bytes - 1), name)
+    has_last_byte = bool(_read(stream, 1, name))
+    _seek(stream, 0, name)
+    return size_bytes if has_last_byte == (size_bytes > 0) else None
+
+
+def _read(stream: BinaryIO | io.FileIO, size_bytes: int, name: str) -> bytes:
+    """Read on.
+
+    Raises:
+        SandkastenInputError: it cannot be read, or gives something else than bytes.
+    """
+    with _explained(name):
+        piece: object = stream.read(size_bytes)
+    if piece is None:
+        raise SandkastenInputError(
+            f"{name!r} does not block, and has nothing to read now. Make it blocking, or read it first."
+        )
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        kind = type(piece).__name__
+        raise SandkastenInputError(f"Reading {name!r} gave {kind}, not bytes. Open it in binary mode ('rb').")
+    return bytes(piece)
+
+
+def _seek(stream: BinaryIO | io.FileIO, position: int, name: str) -> None:
+    with _explained(name):
+        stream.seek(position)
+
+
+@contextmanager
+def _explained(name: str) -> Generator[None, None, None]:
+    """Turn what a caller's file raises, which may be anything, into one error."""
+    try:
+        yield
+    except SandkastenError:
+        raise
+    except Exception as error:
+        reason = (
+            (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        )
+        raise SandkastenInputError(f"{name!r} cannot be read: {reason.rstrip('.')}.") from error
 
 
 def _name_of(file: BinaryIO) -> str:
@@ -174,6 +243,8 @@ def _name_of(file: BinaryIO) -> str:
 
 
 def _check_binary(file: BinaryIO) -> None:
+    if getattr(file, "closed", False) is True:
+        raise SandkastenInputError("The file is closed. Pass one that is open, or its path.")
     if isinstance(file, io.TextIOBase):
         raise SandkastenInputError("The file is open as text. Open it in binary mode ('rb').")
     if not callable(getattr(file, "read", None)):
@@ -246,7 +317,9 @@ def read_item(item: Item) -> bytes:
         SandkastenInputError: it cannot be read, or is not what it was.
     """
     try:
-        with open(item.source, "rb") as file:
+        with open(item.source, "rb", opener=_member_opener) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise changed(item.source)
             content = file.read(item.size_bytes + 1)
     except OSError as error:
         raise SandkastenInputError(f"{item.source!r} cannot be read: {error}.") from error
@@ -269,11 +342,19 @@ def _packed(directory: Path) -> Iterator[tuple[bytes, bool]]:
 
 
 def _packed_file(path: tuple[str, ...], name: str) -> Iterator[tuple[bytes, bool]]:
-    with open(name, "rb", buffering=0) as file:
+    with open(name, "rb", buffering=0, opener=_member_opener) as file:
         status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise changed("/".join(path))
+        first, size = b"", status.st_size
+        if _true_size(file, size, name) is None:
+            first = _read_piece(file)
+            size = len(first)
         mode = stat.S_IMODE(status.st_mode) & 0o777 if os.name == "posix" else 0o644
-        yield _tar.header(Member(path, Kind.FILE, status.st_size, mode)), False
-        left = status.st_size
+        yield _tar.header(Member(path, Kind.FILE, size, mode)), False
+        left = size - len(first)
+        if first:
+            yield first, True
         while left:
             part = file.read(min(left, PIECE_BYTES))
             if not part:
@@ -282,4 +363,14 @@ def _packed_file(path: tuple[str, ...], name: str) -> Iterator[tuple[bytes, bool
             yield part, True
         if file.read(1):
             raise changed("/".join(path))
-        yield _tar.padding(status.st_size), False
+        yield _tar.padding(size), False
+
+
+def _read_piece(file: io.FileIO) -> bytes:
+    """Read a piece of a file; some give less than was asked for, though there is more."""
+    parts: list[bytes] = []
+    size = 0
+    while size < PIECE_BYTES and (part := file.read(PIECE_BYTES - size)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)

@@ -6,10 +6,12 @@ import hashlib
 import io
 import os
 import stat
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -481,6 +483,122 @@ class Unseekable(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         return self._content.read(min(size, 70_001) if size >= 0 else size)
+
+
+class Gives(io.RawIOBase):
+    """A stream that gives what no file open for binary reading gives, after a first piece."""
+
+    def __init__(self, then: object) -> None:
+        self._given: list[object] = [then, b"first"]
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> Any:
+        del size
+        found = self._given.pop()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+async def check_odd_files(session: Session, tmp_path: Path) -> None:
+    content = Path("/proc/version").read_bytes()
+    assert (await session.read((await session.upload("/proc/version"))[0])).content == content
+    with open("/proc/version", "rb") as stream:
+        assert await session.upload(stream, filename="again") == ["/workspace/again"]
+    assert (await session.read("again")).content == content
+    size = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+    if not size.exists():
+        size = Path("/sys/kernel/notes")
+    assert (await session.read((await session.upload(size))[0])).content == size.read_bytes()
+    (tmp_path / "sparse").write_bytes(b"")
+    os.truncate(tmp_path / "sparse", 2 * MIB)
+    assert (await session.read((await session.upload(tmp_path / "sparse"))[0])).content == bytes(2 * MIB)
+
+
+async def test_a_file_whose_size_only_reading_tells_arrives_whole(session: Session, tmp_path: Path) -> None:
+    await check_odd_files(session, tmp_path)
+
+
+async def test_so_it_does_without_the_extension(go_session: Session, tmp_path: Path) -> None:
+    await check_odd_files(go_session, tmp_path)
+
+
+async def test_such_a_file_arrives_whole_as_part_of_a_directory(session: Session) -> None:
+    directory = Path("/proc/sys/kernel/random")
+    await session.upload(directory, filename="d")
+    boot_id = (directory / "boot_id").read_bytes()
+    assert (await session.read("d/boot_id")).content == boot_id
+
+
+@pytest.mark.parametrize(
+    ("then", "says"),
+    [
+        (None, "does not block"),
+        ("text", "not bytes"),
+        (5, "not bytes"),
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (ValueError("I/O operation on closed file."), "cannot be read: I/O operation on closed file"),
+        (RuntimeError(), "cannot be read: RuntimeError"),
+    ],
+)
+async def test_what_a_stream_cannot_give_is_one_clear_error(
+    session: Session, then: object, says: str
+) -> None:
+    await session.write("x", b"old")
+    with pytest.raises(SandkastenInputError, match=says):
+        await session.upload(Gives(then), filename="x")  # type: ignore[arg-type]
+    assert (await session.read("x")).content == b"old"
+
+
+async def test_files_that_nobody_can_read_are_one_clear_error(session: Session, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with open(reading, "rb", 0) as raw, pytest.raises(SandkastenInputError, match="does not block"):
+        await session.upload(raw, filename="x")
+    os.close(writing)
+    with open(tmp_path / "f", "w+b") as closed:
+        pass
+    with pytest.raises(SandkastenInputError, match="closed"):
+        await session.upload(closed, filename="x")
+    with tempfile.NamedTemporaryFile("w+") as text, pytest.raises(SandkastenInputError, match="binary mode"):
+        text.write("text")
+        await session.upload(text, filename="x")  # type: ignore[arg-type]
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SandkastenInputError, match="not a plain file"):
+        await session.upload(tmp_path / "fifo")
+    with pytest.raises(SandkastenInputError, match="cannot be opened"):
+        await session.upload("a\0b")
+    assert await session.list() == []
+
+
+@pytest.mark.parametrize("becomes", ["gone", "fifo", "symlink", "longer", "directory"])
+async def test_a_directory_that_changes_while_it_is_sent_is_one_clear_error(
+    session: Session, tmp_path: Path, becomes: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_bytes(content_of(3 * MIB))
+    (tree / "b").write_bytes(b"b")
+
+    def change(_done: int, _total: int | None) -> None:
+        if becomes == "longer":
+            with open(tree / "a", "ab") as file:
+                file.write(b"x")
+            return
+        if not (tree / "b").is_file() or (tree / "b").is_symlink():
+            return
+        (tree / "b").unlink()
+        if becomes == "fifo":
+            os.mkfifo(tree / "b")
+        elif becomes == "symlink":
+            (tree / "b").symlink_to("/etc/hostname")
+        elif becomes == "directory":
+            (tree / "b").mkdir()
+
+    with pytest.raises(SandkastenInputError, match=r"changed while it was sent|cannot be read"):
+        await session.upload(tree, on_progress=change)
 
 
 async def check_streams(session: Session) -> None:
