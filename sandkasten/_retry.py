@@ -7,7 +7,7 @@ A call is repeated only where that can do no harm:
     the connection was never made                       every call: nothing was sent
     the connection was lost before the answer           what is idempotent, or carries a key that
                                                         the daemon knows repetitions by
-    429, 502, 503; 504 without an error_code            the same, after `Retry-After` if there is one
+    408, 429, 502, 503; 504 without an error_code       the same, after `Retry-After` if there is one
     a time limit passed                                 nothing: the call had its time
     any other answer                                    nothing: it would be the same again
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sandkasten")
 _SILENT = logging.NullHandler()
 
-_TRANSIENT_STATUSES = {429, 502, 503}
+_TRANSIENT_STATUSES = {408, 429, 502, 503}
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 

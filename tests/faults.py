@@ -116,6 +116,7 @@ TABLE: Mapping[str, Row] = {
         faults.status(429, retry_after=0.05, error_code="CAPACITY_EXCEEDED"),
     ),
     "429": Row("429 without `Retry-After`", repeated(REFUSED), faults.status(429)),
+    "408": Row("408, the daemon waited too long for the body", repeated(REFUSED), faults.status(408)),
     "502": Row("502 with a proxy's HTML page", repeated(REFUSED), faults.bad_gateway()),
     "503": Row("503, twice in a row", repeated(REFUSED), faults.status(503), times=2),
     "garbage": Row("JSON that breaks off", in_json(NONSENSE), faults.garbage_json()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -90,9 +91,16 @@ def _events_of(response: httpx.Response) -> Iterator[bytes]:
 class Served:
     """A daemon served over TCP, in a process that can be killed and started again at the same address."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start it."""
+    def __init__(self, folder: Path, idle_seconds: float | None = None) -> None:
+        """Start it; `idle_seconds` is how long nothing may move on a connection of its."""
         self._folder = folder
+        self._program = ["-m", "sandkasten.local"]
+        if idle_seconds is not None:
+            code = (
+                "import sys; from sandkasten.local import __main__, bodystream; "
+                f"bodystream.IDLE_SECONDS = {idle_seconds}; sys.exit(__main__.main())"
+            )
+            self._program = ["-c", code]
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
         self._process = self._start()
@@ -107,12 +115,18 @@ class Served:
         self._process.wait()
         self._process = self._start()
 
+    def stall(self, seconds: float) -> None:
+        """Let it do nothing for a while, as a machine does that is suspended."""
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(20)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-m", "sandkasten.local", "serve", "--no-api-key"]
+        argv = [sys.executable, *self._program, "serve", "--no-api-key"]
         argv += ["--listen", f"127.0.0.1:{self._port}", "--data-dir", str(self._folder)]
         with (self._folder / f"log-{secrets.token_hex(4)}").open("wb") as log:
             process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

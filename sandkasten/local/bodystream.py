@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +20,7 @@ T = TypeVar("T")
 PIECE_BYTES = 1024 * 1024
 # How long nothing may move.
 IDLE_SECONDS = 60.0
+_AWAKE_SECONDS = 1.0
 _ABORT_SECONDS = 1.0
 
 
@@ -109,11 +111,26 @@ async def receive_in_time(request: Request) -> Message:
         ApiError: nothing came for too long.
     """
     try:
-        async with asyncio.timeout(IDLE_SECONDS):
-            return await request.receive()
+        return await _patiently(request.receive)
     except TimeoutError:
         sentence = f"Nothing came for {IDLE_SECONDS:g} s, so the transfer was given up. Begin it again."
         raise ApiError(408, "REQUEST_TIMEOUT", sentence) from None
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Wait until something moves; what was cancelled, when nothing did, may be called once more.
+
+    Not only a client can stall: where it was the daemon itself (SIGSTOP, a machine that was suspended), what
+    came meanwhile is there at once.
+
+    Raises:
+        TimeoutError: nothing moved.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IDLE_SECONDS):
+            return await call()
+    async with asyncio.timeout(_AWAKE_SECONDS):
+        return await call()
 
 
 class BodyStream(Response):
@@ -165,8 +182,9 @@ class BodyStream(Response):
     async def _send_pieces(self, send: Send, left: asyncio.Event) -> None:
         async with aclosing(self._pieces):
             async for piece in self._pieces:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await _patiently(
+                    partial(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                )
                 if left.is_set():
                     return
 

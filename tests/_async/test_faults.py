@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tests.faults import OK, SILENT, TABLE, VERBS, Never
 from tests.faulty import Relay, Served
 from tests.go_daemon import GoDaemon
 from tests.go_rules import Config
+from tests.local.box import until
 
 from .seam import SandboxClient, Session
 
@@ -290,3 +291,50 @@ async def test_a_daemon_without_extensions_is_started_again(daemon: LocalDaemon,
             assert outcome == expected[verb].plain
             for other in VERBS[2:]:
                 assert await outcome_of(client, other, session.id, "file") == expected[other].plain
+
+
+# --- a daemon that stands still
+
+
+class OnlyOnce(io.RawIOBase):
+    """A stream that cannot be read twice; after its second part it calls something."""
+
+    def __init__(self, content: bytes, then: Callable[[], None]) -> None:
+        self._content = io.BytesIO(content)
+        self._then: list[Callable[[], None]] = [then, lambda: None]
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if self._then:
+            self._then.pop()()
+        return self._content.read(size)
+
+
+async def test_an_upload_goes_on_after_the_daemon_stood_still_for_longer_than_it_waits() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sandkasten-stalled-", dir="/tmp"))
+    folder.chmod(0o711)
+    served = Served(folder, idle_seconds=0.5)
+    stalls: list[threading.Thread] = []
+
+    def waits() -> bool:
+        """Whether the daemon has written the first part, and waits for the next."""
+        return any(path.stat().st_size for path in folder.glob("workspaces/.writing-*/stalled/*"))
+
+    def stall() -> None:
+        until(waits)
+        stalls.append(threading.Thread(target=served.stall, args=(1.5,)))
+        stalls[0].start()
+        stalls[0].join()  # so that nothing is sent meanwhile
+
+    try:
+        content = bytes(range(256)) * 20_000
+        async with SandboxClient(base_url=served.url, max_retries=0) as client:
+            workspace = client.workspace("stalled")
+            await workspace.upload(OnlyOnce(content, stall), filename="f")  # type: ignore[arg-type]
+            assert (await workspace.read("f")).content == content
+        assert len(stalls) == 1
+    finally:
+        served.stop()
+        shutil.rmtree(folder, ignore_errors=True)
