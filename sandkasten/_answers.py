@@ -103,6 +103,12 @@ def check_success(response: httpx.Response) -> None:
         raise error_from(response)
 
 
+def is_stream(response: httpx.Response) -> bool:
+    """Whether the body is a stream of events."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.startswith("text/event-stream")
+
+
 def check_stream(response: httpx.Response) -> None:
     """Let a stream of events pass; the body of what is not a success was read.
 
@@ -111,7 +117,7 @@ def check_stream(response: httpx.Response) -> None:
         SandkastenResponseError: a success of another kind.
     """
     check_success(response)
-    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+    if not is_stream(response):
         raise SandkastenResponseError(
             f"{response.request.url} answered {response.status_code} with {_kind(response)} where a stream "
             "of events was expected. Check that base_url points at a Sandkasten daemon.",
@@ -119,9 +125,25 @@ def check_stream(response: httpx.Response) -> None:
         )
 
 
-def no_answer(error: httpx.RequestError, daemon: str, *, is_embedded: bool) -> SandkastenError:
-    """Make the right error of a request that got no answer from the named daemon."""
-    found = _no_answer(error, str(error) or type(error).__name__, daemon, is_embedded=is_embedded)
+def no_answer(
+    error: httpx.RequestError, daemon: str, *, is_embedded: bool, in_line: bool = False
+) -> SandkastenError:
+    """Make the right error of a request that got no answer from the named daemon.
+
+    Args:
+        error: what happened.
+        daemon: the daemon's name.
+        is_embedded: whether this client started it.
+        in_line: whether it was a command that may have waited behind others all the time.
+    """
+    reason = str(error) or type(error).__name__
+    found = _no_answer(error, reason, daemon, is_embedded=is_embedded)
+    if in_line and type(error) is httpx.ReadTimeout:
+        found = SandkastenTimeoutError(
+            f"{daemon} stayed silent for longer than this call allows ({reason}). The command may have run, "
+            "or may run later: on this daemon the time counts that it waits in line behind others. "
+            "Look before you repeat it, or give the client a longer timeout."
+        )
     found.request_id = error.request.headers.get("x-request-id")
     return found
 

@@ -32,6 +32,25 @@ from sandkasten.models import ExecChunk
 _KEPT_CHARS = 1024 * 1024
 
 
+@frozen(eq=False, repr=False)
+class _LateAnswer:
+    status: int
+    body: Any
+
+
+def late_answer(event: ServerSentEvent, response: httpx.Response) -> httpx.Response | None:
+    """Return the answer that an event carries, as if it had come without a stream; None if it carries none.
+
+    Raises:
+        SandkastenResponseError: it cannot be read.
+    """
+    if event.event != "answer":
+        return None
+    answer = structure(_data(event), _LateAnswer)
+    headers = {"X-Request-ID": request_id_of(response) or ""}
+    return httpx.Response(answer.status, json=answer.body, headers=headers, request=response.request)
+
+
 @define(eq=False, repr=False)
 class StreamReader:
     """Reads the events of one command, in order, over one connection or several.

@@ -50,6 +50,7 @@ _PULL_MS = 300_000
 
 # How often a daemon with the extension `resume` sends something on a stream at the least.
 KEEP_ALIVE_MS = 15_000
+_MIN_KEEP_ALIVE_MS = 20
 
 # With this field the embedded daemon says that a `DELETE` had nothing to do. It succeeds then as well, since
 # clients written for the Go daemon rely on that.
@@ -82,6 +83,8 @@ class Call(Generic[T]):
         is_transfer: whether it may take as long as it will, as long as something moves.
         idempotent: whether doing it twice does what once does.
         already_done: what a repetition is told if the attempt whose answer was lost took effect.
+        in_line: whether it may have to wait behind others of its session.
+        is_kept_alive: whether the daemon is never silent meanwhile; see `kept_alive`.
         key: by which a daemon with the extension `idempotency` knows a repetition.
         cancel_path: where such a daemon is told that nobody waits for it any more.
         unnamed: the fields that have other values for a daemon whose `/healthz` names no server.
@@ -101,6 +104,8 @@ class Call(Generic[T]):
     is_transfer: bool = False
     idempotent: bool = False
     already_done: type[SandkastenError] | None = None
+    in_line: bool = False
+    is_kept_alive: bool = False
     key: str | None = None
     cancel_path: str | None = None
     unnamed: Mapping[str, Any] | None = None
@@ -116,10 +121,12 @@ class Call(Generic[T]):
         return f"{self.method} {_ID.sub('{id}', self.path)}"
 
 
-def understood(call: Call[T], health: Health) -> Call[T]:
-    """Return the call as a daemon understands it that says this of itself."""
+def understood(call: Call[T], health: Health, silence_seconds: float) -> Call[T]:
+    """Return the call as a daemon understands it that says this of itself, for a client of this patience."""
     if call.key is not None and "idempotency" not in health.extensions:
         call = evolve(call, key=None)
+    if call.in_line and "keep-alive" in health.extensions:
+        call = kept_alive(call, silence_seconds)
     return call if health.server else evolve(call, **(call.unnamed or {}))
 
 
@@ -258,9 +265,22 @@ def _exec(
         parse,
         json=body,
         wait_ms=timeout_ms or MAX_TIMEOUT_MS,
+        in_line=True,
         key=key,
         cancel_path=f"{session_path(session_id)}/executions/{key}",
     )
+
+
+def kept_alive(call: Call[T], silence_seconds: float) -> Call[T]:
+    """Return a command's call for a daemon with the extension `keep-alive`.
+
+    With the header `X-Keep-Alive-Ms` it sends something at least that often, while the command waits in line
+    or runs: comments on a stream of events. The answer of an exec that takes longer than that is such a
+    stream, too; its only event is `answer`, with `{"status", "body"}`.
+    """
+    pause_ms = min(max(round(silence_seconds * 1000 / 3), _MIN_KEEP_ALIVE_MS), KEEP_ALIVE_MS)
+    headers = {**(call.headers or {}), "X-Keep-Alive-Ms": str(pause_ms)}
+    return evolve(call, headers=headers, wait_ms=0, is_kept_alive=True)
 
 
 def resumed(call: Call[T], last_event_id: str | None) -> Call[T]:

@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 import httpx
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import check_stream, check_success, no_answer
+from sandkasten._answers import check_stream, check_success, is_stream, no_answer
 from sandkasten._config import Target, environment_error
+from sandkasten._events import late_answer
 from sandkasten._observe import Observed, new_request_id
 from sandkasten._retry import RetryPolicy
 from sandkasten._wire import Call, cancel, health, receive, understood
 from sandkasten.errors import (
     ExtensionMissingError,
     SandkastenAPIError,
+    SandkastenConnectionError,
     SandkastenError,
     SandkastenResponseError,
 )
@@ -87,7 +89,7 @@ class Connection:
         try:
             return self._persist(call, partial(self._answer_to, call))
         except BaseException as error:
-            if not isinstance(error, Exception):  # whoever waited was interrupted
+            if _gave_up(error):
                 self.cancel(call)
             raise
 
@@ -204,7 +206,7 @@ class Connection:
         """Return the call as this daemon understands it; the daemon is only asked where that matters."""
         if call.key is None and call.unnamed is None:
             return call
-        return understood(call, self._known_health())
+        return understood(call, self._known_health(), self._timeout_seconds)
 
     def _persist(self, call: Call[Any], action: Action[T]) -> T:
         failures: list[SandkastenError] = []
@@ -223,7 +225,7 @@ class Connection:
 
     def _answer_to(self, call: Call[T], is_repetition: bool) -> T:
         try:
-            return receive(call, self._send(call))
+            return receive(call, (self._late(call) if call.is_kept_alive else self._send(call)))
         except SandkastenError as error:
             if is_repetition and call.already_done is not None and isinstance(error, call.already_done):
                 return call.parse({})  # the attempt whose answer was lost did it
@@ -241,6 +243,22 @@ class Connection:
             close_response(response)
             raise
         return response
+
+    def _late(self, call: Call[Any]) -> httpx.Response:
+        """Get an answer that may come as the last event of a stream."""
+        response = self._send(call, stream=True)
+        answer: httpx.Response | None = None
+        try:
+            if not is_stream(response):
+                self._read(response)
+                return response
+            for event in self.events(response):
+                answer = late_answer(event, response) or answer
+        finally:
+            close_response(response)
+        if answer is None:
+            raise self._no_answer(httpx.ReadError("the stream was cut", request=response.request))
+        return answer
 
     def _read(self, response: httpx.Response) -> None:
         try:
@@ -269,8 +287,8 @@ class Connection:
             try:
                 with deadline(request, None if call.is_transfer else answer_seconds):
                     response = http.send(request, stream=stream)
-            except httpx.RequestError as error:
-                raise self._no_answer(error) from None  # whose long story is told in its text
+            except httpx.RequestError as error:  # its long story is told in its text
+                raise self._no_answer(error, in_line=call.in_line and not call.is_kept_alive) from None
             observed.status = response.status_code
         return response
 
@@ -321,8 +339,8 @@ class Connection:
                 "Make a new SandboxClient in this one."
             )
 
-    def _no_answer(self, error: httpx.RequestError) -> SandkastenError:
-        return no_answer(error, self._name, is_embedded=self._daemon is not None)
+    def _no_answer(self, error: httpx.RequestError, *, in_line: bool = False) -> SandkastenError:
+        return no_answer(error, self._name, is_embedded=self._daemon is not None, in_line=in_line)
 
     def _headers(self, call: Call[Any], request_id: str) -> dict[str, str]:
         headers = {"X-Request-ID": request_id, **(call.headers or {})}
@@ -340,3 +358,10 @@ class Connection:
     @property
     def _name(self) -> str:
         return self._target.name if self._target else "the embedded daemon"
+
+
+def _gave_up(error: BaseException) -> bool:
+    """Whether the daemon may still be busy with what nobody waits for any more."""
+    if isinstance(error, SandkastenConnectionError):
+        return not error.never_sent
+    return not isinstance(error, Exception)

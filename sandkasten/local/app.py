@@ -26,7 +26,7 @@ from sandkasten.local.owners import Owners
 from sandkasten.local.transfers import Transfers
 
 # What this daemon does beyond the common protocol, as `GET /healthz` lists it.
-EXTENSIONS = ["files", "idempotency", "interrupt", "network", "pipes", "resume"]
+EXTENSIONS = ["files", "idempotency", "interrupt", "keep-alive", "network", "pipes", "resume"]
 
 
 def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:

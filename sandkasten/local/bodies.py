@@ -31,6 +31,8 @@ from sandkasten.local.jsonbodies import (
 
 MAX_TIMEOUT_MS = 600_000
 MAX_UPLOAD_FILES = 1000
+MIN_KEEP_ALIVE_MS = 20
+MAX_KEEP_ALIVE_SECONDS = 15.0
 MAX_TTL_SECONDS = 86_400
 DEFAULT_READ_BYTES = 10 * 1024 * 1024
 _WORKSPACE = "/workspace"
@@ -152,6 +154,18 @@ def _file_name(path: str | None) -> str:
     if name in {"", ".", ".."} or "\0" in name:
         raise invalid_request(f"{(path or '')[:80]!r} is not a file name.")
     return name
+
+
+def keep_alive_seconds(request: Request) -> float | None:
+    """Return how often a client wants to hear that its command still waits or runs; None: it did not ask."""
+    text = request.headers.get("x-keep-alive-ms")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= MIN_KEEP_ALIVE_MS):
+        raise invalid_request(
+            f"X-Keep-Alive-Ms must be a whole number of milliseconds, at least {MIN_KEEP_ALIVE_MS}."
+        )
+    return min(int(text) / 1000, MAX_KEEP_ALIVE_SECONDS)
 
 
 def path_query(request: Request, default: str | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -56,15 +57,21 @@ class Execs:
     async def exec(self, request: Request) -> Response:
         """Run a command to its end."""
         session, body = self._session(request), await bodies.exec_body(request)
+        pause_seconds = bodies.keep_alive_seconds(request)
         execution = self._execution(session, request, body, CappedText(self._manager.output_bytes))
         listener = execution.listen()
+        is_kept_alive = False
         try:
             if await execution.advance(_SOON_SECONDS):
                 with when_client_leaves(request.receive, listener.leave):
-                    while not listener.has_left and await execution.advance():
-                        pass
+                    is_kept_alive = await _outlasts(execution, listener, pause_seconds)
+            if is_kept_alive:
+                assert pause_seconds is not None
+                events = _late_answer(execution, listener, pause_seconds)
+                return EventStream(events, request, on_leave=listener.leave)
         finally:
-            listener.leave()
+            if not is_kept_alive:
+                listener.leave()
         return _result(execution) if execution.command.is_finished else Response(status_code=499)
 
     async def exec_stream(self, request: Request) -> Response:
@@ -73,7 +80,9 @@ class Execs:
         position = _last_event_id(request)
         execution = self._execution(session, request, body, Replay(_REPLAY_BYTES), is_resumed=position > 0)
         listener = execution.listen()
-        return EventStream(_events(execution, listener, position), request, on_leave=listener.leave)
+        pause_seconds = bodies.keep_alive_seconds(request) or _KEEP_ALIVE_SECONDS
+        events = _events(execution, listener, position, pause_seconds)
+        return EventStream(events, request, on_leave=listener.leave)
 
     async def cancel(self, request: Request) -> Response:
         """Stop a command that nobody waits for any more; one that ended is none."""
@@ -115,7 +124,7 @@ class Execs:
         key = key_of(request.headers.get("idempotency-key"))
         asked = repr((type(kept).__name__, body)).encode()
         execution = self._keys.find(session.id, key, asked)
-        if execution is None:
+        if execution is None or execution.left_line:
             if is_resumed:
                 raise invalid_request("Last-Event-ID names a stream that this daemon does not know.")
             pipes = self._pipes(session, body) if isinstance(kept, Replay) else None
@@ -149,7 +158,44 @@ class Execs:
         return self._manager.get(request.path_params["session_id"])
 
 
-async def _events(execution: Execution, listener: Listener, position: int) -> AsyncIterator[bytes]:
+async def _outlasts(execution: Execution, listener: Listener, seconds: float | None) -> bool:
+    """Wait for a command's end, at most so long; return whether it and its listener are still there then."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while not listener.has_left:
+        left_seconds = None if until is None else until - time.monotonic()
+        if left_seconds is not None and left_seconds <= 0:
+            return True
+        if not await execution.advance(left_seconds):
+            return False
+    return False
+
+
+async def _late_answer(
+    execution: Execution, listener: Listener, pause_seconds: float
+) -> AsyncIterator[bytes]:
+    """Yield comments while a command waits in line or runs, then its answer as one event."""
+    while True:
+        yield KEEP_ALIVE
+        try:
+            if not await _outlasts(execution, listener, pause_seconds):
+                break
+        except SandboxLostError:
+            break
+    if execution.command.is_finished:
+        yield event("answer", _answered(execution), 0)
+
+
+def _answered(execution: Execution) -> dict[str, Any]:
+    try:
+        response = _result(execution)
+    except ApiError as error:
+        return {"status": error.status, "body": error.body}
+    return {"status": response.status_code, "body": json.loads(bytes(response.body))}
+
+
+async def _events(
+    execution: Execution, listener: Listener, position: int, pause_seconds: float
+) -> AsyncIterator[bytes]:
     """What a stream's listener gets, from a position in the output on."""
     kept = execution.kept
     assert isinstance(kept, Replay)
@@ -158,7 +204,7 @@ async def _events(execution: Execution, listener: Listener, position: int) -> As
     while has_more and not listener.has_left:
         waits_from = time.monotonic()
         try:
-            has_more = position < kept.end or await execution.advance(_KEEP_ALIVE_SECONDS)
+            has_more = position < kept.end or await execution.advance(pause_seconds)
         except SandboxLostError as error:
             lost, has_more = error, False
         if missed_bytes := kept.missed_bytes(position):
@@ -167,7 +213,7 @@ async def _events(execution: Execution, listener: Listener, position: int) -> As
         for piece in kept.after(position):
             position = piece.end
             yield _piece_event(piece)
-        if time.monotonic() - waits_from >= _KEEP_ALIVE_SECONDS:
+        if time.monotonic() - waits_from >= pause_seconds:
             yield KEEP_ALIVE
     if not listener.has_left:
         yield _last_event(execution.command, lost, position)
@@ -186,6 +232,8 @@ def _piece_event(piece: Piece) -> bytes:
 def _result(execution: Execution) -> Response:
     command, output = execution.command, execution.kept
     assert isinstance(output, CappedText)
+    if command.error is not None:
+        raise lost_error(command.error)
     assert command.outcome is not None
     if command.outcome.timed_out or command.outcome.over_quota:
         raise _stopped_error(command, command.outcome, output)

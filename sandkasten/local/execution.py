@@ -2,7 +2,9 @@
 
 A connection can drop while its command runs. A client that gave the command a key may ask again with the
 same key and goes on where it was; so what was printed is kept for a while after it was sent, and a command
-that nobody listens to is not stopped at once but after a time of grace. Nothing is lost in between: the
+that nobody listens to is not stopped at once but after a time of grace. One that still waits in line is
+called off at once, since its client cannot know whether its turn came; it is put in line again for a client
+that comes back. Nothing is lost in between: the
 command waits, as on a full pipe, when it has printed more than is kept.
 """
 
@@ -113,6 +115,7 @@ class Execution:
         if pipes is not None:
             pipes.start(command.wake)
         self._transcript = Transcript(raw=raw)
+        self.left_line = False
         self._has_key = has_key
         self._listeners = 0
         self._grace: asyncio.TimerHandle | None = None
@@ -158,7 +161,11 @@ class Execution:
         self.command.wake()
         if self._listeners or self.command.is_finished:
             return
-        if self._has_key:
+        if not self.command.started_at:
+            # Nobody waits for it, so its turn must not come; whoever comes back with its key begins anew.
+            self.left_line = True
+            self.command.abandon()
+        elif self._has_key:
             self._grace = asyncio.get_running_loop().call_later(GRACE_SECONDS, self.command.abandon)
         else:
             self.command.abandon()

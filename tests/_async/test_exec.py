@@ -8,8 +8,9 @@ import time
 import pytest
 
 from sandkasten.errors import CommandFailedError, ExecTimeoutError
+from sandkasten.local.launch import LocalDaemon
 
-from .seam import SandboxClient, Session, together
+from .seam import SandboxClient, Session, sleep, together
 
 
 async def test_gives_output_status_directory_and_duration(session: Session) -> None:
@@ -153,6 +154,35 @@ async def test_what_a_stopped_command_printed_has_its_end_too(session: Session) 
     assert caught.value.output.endswith("\n500000\nthe reason\n")
     assert caught.value.output.count("bytes left out") == 1
     assert (await session.exec("echo clean")).output == "clean\n"
+
+
+async def test_the_time_that_a_command_waits_in_line_does_not_count(
+    daemon: LocalDaemon, session: Session
+) -> None:
+    target = daemon.target
+    url, api_key = f"unix:{target.socket_path}", target.api_key
+    async with SandboxClient(base_url=url, api_key=api_key, timeout=1.5) as client:
+        same = await client.get_session(session.id)
+
+        async def first() -> str:
+            return (await session.exec("until [ -e go ]; do sleep 0.05; done")).output
+
+        async def release() -> str:
+            await sleep(3.5)  # longer than both timeouts together
+            await session.write("go", "x")
+            return ""
+
+        async def waiting() -> str:
+            await sleep(0.3)
+            return (await same.exec("echo ran >> log; echo ran", timeout_ms=1000)).output
+
+        async def streaming() -> str:
+            await sleep(0.3)
+            cmd = "echo ran >> log; echo ran"
+            return "".join([chunk.output async for chunk in same.exec_stream(cmd, timeout_ms=1000)])
+
+        assert await together(first, release, waiting, streaming) == ["", "", "ran\n", "ran\n"]
+        assert (await session.exec("cat log")).output == "ran\nran\n"
 
 
 async def test_commands_of_one_session_run_one_after_another(session: Session) -> None:

@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import httpx
@@ -188,6 +190,93 @@ def test_a_command_that_is_called_off_while_it_waits_does_not_make_its_session_g
     assert http.post(f"{session}/exec", json={"cmd": "ls"}).json()["output"] == ""
 
 
+# --- commands that wait in line
+
+UNTIL_GO = "until [ -e go ]; do sleep 0.02; done"
+OFTEN = {"X-Keep-Alive-Ms": "30"}
+
+
+@contextmanager
+def busy(http: httpx.Client, session: str) -> Iterator[None]:
+    """Keep a session busy during the block."""
+    body = {"cmd": f"echo begun; {UNTIL_GO}"}
+    with http.stream("POST", f"{session}/exec/stream", json=body) as stream:
+        output = stream.iter_raw()
+        next(output)
+        yield
+        http.post(f"{session}/fs/write", json={"path": "go", "text": "x"}).raise_for_status()
+        list(output)
+
+
+def waiting(http: httpx.Client, path: str, body: dict[str, Any], key: dict[str, str]) -> httpx.Response:
+    """Begin to wait for a command."""
+    return http.send(http.build_request("POST", path, json=body, headers=OFTEN | key), stream=True)
+
+
+@pytest.mark.parametrize("kind", ["exec", "exec/stream"])
+@pytest.mark.parametrize("key", [{}, KEY])
+def test_a_command_that_waits_in_line_is_not_left_in_silence(
+    http: httpx.Client, session: str, kind: str, key: dict[str, str]
+) -> None:
+    body = {"cmd": "echo ran", "timeout_ms": 1000}
+    with busy(http, session):
+        response = waiting(http, f"{session}/{kind}", body, key)
+        lines = response.iter_lines()
+        assert [next(lines) for _ in range(6)] == [": keep-alive", ""] * 3
+    found = [line for line in lines if line and not line.startswith(":")]
+    if kind == "exec":
+        assert found[:2] == ["id: 0", "event: answer"]
+        answer = json.loads(found[2].removeprefix("data: "))
+        assert (answer["status"], answer["body"]["output"], answer["body"]["exit_code"]) == (200, "ran\n", 0)
+    else:
+        assert [line for line in found if line.startswith("event")] == ["event: chunk", "event: done"]
+
+
+def test_what_goes_wrong_late_is_answered_in_the_stream_and_what_is_quick_without_one(
+    http: httpx.Client, session: str
+) -> None:
+    for cmd, status, code in (
+        ("sleep 30", 504, "COMMAND_TIMEOUT"),
+        ("sleep 0.1; kill -9 1; kill -9 -1; exit", 200, None),
+    ):
+        body = {"cmd": cmd, "timeout_ms": 300}
+        (found,) = events(http.post(f"{session}/exec", json=body, headers=OFTEN))
+        answer = json.loads(found["data"])
+        assert (answer["status"], answer["body"].get("error_code")) == (status, code)
+    quick = http.post(f"{session}/exec", json={"cmd": "true"}, headers={"X-Keep-Alive-Ms": "15000"})
+    assert quick.json()["exit_code"] == 0
+    for wrong in ("", "0", "19", "1.5", "-1", "9" * 30):
+        answer = http.post(f"{session}/exec", json={"cmd": "true"}, headers={"X-Keep-Alive-Ms": wrong})
+        assert answer.json()["error_code"] == "INVALID_REQUEST"
+
+
+def test_a_session_that_ends_answers_those_who_wait(http: httpx.Client, session: str) -> None:
+    body = {"cmd": "sleep 30"}
+    with http.stream("POST", f"{session}/exec", json=body, headers=OFTEN) as response:
+        lines = response.iter_lines()
+        next(lines)
+        http.delete(session)
+        (data,) = [line for line in lines if line.startswith("data: ")]
+    answer = json.loads(data.removeprefix("data: "))
+    assert (answer["status"], answer["body"]["error_code"]) == (404, "SESSION_NOT_FOUND")
+
+
+@pytest.mark.parametrize("kind", ["exec", "exec/stream"])
+def test_a_command_whose_client_left_the_line_does_not_run_and_one_who_comes_back_has_it_run_once(
+    http: httpx.Client, session: str, kind: str
+) -> None:
+    body = {"cmd": "echo ran >>log; wc -l <log"}
+    with busy(http, session):
+        response = waiting(http, f"{session}/{kind}", body, KEY)
+        next(response.iter_lines())
+        response.close()
+    assert http.post(f"{session}/exec", json={"cmd": "ls"}).json()["output"] == "go\n"
+    for _ in range(2):
+        again = http.post(f"{session}/{kind}", json=body, headers=KEY)
+        assert again.is_success
+    assert http.post(f"{session}/exec", json={"cmd": "cat log"}).json()["output"] == "ran\n"
+
+
 # --- the pure parts
 
 
@@ -250,6 +339,7 @@ class Owner:
 
 async def left_by_all(*, has_key: bool) -> Execution:
     execution = Execution(Command("x", 1, Owner()), Replay(10), raw=False, has_key=has_key)
+    execution.command.started_at = 1.0
     execution.listen().leave()
     return execution
 
