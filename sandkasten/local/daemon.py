@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import platform
 import resource
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
-from sandkasten.local import host, seccomp
+from sandkasten.local import host, inherited, seccomp
 from sandkasten.local.app import make_app
 from sandkasten.local.asgi import Guard
 from sandkasten.local.catalogue import Catalogue, images_dir
@@ -46,21 +42,21 @@ from sandkasten.local.workspaces import Workspaces
 
 _THREADS = 32
 _SWEEP_SECONDS = 3.0  # at the end, for the sweep; the next daemon does the rest
-_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def prepared(options: Options) -> Generator[Settings, None, None]:
+def prepared(options: Options, *, keep_ignored: bool = True) -> Generator[Settings, None, None]:
     """Make ready what ends with this process.
 
+    Args:
+        options: the daemon's.
+        keep_ignored: whether signals that end a daemon stay ignored if this process ignores them.
+
     Raises:
-        IsolationError: this machine does not isolate; the text says what mends it.
+        IsolationError: this machine does not isolate; the text says what fixes it.
     """
-    os.umask(0o022)  # the directories made for sandboxes are theirs; what is private says so itself
-    _use_all_descriptors()
-    _dump_no_core()
+    inherited.set_right(keep_ignored=keep_ignored)
     _share_with_other_sandboxes()
-    _set_signals()
     identity = Identity.of_this_process()
     secure_data_dir(find_data_dir(options.data_dir, identity), identity)
     with run_dir(identity) as directory:
@@ -135,8 +131,8 @@ async def serve(
         observer,
     )
     server = Server(make_app(manager, guard, observer), manager, observer, on_ready)
-    for number in _ENDING_SIGNALS:
-        if signal.getsignal(number) is not _ignore:
+    for number in inherited.ENDING_SIGNALS:
+        if not inherited.is_kept_ignored(number):
             loop.add_signal_handler(number, server.stop)
     sweeping = _sweep(settings.run_dir, workspaces)
     try:
@@ -239,49 +235,8 @@ def _made(directory: Path, identity: Identity) -> Path:
     return directory
 
 
-def _dump_no_core() -> None:
-    """Neither of this process, which holds the key, nor of sandboxes, which inherit it.
-
-    Not 0: where dumps go to a program (apport, systemd-coredump), that is a root's on the host, fed by
-    sandboxed code, and only 1 keeps the kernel from starting it (core(5)). But who may have none at all
-    cannot have 1.
-    """
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    except ValueError:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def _share_with_other_sandboxes() -> None:
     """Lift what all sandboxes of a user may take together, if this process may; each has its own limit."""
     for which in OF_A_USER:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(which, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def _use_all_descriptors() -> None:
-    """A session takes four; the usual soft limit of 1024 is there for programs that use select()."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _set_signals() -> None:
-    """End properly, even before there is a server; and ignore what was ignored, but for this process alone.
-
-    Sandboxes inherit what is ignored, and under nohup, say, an interrupt would stop nothing. What a
-    handler ignores has its usual meaning again in the programs that are started.
-    """
-    for number in (*_ENDING_SIGNALS, signal.SIGQUIT):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, _ignore)
-        elif number in _ENDING_SIGNALS:
-            signal.signal(number, _leave)
-
-
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    return
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)

@@ -1,8 +1,12 @@
 """Starting the embedded daemon as a child of this process, and ending it.
 
-This is the only module of the package that the client imports, so it needs nothing that the extra
-`local` brings. The daemon lives as long as its standard input, whose other end is held here: it goes
-when it is told to, when the client is dropped, and when this process ends in whatever way.
+The client imports only this module of the package, and what it imports, so it needs nothing that the extra
+`local` brings.
+
+The daemon lives as long as its owner, this process: it gets a descriptor of the process (a pidfd), which
+shows when all threads of that have ended, in whatever way and in whatever namespace. The other end of its
+standard input does not: a child that was forked meanwhile holds that as well. For the same reason `stop`
+shuts the connection down rather than closing it, and only in the process that started the daemon.
 """
 
 from __future__ import annotations
@@ -13,13 +17,16 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from sandkasten.local.interpreter import daemon_command, daemon_environment
+from sandkasten.local.limitvalues import LimitsError, SessionLimits, read_limits
 
 # What starting takes is imported when it is needed: every program that imports the client loads this.
 if TYPE_CHECKING:
+    import socket
     import subprocess
 
     from sandkasten._config import Target
@@ -27,9 +34,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-# It has the same modules as this process, in the same order, but for the standard library's, which go
-# first, lest a script's `queue.py` becomes the daemon's.
-_BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.serve import main; main()"
+_LOG_BYTES = 64 * 1024
 _NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
 
 
@@ -46,7 +51,8 @@ class LocalOptions:
         allow_host_network: whether `create_session(network="host")` may have it.
         limits: what one session may take, where that differs from what suits this machine: any of
             `memory_bytes`, `processes`, `cpus`, `file_bytes`, `tmp_bytes`, `workspace_bytes` and
-            `output_bytes`; "unlimited" takes one away.
+            `output_bytes`. Sizes are numbers of bytes, or texts such as "512m" and "1g"; "unlimited" takes
+            a limit away.
     """
 
     data_dir: str | Path | None = None
@@ -54,20 +60,41 @@ class LocalOptions:
     max_sessions: int = 1000
     pool_size: int = 2
     allow_host_network: bool = True
-    limits: Mapping[str, int | float | str] = field(default_factory=dict[str, int | float | str])
+    limits: SessionLimits = field(default_factory=SessionLimits)
+
+    def __post_init__(self) -> None:
+        """Refuse limits that make no sense.
+
+        Raises:
+            SandkastenInputError: which limit, and why.
+        """
+        try:
+            read_limits(self.limits)
+        except (LimitsError, TypeError, AttributeError) as error:
+            from sandkasten.errors import SandkastenInputError  # noqa: PLC0415  (with all of httpx)
+
+            text = (
+                str(error)
+                if isinstance(error, LimitsError)
+                else f"limits is {self.limits!r}: pass a mapping."
+            )
+            raise SandkastenInputError(text) from None
 
 
 class LocalDaemon:
     """A daemon that runs; `target` is how to reach it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], target: Target) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, target: Target) -> None:
         """Own the process; it ends with this object at the latest."""
         self.target = target
         self.pid = process.pid
-        self._stop = weakref.finalize(self, _stop, process)
+        self._stop = weakref.finalize(self, _stop, process, channel, os.getpid())
 
     def stop(self) -> None:
-        """End the daemon with all its sandboxes, and wait until they are gone."""
+        """End the daemon with all its sandboxes, and wait until they are gone.
+
+        In a forked child, which does not own it, nothing happens.
+        """
         self._stop()
 
 
@@ -75,35 +102,81 @@ def start_daemon(options: LocalOptions | None = None) -> LocalDaemon:
     """Start a daemon and wait until it serves.
 
     Raises:
-        LocalDaemonError: it cannot run here; the text says what is missing and what mends it.
+        LocalDaemonError: it cannot run here; the text says what is missing and what fixes it.
     """
     import secrets  # noqa: PLC0415
-    import subprocess  # noqa: PLC0415
-    import tempfile  # noqa: PLC0415
 
     _check_platform()
     api_key = secrets.token_urlsafe(32)
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, *_module_paths()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C at a terminal is for the client alone
-            cwd="/",
-        )
+    settings = _settings(options or LocalOptions())
+    log = os.memfd_create("sandkasten-log")  # no file, which needs a directory that can be written
+    try:
+        process, channel, owner = _spawn(log)
         try:
-            answer = _exchange(process, options or LocalOptions(), api_key)
+            answer = _exchange(channel, settings | {"api_key": api_key, "owner": owner})
         except BaseException:
-            _stop(process)
+            _stop(process, channel, os.getpid())
             raise
         if "socket_path" not in answer:
-            _stop(process)
+            _stop(process, channel, os.getpid())
             raise _failure(answer.get("error") or _last_words(log))
+    finally:
+        os.close(log)
     from sandkasten._config import LOCAL_URL, Target  # noqa: PLC0415  (meanwhile the client imported it)
 
     target = Target(base_url=LOCAL_URL, api_key=api_key, socket_path=answer["socket_path"])
-    return LocalDaemon(process, target)
+    return LocalDaemon(process, channel, target)
+
+
+def _spawn(log: int) -> tuple[subprocess.Popen[bytes], socket.socket, int | None]:
+    """Start the process; return it, the way to it, and the descriptor by which it knows its owner."""
+    import socket  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+
+    owner = _own_pidfd()
+    channel, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            daemon_command(),
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=log,
+            pass_fds=() if owner is None else (owner,),
+            start_new_session=True,  # Ctrl-C at a terminal is only for the client
+            cwd="/",
+            env=daemon_environment(os.environ),
+        )
+    except FileNotFoundError:
+        channel.close()
+        raise _failure(
+            f"The embedded daemon needs a Python program, and sys.executable ({sys.executable!r}) is none. "
+            "Set it to the path of this Python, or pass base_url= to use another daemon."
+        ) from None
+    except BaseException:
+        channel.close()
+        raise
+    finally:
+        theirs.close()
+        if owner is not None:
+            os.close(owner)
+    return process, channel, owner
+
+
+def _own_pidfd() -> int | None:
+    try:
+        return os.pidfd_open(os.getpid())
+    except OSError:
+        return None  # not allowed here: then the daemon has only its standard input to go by
+
+
+def _settings(options: LocalOptions) -> dict[str, object]:
+    data_dir = options.data_dir or os.environ.get("SANDKASTEN_DATA_DIR") or None
+    try:
+        return asdict(options) | {"data_dir": data_dir and os.path.abspath(os.path.expanduser(data_dir))}
+    except FileNotFoundError:
+        raise _failure(
+            f"data_dir {str(data_dir)!r} is seen from the current directory, which is gone. Give it in full."
+        ) from None
 
 
 def _failure(text: str) -> LocalDaemonError:
@@ -126,48 +199,45 @@ def _check_platform() -> None:
         )
 
 
-def _module_paths() -> list[str]:
-    here = str(Path(__file__).resolve().parents[2])
-    return list(dict.fromkeys([*map(os.path.abspath, filter(None, sys.path)), here]))
-
-
-def _exchange(process: subprocess.Popen[bytes], options: LocalOptions, api_key: str) -> dict[str, str]:
+def _exchange(channel: socket.socket, settings: dict[str, object]) -> dict[str, str]:
     """Send the first line and read the answer; the key goes where no other user can see it."""
-    assert process.stdin is not None
-    data_dir = options.data_dir or os.environ.get("SANDKASTEN_DATA_DIR") or None
-    data_dir = data_dir and os.path.abspath(data_dir)
-    line = json.dumps(asdict(options) | {"data_dir": data_dir, "api_key": api_key})
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(f"{line}\n".encode())
-        process.stdin.flush()
     import select  # noqa: PLC0415
+    import socket  # noqa: PLC0415
 
-    assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
-    if not readable:
+    with contextlib.suppress(ConnectionError):
+        # A signal for a broken pipe, where this process does not ignore it, would end this process.
+        channel.sendall(f"{json.dumps(settings)}\n".encode(), socket.MSG_NOSIGNAL)
+    poller = select.poll()  # not `select`, which knows no descriptors beyond 1,023
+    poller.register(channel, select.POLLIN)
+    if not poller.poll(_START_SECONDS * 1000):
         return {"error": f"The embedded daemon did not start within {_START_SECONDS:.0f} seconds. Try again."}
-    words = process.stdout.readline()
-    answer: dict[str, str] = json.loads(words) if words else {}
-    return answer
+    with contextlib.suppress(ConnectionError), channel.makefile("rb") as lines:
+        words = lines.readline()
+        return dict(json.loads(words)) if words else {}
+    return {}
 
 
-def _last_words(log: IO[bytes]) -> str:
-    log.seek(0)
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    reason = lines[-1] if lines else "it said nothing"
+def _last_words(log: int) -> str:
+    lines = os.pread(log, _LOG_BYTES, max(0, os.fstat(log).st_size - _LOG_BYTES)).decode(errors="replace")
+    last = lines.strip().rpartition("\n")[2] or "it said nothing"
     return (
-        f"The embedded daemon ended while it started ({reason}). Reinstall: pip install 'sandkasten[local]'."
+        f"The embedded daemon ended while it started ({last}). "
+        "Look for the reason: python -m sandkasten.local doctor"
     )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Close its standard input, which is its sign to end; insist if it does not."""
+def _stop(process: subprocess.Popen[bytes], channel: socket.socket, owner_pid: int) -> None:
+    """Tell the daemon to end, and insist if it does not."""
+    import socket  # noqa: PLC0415
     import subprocess  # noqa: PLC0415
 
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    if os.getpid() != owner_pid:  # a forked child; the daemon is its parent's
+        channel.close()
+        process.returncode = 0  # it is no child of this process, which shall neither wait for it nor warn
+        return
+    with contextlib.suppress(OSError):  # it is gone
+        channel.shutdown(socket.SHUT_RDWR)
+    channel.close()
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

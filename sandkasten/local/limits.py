@@ -29,12 +29,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from sandkasten.local.limitvalues import MIB, check_limit, read_limits
+
 Resource = Literal["memory", "pids", "cpu"]
 """What control groups may bound, by the names of the kernel's controllers."""
 
 ALL_RESOURCES: tuple[Resource, ...] = get_args(Resource)
 
-MIB = 1024**2
 GIB = 1024**3
 
 # Which process the kernel ends first when memory runs out, 0 to 1000. Sandboxes before the rest of the
@@ -43,7 +44,6 @@ GIB = 1024**3
 OOM_SCORE_SANDBOX = 300
 OOM_SCORE_SHELL = 800
 
-_UNLIMITED = "unlimited"
 _NPROC_PER_NAMESPACE = (5, 14)
 _DESCRIPTORS_SOFT = 1024  # what every Linux login has; programs that use select() break above it
 DESCRIPTORS_MAX = 4096  # for those that ask for more; a descriptor is kernel memory
@@ -57,10 +57,6 @@ OF_A_USER: Mapping[int, int] = {
     resource.RLIMIT_MSGQUEUE: 200 * 1024,  # two POSIX queues of the usual size; users have nine
     resource.RLIMIT_MEMLOCK: 8 * MIB,  # what a login has
 }
-
-
-class LimitsError(ValueError):
-    """A limit that makes no sense; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class Limits:
             LimitsError: which limit, and why.
         """
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name))
+            check_limit(field.name, getattr(self, field.name))
 
     @classmethod
     def for_machine(cls, total_memory_bytes: int, cpu_count: int) -> Limits:
@@ -117,18 +113,12 @@ class Limits:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], defaults: Limits) -> Limits:
-        """Read limits as a configuration file has them; "unlimited" takes one away.
+        """Return the defaults with what a configuration file has; "unlimited" takes a limit away.
 
         Raises:
             LimitsError: which key, and what is wrong.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        for key in settings:
-            if key not in known:
-                raise LimitsError(f"There is no limit {key!r}. There are: {', '.join(sorted(known))}.")
-        values: dict[str, Any] = {
-            key: None if value == _UNLIMITED else value for key, value in settings.items()
-        }
+        values: dict[str, Any] = read_limits(settings)
         return dataclasses.replace(defaults, **values)
 
 
@@ -219,27 +209,3 @@ def ulimit_command(wanted: Mapping[int, Rlimit]) -> str:
             yield f"ulimit -H -{letter} {limit.hard // unit}"
 
     return " && ".join(words()) or ":"
-
-
-def _check(name: str, value: Any) -> None:
-    if value is None:
-        if name == "output_bytes":
-            raise LimitsError("output_bytes needs a number: the output is kept in the daemon's memory.")
-        return
-    number_types = (int, float) if name == "cpus" else (int,)
-    if isinstance(value, bool) or not isinstance(value, number_types):
-        kind = "a number" if name == "cpus" else "a whole number"
-        raise LimitsError(f'{name} must be {kind} or "{_UNLIMITED}", not {value!r}.')
-    lowest = _LOWEST.get(name, 1)
-    if not lowest <= value < 2**63:  # false for NaN, too
-        raise LimitsError(f"{name} must be from {lowest} to {2**63 - 1}, not {value!r}.")
-
-
-# Below these a sandbox cannot even start, and errors would tell of something else.
-_LOWEST: Mapping[str, float] = {
-    "memory_bytes": 16 * MIB,
-    "processes": 8,
-    "cpus": 0.01,  # the kernel's own lowest: 1 ms of 100
-    "file_bytes": 64 * 1024,
-    "tmp_bytes": 64 * 1024,
-}

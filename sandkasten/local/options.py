@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from sandkasten.local.host import Identity
-from sandkasten.local.limits import Limits, LimitsError, machine_limits
+from sandkasten.local.limits import Limits, machine_limits
+from sandkasten.local.limitvalues import LimitsError
 
 
 class OptionsError(ValueError):
@@ -73,7 +74,7 @@ def read_text(name: str, value: Any) -> str:
 
 def read_path(name: str, value: Any) -> Path:
     """A path, seen from here on from wherever."""
-    return Path(read_text(name, value)).absolute()
+    return absolute(read_text(name, value))
 
 
 def read_flag(name: str, value: Any) -> bool:
@@ -81,6 +82,24 @@ def read_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise OptionsError(f"{name} must be true or false, not {value!r}.")
     return value
+
+
+def absolute(path: str) -> Path:
+    """Return a path as it was meant where it was written: `~` is somebody's home, as in a shell.
+
+    Raises:
+        OptionsError: it leads nowhere from here.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise OptionsError(
+            f"{path!r} begins with a home directory that is not known. Give it in full."
+        ) from None
+    except FileNotFoundError:
+        raise OptionsError(
+            f"{path!r} is seen from the current directory, which is gone. Give it in full."
+        ) from None
 
 
 def find_data_dir(named: Path | None, identity: Identity) -> Path:
@@ -92,7 +111,7 @@ def find_data_dir(named: Path | None, identity: Identity) -> Path:
     if named is not None:
         return named
     if variable := os.environ.get("SANDKASTEN_DATA_DIR"):
-        return Path(variable).absolute()
+        return absolute(variable)
     if identity.drops:
         return Path("/var/lib/sandkasten")
     base = os.environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser("~/.local/share")

@@ -29,7 +29,7 @@ from sandkasten.local.policy import BASH, SandboxPolicy
 from sandkasten.local.processes import Process
 
 _SUPERVISOR = (resources.files("sandkasten.local") / "inside" / "supervisor").read_text("utf-8")
-_FIRST_FREE_DESCRIPTOR = 64
+_FIRST_FREE_DESCRIPTOR = 32  # no higher: some may have 64 descriptors only
 _IDLE_PROCESSES = 3
 _KILL_ROUNDS = 20
 _REAP_TIMEOUT_MS = 10_000
@@ -91,6 +91,7 @@ class Sandbox:
                 stderr=output,
                 pass_fds=(tokens_inside, control_inside, filter_inside, info_inside, block_inside),
                 cwd="/",
+                env={},  # bubblewrap needs none, and what the loader makes of it would stand on the terminal
                 process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes
                 **popen_identity(identity),
             )

@@ -26,7 +26,6 @@ from sandkasten.local.limits import (
     OF_A_USER,
     OOM_SCORE_SANDBOX,
     Limits,
-    LimitsError,
     Rlimit,
     clamped,
     kernel_version,
@@ -34,6 +33,7 @@ from sandkasten.local.limits import (
     rlimits,
     ulimit_command,
 )
+from sandkasten.local.limitvalues import LimitsError
 from tests.local.box import until
 
 NONE = Limits(None, None, None, None, None, None, MIB)

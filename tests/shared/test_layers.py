@@ -12,10 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # What client and daemon share.
-BOTH = {"_version", "_tar", "_cut", "_directories"}
+BOTH = {"_version", "_tar", "_cut", "_directories", "local.limitvalues"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
-    {"_version", "_tar", "_cut", "_directories", "_offline", "errors"},
+    {
+        "_version",
+        "_tar",
+        "_cut",
+        "_directories",
+        "_offline",
+        "errors",
+        "local.interpreter",
+        "local.limitvalues",
+    },
     {"models", "_config", "_checks", "_limits", "_prompts", "_sentences"},
     {"_answers", "_transfers", "local.launch"},
     {"_wire", "_events", "_aiohttp", "_uploads", "_filecommands", "_places"},
@@ -44,6 +53,7 @@ DAEMON = [
         "local.logs",
         "local.syscalls",
         "local.loop",
+        "local.inherited",
     },
     {
         "local.closedbash",

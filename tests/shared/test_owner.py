@@ -185,7 +185,7 @@ def test_another_system_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_daemon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandkasten.local.launch._BOOT", "raise RuntimeError('broken on purpose')")
+    monkeypatch.setattr("sandkasten.local.interpreter._BOOT", "raise RuntimeError('broken on purpose')")
     with pytest.raises(LocalDaemonError, match="broken on purpose"):
         start_daemon()
 
