@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from sandkasten.errors import SandkastenInputError
 from sandkasten.local.cgroup_groups import settings
 from sandkasten.local.cgroups import Cgroups, Group, KernelCgroups, NoCgroups, find_cgroups, read_hierarchies
+from sandkasten.local.launch import LocalOptions
 from sandkasten.local.limits import (
     GIB,
     MIB,
@@ -69,7 +71,10 @@ def test_a_mapping_overrides_and_takes_away() -> None:
     ("settings", "complaint"),
     [
         ({"memory": 1}, "no limit 'memory'"),
-        ({"memory_bytes": "64M"}, "memory_bytes must be a whole number"),
+        ({"memory_bytes": "64 apples"}, "memory_bytes must be a whole number"),
+        ({"memory_bytes": "-1g"}, "memory_bytes must be a whole number"),
+        ({"memory_bytes": "1m"}, "memory_bytes must be from"),
+        ({"processes": "1k"}, "processes must be a whole number"),
         ({"memory_bytes": 1.5e9}, "memory_bytes must be a whole number"),
         ({"memory_bytes": 1}, "memory_bytes must be from"),
         ({"memory_bytes": 2**63}, "memory_bytes must be from"),
@@ -84,6 +89,28 @@ def test_a_mapping_overrides_and_takes_away() -> None:
 def test_errors_name_the_key(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(LimitsError, match=complaint):
         Limits.from_mapping(settings, NONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("1g", GIB),
+        ("512M", 512 * MIB),
+        ("1.5 GiB", 3 * GIB // 2),
+        ("65536k", 64 * MIB),
+        ("67108864", 64 * MIB),
+        ("1TB", 1024 * GIB),
+        (" 1gb ", GIB),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size_bytes: int) -> None:
+    assert Limits.from_mapping({"memory_bytes": text}, NONE).memory_bytes == size_bytes
+
+
+@pytest.mark.parametrize("limits", [{"memory": 1}, {"memory_bytes": "much"}, {"cpus": 0}, ["1g"], None, 7])
+def test_options_refuse_limits_that_make_no_sense_before_anything_starts(limits: Any) -> None:
+    with pytest.raises(SandkastenInputError):
+        LocalOptions(limits=limits)
 
 
 def test_kernel_versions_are_read() -> None:

@@ -1,13 +1,14 @@
 """Uses the embedded daemon in surroundings that people have; prints what became of it, as JSON.
 
-Each case is a function that changes the process it is in, and that process is a fork of this one: so all of them
-share one start of Python. The arguments are a directory for the daemons' data and the names of the cases.
+Each case is a function that changes the process it is in, and that process is a fork of this one: so all of
+them share one start of Python. The arguments are a directory for the daemons' data, and names of cases.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
+import atexit
+import gc
 import json
 import multiprocessing
 import os
@@ -17,8 +18,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +52,14 @@ def use(**options: Any) -> dict[str, Any]:
     began = time.monotonic()
     found: dict[str, Any] = {}
     try:
-        with SandboxClient(local=LocalOptions(**{"pool_size": 0, **options})) as client:
-            with client.create_session(image="base") as session:
-                found["inside"] = session.exec(INSIDE).output
-                found["exit_code"] = session.exec("(exit 3)").exit_code
-                found["printed"] = session.exec("sleep 0; echo printed").output
-                found["daemon"] = daemon_state(client._connection._daemon.pid)  # type: ignore[union-attr]
+        with (
+            SandboxClient(local=LocalOptions(**{"pool_size": 0, **options})) as client,
+            client.create_session(image="base") as session,
+        ):
+            found["inside"] = session.exec(INSIDE).output
+            found["exit_code"] = session.exec("(exit 3)").exit_code
+            found["printed"] = session.exec("sleep 0; echo printed").output
+            found["daemon"] = daemon_state(client._connection._daemon.pid)  # type: ignore[union-attr]
         found["outcome"] = "works"
     except SandkastenError as error:
         found["outcome"] = f"{type(error).__name__}: {error}"
@@ -345,10 +350,8 @@ def owner_ends_with_forks() -> Any:
 @case
 def owners_thread_ends() -> Any:
     """The thread that started the daemon ends, and the process goes on."""
-    from threading import Thread
-
     clients: list[SandboxClient] = []
-    thread = Thread(target=lambda: clients.append(started()[0]))
+    thread = threading.Thread(target=lambda: clients.append(started()[0]))
     thread.start()
     thread.join()
     with clients[0] as client, client.create_session(image="base") as session:
@@ -370,11 +373,7 @@ def child_uses_and_drops_the_client() -> Any:
             os.write(write, str(error).encode())
         client.close()
         del client, session
-        import gc
-
         gc.collect()
-        import atexit
-
         atexit._run_exitfuncs()
 
     os.waitpid(child_that(misuse), 0)
@@ -401,15 +400,15 @@ def prefork() -> Any:
 
 
 def in_a_process(_number: int) -> str:
-    with SandboxClient(local=LocalOptions(pool_size=0)) as client:
-        with client.create_session(image="base") as session:
-            session.exec("echo printed; exit 4").check()
+    with (
+        SandboxClient(local=LocalOptions(pool_size=0)) as client,
+        client.create_session(image="base") as session,
+    ):
+        session.exec("echo printed; exit 4").check()
     return "no error"
 
 
 def pooled(method: str) -> Any:
-    from concurrent.futures import ProcessPoolExecutor
-
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
         error = pool.submit(in_a_process, 1).exception()
     assert error is not None
@@ -439,16 +438,6 @@ def two_daemons_on_one_directory() -> Any:
             with client.create_session(image="base", workspace_id="shared") as session:
                 session.exec("echo printed >> file")
         return {"outcome": "works", "printed": other.workspace("shared").read("file").text}
-
-
-@case
-def other_pid_namespace() -> Any:
-    """The owner's children, the daemon as well, are in another process namespace than the owner."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_user = 0 if os.geteuid() == 0 else 0x10000000
-    if libc.unshare(0x20000000 | new_user):
-        raise OSError(ctypes.get_errno(), "unshare")
-    return use()
 
 
 # --- the driver

@@ -1,0 +1,151 @@
+"""The embedded daemon in surroundings that people have: it works there, or says in a sentence why not, soon.
+
+`programs/surroundings.py` has the cases. What a program in the sandbox sees of them is nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(__file__).parent / "programs" / "surroundings.py"
+
+# How much longer than a plain start in the same run it may take until it works or has failed.
+MORE_SECONDS = 3.0
+
+WORKS = [
+    "ignored_signals",
+    "ignored_sigchld",
+    "blocked_signals",
+    "default_sigpipe",
+    "many_descriptors",
+    "few_descriptors",
+    "low_soft_limits",
+    "odd_umask",
+    "without_standard_streams",
+    "other_locale",
+    "preloaded_library",
+    "strange_environment",
+    "no_environment",
+    "proxies",
+    "no_home",
+    "read_only_home",
+    "home_in_the_data_dir",
+    "no_temporary_directory_of_the_clients",
+    "odd_temporary_directory",
+    "current_directory_gone",
+    "no_executable",
+    "executable_of_another_program",
+]
+FAILS = {
+    "relative_data_dir_gone": "data_dir 'relative' is seen from the current directory, which is gone. Give",
+    "no_python_at_all": "needs a Python program, and sys.executable ('') is none. Set it",
+}
+PROCESSES = [
+    "forked_child_lives_on",
+    "owner_ends_with_forks",
+    "owners_thread_ends",
+    "child_uses_and_drops_the_client",
+    "prefork",
+    "two_daemons_on_one_directory",
+]
+
+
+@pytest.fixture(scope="module")
+def found(data_dir: Path) -> dict[str, Any]:
+    """What became of each case."""
+    directory = data_dir / "surroundings"
+    directory.mkdir(mode=0o711)
+    done = subprocess.run(
+        [sys.executable, PROGRAM, directory, "plain", *WORKS, *FAILS, *PROCESSES],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes: dict[str, Any] = json.loads(done.stdout)
+    return outcomes
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_it_works(found: dict[str, Any], name: str) -> None:
+    assert found[name]["outcome"] == "works"
+    assert found[name]["exit_code"] == 3
+    assert found[name]["printed"] == "printed\n"
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_it_says_in_a_sentence_why_not(found: dict[str, Any], name: str) -> None:
+    assert found[name]["outcome"].startswith("LocalDaemonError: ")
+    assert FAILS[name] in found[name]["outcome"]
+
+
+@pytest.mark.parametrize("name", [*WORKS, *FAILS])
+def test_it_takes_no_longer_than_elsewhere(found: dict[str, Any], name: str) -> None:
+    # The machine may have become slower meanwhile, so more than what a plain start took is allowed.
+    assert found[name]["seconds"] < 3 * found["plain"]["seconds"] + MORE_SECONDS
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_nothing_of_it_reaches_the_daemon_or_the_sandbox(found: dict[str, Any], name: str) -> None:
+    plain = found["plain"]
+    inside = plain["inside"]
+    if name == "few_descriptors":  # more than there are, nobody has
+        inside = inside.replace("\n1024\n", "\n64\n")
+    assert found[name]["inside"] == inside
+    assert found[name]["daemon"] == plain["daemon"]
+
+
+def test_what_is_plain_is_plain(found: dict[str, Any]) -> None:
+    nothing = "0" * 16
+    assert found["plain"]["daemon"]["SigBlk"] == nothing
+    assert found["plain"]["daemon"]["loader"] == "[]"
+    for line in (f"SigBlk:\t{nothing}", f"SigIgn:\t{nothing}"):
+        assert line in found["plain"]["inside"]
+
+
+def test_a_tilde_is_the_home(found: dict[str, Any]) -> None:
+    assert found["home_in_the_data_dir"]["made"]
+    assert not found["home_in_the_data_dir"]["odd"]
+
+
+def test_a_daemon_ends_at_once_though_a_forked_child_holds_all_that_its_owner_had(
+    found: dict[str, Any],
+) -> None:
+    case = found["forked_child_lives_on"]
+    assert case["outcome"] == "works"
+    assert case["closed"]
+    assert case["child"], "the child was there all the time"
+    assert case["seconds"] < 3 * found["plain"]["seconds"] + MORE_SECONDS
+
+
+def test_a_daemon_ends_with_its_owner_though_forked_children_live(found: dict[str, Any]) -> None:
+    assert found["owner_ends_with_forks"] == {"outcome": "works", "ended": True, "children": True}
+
+
+def test_a_daemon_outlives_the_thread_that_started_it(found: dict[str, Any]) -> None:
+    assert found["owners_thread_ends"] == {"outcome": "works", "printed": "printed\n"}
+
+
+def test_a_forked_child_cannot_end_its_parents_daemon(found: dict[str, Any]) -> None:
+    case = found["child_uses_and_drops_the_client"]
+    assert case["outcome"] == "works"
+    assert "before the fork" in case["said"]
+    assert case["printed"] == "printed\n"
+
+
+def test_workers_that_were_forked_use_the_client_of_before(found: dict[str, Any]) -> None:
+    assert found["prefork"] == {"outcome": "works", "printed": "printed\nprinted\n"}
+
+
+def test_two_daemons_share_a_data_directory(found: dict[str, Any]) -> None:
+    assert found["two_daemons_on_one_directory"] == {"outcome": "works", "printed": "printed\nprinted\n"}
