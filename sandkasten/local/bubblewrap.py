@@ -47,6 +47,7 @@ class Descriptors:
 def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors: Descriptors) -> list[str]:
     """The whole command line that runs `command` as process 1 of a new sandbox."""
     return [
+        *policy.launcher,
         bwrap,
         *_NAMESPACES,
         *(() if policy.host_network else ("--unshare-net",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 import platform
 import resource
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from sandkasten.local import host, inherited, seccomp
+from sandkasten.local import host, inherited, mounttable, seccomp
 from sandkasten.local.app import make_app
 from sandkasten.local.asgi import Guard
 from sandkasten.local.catalogue import Catalogue, images_dir
@@ -79,6 +80,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
     cgroups.cleanup_stale()
     settings = Settings(
         bwrap=host.find_bwrap(identity, directory),
+        launcher=mounttable.launcher(),
         etc=make_etc(_made(directory / "etc", identity)),
         names=HostNames(directory / "names", identity),
         images=find_images(),
@@ -94,9 +96,12 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
         allow_host_network=options.allow_host_network,
     )
     _made(directory / "sessions", identity)
-    images = with_closed_bash(settings.images, directory)
+    closed = with_closed_bash(settings.images, directory)
     complaint = None
-    for candidate in (replace(settings, images=images), settings):  # where it may not be run: without
+    # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
+    launchers = dict.fromkeys((settings.launcher, ()))
+    for images, launcher in itertools.product((closed, settings.images), launchers):
+        candidate = replace(settings, images=images, launcher=launcher)
         complaint = _try_a_sandbox(candidate)
         if complaint is None:
             return candidate
@@ -224,6 +229,7 @@ def _try_a_sandbox(settings: Settings) -> str | None:
         probe_workspace(settings.run_dir),
         settings.etc,
         settings.seccomp,
+        settings.launcher,
         settings.ulimit,
     )
     return try_a_sandbox(settings.bwrap, policy, settings.identity)

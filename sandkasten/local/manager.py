@@ -316,6 +316,7 @@ class Manager:
             workspace=tree.workspace,
             etc=etc,
             seccomp=self._settings.seccomp,
+            launcher=self._settings.launcher,
             ulimit=self._settings.ulimit,
             tmp_bytes=self._settings.limits.tmp_bytes,
             host_network=host_network,

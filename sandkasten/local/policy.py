@@ -84,6 +84,7 @@ class SandboxPolicy:
         etc: name below /etc to the host path that is mounted there, read-only.
         etc_links: name below /etc to the target of the link that is there.
         seccomp: the filter of system calls.
+        launcher: what starts bubblewrap, see `mounttable`.
         ulimit: the bash words that set resource limits; the first thing that runs.
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
         host_network: whether it shares the host's network; otherwise it has none.
@@ -96,6 +97,7 @@ class SandboxPolicy:
     workspace: Path
     etc: Mapping[str, str]
     seccomp: bytes
+    launcher: tuple[str, ...] = ()
     ulimit: str = ":"
     tmp_bytes: int | None = None
     host_network: bool = False

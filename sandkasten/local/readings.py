@@ -230,7 +230,7 @@ def _try_a_sandbox(
             probe_workspace(directory),
             make_etc(etc),
             seccomp.program(platform.machine()),
-            ulimit_command(limits),
+            ulimit=ulimit_command(limits),
         )
         return Trial(complaint=try_a_sandbox(bwrap.path, policy, identity))
     except (IsolationError, OSError) as error:

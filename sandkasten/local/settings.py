@@ -20,6 +20,7 @@ class Settings:
 
     Attributes:
         bwrap: bubblewrap's path.
+        launcher: what starts it, see `mounttable`.
         etc: what is mounted below /etc, see `SandboxPolicy`.
         names: what a sandbox with the host's network finds host names by.
         images: this machine's own, by name.
@@ -37,6 +38,7 @@ class Settings:
     """
 
     bwrap: str
+    launcher: tuple[str, ...]
     etc: Mapping[str, str]
     names: HostNames
     images: Mapping[str, Image]

@@ -54,6 +54,7 @@ DAEMON = [
         "local.syscalls",
         "local.loop",
         "local.inherited",
+        "local.mounttable",
     },
     {
         "local.closedbash",

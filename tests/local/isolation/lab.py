@@ -154,6 +154,18 @@ finally:
 """
 
 
+_MOUNT_LATER = """
+import os, subprocess, sys
+place, *argv = sys.argv[1:]
+with subprocess.Popen(argv, stdin=-1, stdout=-1, stderr=-2, close_fds=False) as sandbox:
+    assert sandbox.stdout.readline() == b"ready\\n", sandbox.stdout.read()
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    open(place + "/the-hosts", "w").close()
+    os.chmod(place, 0o777)
+    print(sandbox.communicate(b"\\n")[0].decode(), os.listdir(place))
+"""
+
+
 class Lab:
     """Runs programs in sandboxes with and without their protections, and on the bare host."""
 
@@ -193,6 +205,28 @@ class Lab:
             said = self._run([*build.argv, *argv[words:]], build.environment, build.pass_fds, root=build.root)
         shutil.rmtree(tree.workspace.parent, ignore_errors=True)
         return said
+
+    def with_a_later_mount(self, launcher: tuple[str, ...]) -> str:
+        """Return what a sandbox finds below the image when the host mounts something there meanwhile."""
+        place = self.targets.shared / "later"
+        place.mkdir(exist_ok=True)
+        policy = replace(self._policy, workspace=self.targets.own, launcher=launcher)
+        filter_inside = seccomp.descriptor(policy.seccomp)
+        command = ["/bin/sh", "-c", "echo ready; read _; ls /opt/shared/later; touch /opt/shared/later/new"]
+        argv = bubblewrap.arguments(self._bwrap, policy, command, bubblewrap.Descriptors(filter_inside))
+        # A user gets mounts that are shared, and the right to mount, in a namespace.
+        words = ["unshare", *(() if AS_ROOT else ("--user", "--map-root-user")), "--mount", "--propagation"]
+        try:
+            return subprocess.run(
+                [*words, "shared", PYTHON, "-c", _MOUNT_LATER, place, *argv],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=20,
+                pass_fds=[filter_inside],
+            ).stdout
+        finally:
+            os.close(filter_inside)
 
     def on_host(self, attempt: Attempt, *, root: bool) -> str:
         """Run it as a plain process."""

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandkasten.local import host, syscalls
+from sandkasten.local import host, mounttable, syscalls
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box, host_processes_with, until
+from tests.local.isolation.lab import Lab
 from tests.local.isolation.registry import attempt
 
 # Prints "found" if a word is in any file that it may read in these places.
@@ -339,6 +340,15 @@ def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
     if name not in on_host:
         pytest.skip("there are no keys on this machine")
     assert name not in box.run("cat /proc/keys || true")
+
+
+@attempt("mounts/that-come-later")
+def test_what_the_host_mounts_later_does_not_come_along(laboratory: Lab) -> None:
+    if "the-hosts" not in laboratory.with_a_later_mount(()).split(" [")[0]:
+        pytest.skip("what is mounted later does not come along on this machine")
+    said = laboratory.with_a_later_mount(mounttable.private_table())
+    assert "Read-only file system" in said
+    assert said.split(" [")[1].strip() == "'the-hosts']", said
 
 
 @attempt("host-name/of-the-host")
