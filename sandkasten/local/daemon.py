@@ -229,8 +229,8 @@ def _try_a_sandbox(settings: Settings) -> str | None:
         probe_workspace(settings.run_dir),
         settings.etc,
         settings.seccomp,
-        settings.launcher,
         settings.ulimit,
+        launcher=settings.launcher,
     )
     return try_a_sandbox(settings.bwrap, policy, settings.identity)
 

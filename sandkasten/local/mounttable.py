@@ -1,8 +1,8 @@
 """The table of mounts that bubblewrap starts from; pure but for `launcher`.
 
 Where the host's mounts are shared, as systemd has them, what the host mounts below a directory of the image
-later would come along into running sandboxes: with its own options, neither read-only nor `nosuid`. Bubblewrap
-does not prevent that; so it is started in a copy of the table that takes no part in it any more.
+later would come along into running sandboxes, with its own options: neither read-only nor `nosuid`.
+Bubblewrap does not prevent that; so it is started in a copy of the table that takes no part in it any more.
 """
 
 from __future__ import annotations

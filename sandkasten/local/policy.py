@@ -84,20 +84,19 @@ class SandboxPolicy:
         etc: name below /etc to the host path that is mounted there, read-only.
         etc_links: name below /etc to the target of the link that is there.
         seccomp: the filter of system calls.
-        launcher: what starts bubblewrap, see `mounttable`.
         ulimit: the bash words that set resource limits; the first thing that runs.
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
         host_network: whether it shares the host's network; otherwise it has none.
         hidden: files of /proc that tell of the host.
         hidden_directories: and directories.
         environment: all the variables it starts with.
+        launcher: what starts bubblewrap, see `mounttable`.
     """
 
     image: Image
     workspace: Path
     etc: Mapping[str, str]
     seccomp: bytes
-    launcher: tuple[str, ...] = ()
     ulimit: str = ":"
     tmp_bytes: int | None = None
     host_network: bool = False
@@ -105,6 +104,7 @@ class SandboxPolicy:
     hidden: tuple[str, ...] = field(default_factory=files_to_hide)
     hidden_directories: tuple[str, ...] = field(default_factory=directories_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
+    launcher: tuple[str, ...] = ()
 
     @property
     def shell(self) -> str:
