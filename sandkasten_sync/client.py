@@ -194,7 +194,7 @@ class SandboxClient:
         return Session(self._connection, info.id, info)
 
     def list_sessions(self) -> list[SessionInfo]:
-        """List the daemon's sessions.
+        """List the daemon's running sessions.
 
         Raises:
             SandkastenError: any failure.
@@ -221,7 +221,7 @@ class SandboxClient:
         """Delete a workspace and all its files.
 
         Raises:
-            WorkspaceNotFoundError: there is none of this id.
+            WorkspaceNotFoundError: there is no workspace of this id (the Go daemon does not say so).
             SandkastenError: any other failure.
         """
         self._connection.call(_wire.delete_workspace(workspace_id))

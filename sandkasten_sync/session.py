@@ -167,7 +167,7 @@ class Session(FileVerbs):
         """End the session, with every process and file of it that is not in a workspace.
 
         Raises:
-            SessionNotFoundError: it was destroyed before.
+            SessionNotFoundError: the session was destroyed before (the Go daemon does not say so).
             SandkastenError: any other failure.
         """
         self._connection.call(_wire.destroy_session(self._id))

@@ -26,11 +26,13 @@ _HINTS: Mapping[str, str] = {
     "ExtensionMissingError": "Use the embedded daemon, or one that has it.",
     "SandboxFileNotFoundError": "Check the path.",
     "SandboxIsDirectoryError": "Name a file.",
+    "SandboxReadOnlyError": "This daemon lets only sessions with a workspace write there: --workspace ID.",
     "SandkastenStreamError": "Look at what the command did before you repeat it.",
     "SandkastenTimeoutError": "Check that the daemon is well: sandkasten status.",
     "SessionExpiredError": "Make a new one, with a longer lifetime if need be: sandkasten new --ttl SECONDS.",
     "SessionNotFoundError": "See which there are: sandkasten ls.",
     "WorkspaceNotFoundError": "See which there are: sandkasten workspace ls.",
+    "WorkspacesDisabledError": "The daemon's operator can enable them (workspace.enabled).",
 }
 # How the library begins to say that there is no daemon where it looked.
 UNREACHABLE = "Nothing answers"

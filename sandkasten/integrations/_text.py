@@ -18,6 +18,7 @@ from sandkasten.errors import (
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandboxPermissionError,
+    SandboxReadOnlyError,
     SandkastenAPIError,
     SandkastenError,
     SandkastenInputError,
@@ -44,6 +45,7 @@ _ADVICE: dict[type[SandkastenError], str] = {
     SandboxFileNotFoundError: "Look for it with the tool list.",
     SandboxIsDirectoryError: "Use the tool list for directories.",
     SandboxPermissionError: "Change its mode with chmod.",
+    SandboxReadOnlyError: "/workspace is read-only in this sandbox: write to /tmp, with the tool exec.",
 }
 
 _NO_NETWORK = "[This sandbox has no network, so nothing can be downloaded. Do it with what is installed.]"
