@@ -27,17 +27,21 @@ def set_up(form: str) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     _logger.setLevel(logging.INFO)
-    _mute_uvicorn()
+    _mute_parsers()
 
 
-def _mute_uvicorn() -> None:
-    """Drop uvicorn's line about each request that is not one: `Connections` logs how many there were."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+def _mute_parsers() -> None:
+    """Drop the lines about each request or form that is not one, which may hold bytes of it.
+
+    `Connections` logs how many requests there were, and each form has its line as a request.
+    """
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def warnings_only() -> None:
     """Log what is wrong; the owner of the daemon sees no more of it."""
-    _mute_uvicorn()
+    _mute_parsers()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
 
 

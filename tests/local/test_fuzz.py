@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 from sandkasten.local.launch import LocalDaemon
 
 ROUNDS = 150
+# `scripts/fuzz` takes others, and more of them.
+EXAMPLES = int(os.environ.get("SANDKASTEN_FUZZ_EXAMPLES", "0"))
+SEEDS = [random.randrange(1 << 32) for _ in range(max(6, EXAMPLES // 1000))] if EXAMPLES else range(6)
 
 PATHS = [
     ("GET", "/healthz"),
@@ -130,7 +134,7 @@ class Maker:
         return method, path, {"content": self.body(), "headers": headers | {"Content-Type": content_type}}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_is_asked_the_daemon_answers_and_does_not_fail(seed: int, daemon: LocalDaemon) -> None:
     maker = Maker(seed)
     target = daemon.target

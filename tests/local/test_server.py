@@ -376,6 +376,21 @@ def test_the_key_is_needed_for_all_but_health(serve: Callable[..., Server]) -> N
     assert 'sandkasten_requests_total{method="GET",route="none",status="401"} 18\n' in metrics.text
 
 
+def test_nothing_of_what_is_no_request_and_no_form_is_logged(serve: Callable[..., Server]) -> None:
+    server = serve("--pool-size", "0")
+    with server.http() as http:
+        for _ in range(3):
+            form = {"Content-Type": "multipart/form-data; boundary=B"}
+            assert (
+                http.post("/v1/workspaces/ab/fs/upload", content=b"secret", headers=form).status_code == 400
+            )
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as peer:
+        peer.sendall(b"secret\r\n\r\n")
+        assert peer.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert [row["message"] for row in server.events("message")] == ["1 connections were refused with 400."]
+
+
 def test_small_answers_are_not_held_back(serve: Callable[..., Server]) -> None:
     with serve("--pool-size", "0").http() as http:
         http.get("/v1/sessions")

@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAMS = (
     ".ci/run",
-    *(f"scripts/{name}" for name in ("bench", "build", "check", "docs", "lint", "quickstart", "test")),
+    *(
+        f"scripts/{name}"
+        for name in ("bench", "build", "check", "docs", "fuzz", "lint", "quickstart", "test")
+    ),
 )
 COMMON = "scripts/_common.sh"
 
