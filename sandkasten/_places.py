@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sandkasten.errors import SandkastenError, SandkastenInputError
 
 _IS_WINDOWS = os.name == "nt"
 
+_SLASHES = ("/", os.sep)
 _NOT_ON_WINDOWS = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)', re.IGNORECASE
 )
@@ -41,6 +43,33 @@ def place_for(dest: str | Path, path: str) -> Path:
             f"{str(place.parent)!r} is not a directory on this machine. Make it first."
         )
     return place
+
+
+def make_directories(dest: str | Path) -> Sequence[Path]:
+    """Make the directory that a `dest` with a slash at its end names; return what was made, outermost first.
+
+    Raises:
+        SandkastenInputError: that cannot be.
+    """
+    text = os.fspath(dest) if isinstance(dest, str | os.PathLike) else ""
+    if not text.endswith(_SLASHES):  # which a `Path` never does
+        return ()
+    directory = Path(text)
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SandkastenInputError(
+            f"The directory {text!r} cannot be made here: {error.strerror}. Choose another dest."
+        ) from error
+    return missing[::-1]
+
+
+def remove_directories(made: Sequence[Path]) -> None:
+    """Remove what `make_directories` made, as far as nothing is in it."""
+    for path in reversed(made):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def check_tree_place(place: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from sandkasten import _checks as check
 from sandkasten import _filewire
 from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
-from sandkasten._places import check_tree_place, place_for
+from sandkasten._places import check_tree_place, make_directories, place_for, remove_directories
 from sandkasten._transfers import SMALL_BYTES, Progress
 from sandkasten._uploads import Source, open_source, source_of
 from sandkasten.errors import SandboxIsDirectoryError
@@ -132,7 +132,8 @@ class FileVerbs:
     ) -> Path:
         """Copy a file or a directory to this machine; return where it is.
 
-        If `dest` is a directory, the copy goes into it under its own name, else it becomes `dest`. A file
+        If `dest` is a directory, or a text that ends with a slash, the copy goes into that directory under its
+        own name, as with `cp`; the directory is made if it is missing. Else the copy becomes `dest`. A file
         replaces one that is there; a directory must be new. It appears when it is complete; whatever
         interrupts it leaves nothing. Plain files keep their permission bits, as far as the umask allows.
         Nothing is written outside `dest`, whatever is in the sandbox: symlinks that lead out of a directory,
@@ -156,12 +157,14 @@ class FileVerbs:
             SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)
-        place = run_in_thread(partial(place_for, dest, path))
+        made = run_in_thread(partial(make_directories, dest))
         try:
-            return self._download_file(path, FileTarget(place, max_bytes, on_progress))
-        except SandboxIsDirectoryError:
-            run_in_thread(partial(check_tree_place, place))
-            return self._download_tree(path, TreeTarget(place, max_bytes, on_progress))
+            place = run_in_thread(partial(place_for, dest, path))
+            return self._download_to(place, path, max_bytes, on_progress)
+        except BaseException:
+            with uninterrupted(_CLEAN_UP_SECONDS):
+                run_in_thread(partial(remove_directories, made))
+            raise
 
     def list(self, path: str | PurePosixPath = "/workspace") -> list[DirEntry]:
         """List a directory, sorted by name; symlinks are not followed.
@@ -180,6 +183,15 @@ class FileVerbs:
         path = check.sandbox_path(path)
         ways = self._ways()
         return ways.entries(path)
+
+    def _download_to(
+        self, place: Path, path: str, max_bytes: int | None, on_progress: Progress | None
+    ) -> Path:
+        try:
+            return self._download_file(path, FileTarget(place, max_bytes, on_progress))
+        except SandboxIsDirectoryError:
+            run_in_thread(partial(check_tree_place, place))
+            return self._download_tree(path, TreeTarget(place, max_bytes, on_progress))
 
     def _download_file(self, path: str, target: FileTarget) -> Path:
         ways = self._ways()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -99,8 +97,5 @@ def _copy_out(files: Files, source: Remote, target: str) -> None:
     if target == "-":
         transfers.pull_to_stdout(files, source.path)
         return
-    local = Path(target)
-    if target.endswith(os.sep) or local.is_dir():
-        local.mkdir(parents=True, exist_ok=True)
-        local /= transfers.name_of(source.path)
-    transfers.pull(files, source.path, local)
+    transfers.name_of(source.path)  # so that there is one
+    transfers.pull(files, source.path, target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -138,7 +137,7 @@ def _download(session: Session, path: str, name: str) -> bool:
     from sandkasten.errors import SandkastenAPIError  # noqa: PLC0415
 
     try:
-        transfers.pull(session, path, Path(name))
+        transfers.pull(session, path, name)
     except SandkastenAPIError as error:
         out.say(sentence_of(error))
         return False

@@ -33,15 +33,12 @@ def push(files: Files, source: Path, directory: str, name: str) -> None:
         files.upload(source, dest_path=directory, filename=name, on_progress=on_progress)
 
 
-def pull(files: Files, path: str, target: Path) -> None:
-    """Copy a remote file or directory to a path of this machine.
+def pull(files: Files, path: str, target: str | Path) -> None:
+    """Copy a remote file or directory to a path of this machine; `download` decides what that means.
 
     Raises:
-        CommandLineError: a directory is there, into which `download` would put it.
         SandkastenError: as `download` does.
     """
-    if target.is_dir():
-        raise CommandLineError(f"{str(target)!r} is there already. Remove it, or copy to another place.")
     with progress(posixpath.basename(path.rstrip("/"))) as on_progress:
         files.download(path, target, on_progress=on_progress)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -40,11 +39,28 @@ OWN_FILES: Mapping[str, str] = {
 }
 
 
-def make_etc(directory: Path) -> dict[str, str]:
+# Without it every program that draws text complains (matplotlib at each picture), and some find no font.
+_FONTS = """\
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <dir>/usr/share/fonts</dir>
+  <dir>/usr/local/share/fonts</dir>
+  <dir prefix="xdg">fonts</dir>
+  <cachedir prefix="xdg">fontconfig</cachedir>
+</fontconfig>
+"""
+
+
+def make_etc(directory: Path, host: Path = Path("/etc")) -> dict[str, str]:
     """Write the daemon's own files; return what is mounted where: name below /etc to host path."""
     bashrc = resources.files("sandkasten.local") / "inside" / "bashrc"
     texts = dict(OWN_FILES) | {"sandkasten/bashrc": bashrc.read_text("utf-8")}
-    mounted = {name: f"/etc/{name}" for name in _HOST_FILES if os.path.exists(f"/etc/{name}")}
+    mounted = {name: str(host / name) for name in _HOST_FILES if (host / name).exists()}
+    if (host / "fonts/fonts.conf").is_file():
+        mounted["fonts"] = str(host / "fonts")
+    else:
+        texts["fonts/fonts.conf"] = _FONTS
     for name, text in texts.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)

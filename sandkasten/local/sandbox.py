@@ -36,7 +36,8 @@ _REAP_TIMEOUT_MS = 10_000
 # struct ucred: pid, uid, gid.
 _CREDENTIALS = struct.Struct("iII")
 _CREDENTIALS_BYTES = socket.CMSG_LEN(_CREDENTIALS.size)
-_ROWS_COLUMNS = struct.pack("HHHH", 50, 200, 0, 0)
+# As wide as a notebook and a terminal beside an editor are: what programs draw wider is broken there.
+_ROWS_COLUMNS = struct.pack("HHHH", 50, 100, 0, 0)
 
 
 class Sandbox:

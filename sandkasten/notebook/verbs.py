@@ -73,7 +73,7 @@ def download(sessions: NotebookSessions, arguments: Any) -> None:
     """Copy a file or a directory of the sandbox to this machine."""
     box = sessions.get(arguments.session)
     remote = posixpath.join(box.info().cwd, arguments.remote)
-    copy = box.download(remote, Path(arguments.local or ".").expanduser())
+    copy = box.download(remote, os.path.expanduser(arguments.local or "."))
     print(f"{remote} -> {copy}")
 
 

@@ -307,6 +307,30 @@ def test_a_place_that_cannot_be_is_refused_before_anything_is_asked(session: Ses
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_a_destination_with_a_slash_is_a_directory_to_copy_into(session: Session, tmp_path: Path) -> None:
+    session.exec("mkdir -p tree/sub; echo leaf >tree/sub/leaf")
+    for dest in (f"{tmp_path}/new/", f"{tmp_path}/new/", f"{tmp_path}/a/b//"):
+        copy = session.download("tree/sub/leaf", dest)
+        assert copy == Path(dest) / "leaf"
+        assert copy.read_text() == "leaf\n"
+    assert session.download("tree", f"{tmp_path}/new/") == tmp_path / "new" / "tree"
+    assert (tmp_path / "new/tree/sub/leaf").exists()
+    assert session.download("tree", tmp_path / "name") == tmp_path / "name"
+
+
+def test_a_directory_that_was_made_for_a_download_goes_with_its_failure(
+    session: Session, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "file").touch()
+    for dest in ("made/deep/", "kept/"):
+        with pytest.raises(SandboxFileNotFoundError):
+            session.download("nothing", f"{tmp_path}/{dest}")
+    with pytest.raises(SandkastenInputError, match="cannot be made here"):
+        session.download("nothing", f"{tmp_path}/file/")
+    assert sorted(os.listdir(tmp_path)) == ["file", "kept"]
+
+
 def test_a_download_replaces_a_file_and_no_directory(session: Session, tmp_path: Path) -> None:
     session.write("f", "new")
     session.exec("mkdir d")

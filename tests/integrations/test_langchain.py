@@ -81,7 +81,8 @@ async def awaited(session: sandkasten.Session) -> SandboxToolkit:
 def test_the_tool_for_commands_says_what_its_session_has_and_why_it_failed(blocking: SandboxToolkit) -> None:
     tool = tool_of(blocking, "exec")
     assert "It has no network. Python (python3)" in tool.description
-    said = tool.invoke({"command": "curl -sS http://nowhere.invalid"})
+    command = "python3 -c 'import socket; socket.getaddrinfo(\"nowhere.invalid\", 80)'"
+    said = tool.invoke({"command": command})
     assert "This sandbox has no network" in said
 
 

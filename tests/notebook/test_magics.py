@@ -188,6 +188,8 @@ def test_files_go_in_and_out(kernel: Kernel, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     kernel.ok(f"%sandbox download /workspace/data/c.csv {tmp_path}/folder")
     assert (tmp_path / "folder" / "c.csv").read_text() == "c.csv"
+    kernel.ok(f"%sandbox download 'a b.txt' {tmp_path}/new/")
+    assert (tmp_path / "new" / "a b.txt").read_text() == "a b.txt"
 
 
 def test_directories_go_in_and_out(kernel: Kernel, tmp_path: Path) -> None:
