@@ -11,6 +11,7 @@ import httpx
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import check_stream, check_success, is_stream, no_answer
+from sandkasten._brief import interrupts_in_brief
 from sandkasten._config import Target, environment_error
 from sandkasten._events import late_answer
 from sandkasten._observe import Observed, new_request_id
@@ -146,8 +147,9 @@ class Connection:
             SandkastenTimeoutError: nothing came for longer than the call allows.
         """
         try:
-            async for event in events_of(response):
-                yield event
+            with interrupts_in_brief():
+                async for event in events_of(response):
+                    yield event
         except (httpx.TimeoutException, httpx.DecodingError) as error:
             raise self._no_answer(error) from None
         except httpx.TransportError:
@@ -160,8 +162,9 @@ class Connection:
             SandkastenConnectionError: the connection was lost before the body's end.
         """
         try:
-            async for part in parts_of(response):
-                yield part
+            with interrupts_in_brief():
+                async for part in parts_of(response):
+                    yield part
         except httpx.RequestError as error:
             raise self._no_answer(error) from None
 
@@ -282,7 +285,7 @@ class Connection:
         )
         with Observed(call, self._name, request_id) as observed:
             try:
-                with deadline(request, None if call.is_transfer else answer_seconds):
+                with interrupts_in_brief(), deadline(request, None if call.is_transfer else answer_seconds):
                     response = await http.send(request, stream=stream)
             except httpx.RequestError as error:  # its long story is told in its text
                 raise self._no_answer(error, in_line=call.in_line and not call.is_kept_alive) from None

@@ -35,6 +35,7 @@ from sandkasten.errors import (
 from sandkasten.models import (
     ExecResult,
     Health,
+    Rows,
     SessionInfo,
     SessionStats,
     WorkspaceInfo,
@@ -185,7 +186,7 @@ def list_sessions() -> Call[list[SessionInfo]]:
     The Go daemon lists those too that have ended, and those of its pool that are nobody's yet.
     """
     rows = _many(SessionInfo, "sessions")
-    return _get("/v1/sessions", lambda answer: [info for info in rows(answer) if info.status == _RUNNING])
+    return _get("/v1/sessions", lambda answer: Rows(info for info in rows(answer) if info.status == _RUNNING))
 
 
 def destroy_session(session_id: str) -> Call[None]:
@@ -377,7 +378,7 @@ def _many(model: type[T], key: str) -> Callable[[Any], list[T]]:
     def parse(answer: Any) -> list[T]:
         rows = field_of(as_object(answer), key) if isinstance(answer, dict) else answer
         # A Go server writes an empty list as null.
-        return structure([] if rows is None else rows, list[model])  # type: ignore[valid-type]
+        return Rows(structure([] if rows is None else rows, list[model]))  # type: ignore[valid-type]
 
     return parse
 

@@ -42,6 +42,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from sandkasten._brief import in_brief
+
 if TYPE_CHECKING:
     from sandkasten.models import ExecResult
 
@@ -54,6 +56,9 @@ class SandkastenError(httpx.HTTPError):
     """
 
     request_id: str | None = None
+
+    def _render_traceback_(self) -> list[str]:  # the name that IPython looks for
+        return in_brief(self, str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let the error be pickled and copied whatever its class takes to be made; the key stays behind."""

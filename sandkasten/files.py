@@ -14,7 +14,7 @@ from sandkasten._places import check_tree_place, make_directories, place_for, re
 from sandkasten._transfers import SMALL_BYTES, Progress
 from sandkasten._uploads import Source, open_source, source_of
 from sandkasten.errors import SandboxIsDirectoryError
-from sandkasten.models import DirEntry, ReadResult
+from sandkasten.models import DirEntry, ReadResult, Rows
 
 from ._http import Connection
 from ._rawfiles import RawFiles
@@ -129,8 +129,8 @@ class FileVerbs:
     ) -> Path:
         """Copy a file or a directory to this machine; return where it is.
 
-        If `dest` is a directory, or a text that ends with a slash, the copy goes into that directory under its
-        own name, as with `cp`; the directory is made if it is missing. Else the copy becomes `dest`. A file
+        If `dest` is a directory, or a text that ends with a slash, the copy goes into that directory under
+        its own name, as with `cp`; the directory is made if it is missing. Else it becomes `dest`. A file
         replaces one that is there; a directory must be new. It appears when it is complete; whatever
         interrupts it leaves nothing. Plain files keep their permission bits, as far as the umask allows.
         Nothing is written outside `dest`, whatever is in the sandbox: symlinks that lead out of a directory,
@@ -179,7 +179,7 @@ class FileVerbs:
         """
         path = check.sandbox_path(path)
         ways = await self._ways()
-        return await ways.entries(path)
+        return Rows(await ways.entries(path))
 
     async def _download_to(
         self, place: Path, path: str, max_bytes: int | None, on_progress: Progress | None

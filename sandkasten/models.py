@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from attrs import field, frozen
 
 from sandkasten.errors import CommandFailedError
+
+T = TypeVar("T")
 
 # How much of an output `repr` shows.
 _SHOWN_CHARS = 1000
@@ -32,8 +35,25 @@ def _none_if_zero(number: int | None) -> int | None:
     return number or None
 
 
+class _Shown:
+    """What a notebook shows as a table, with or without the extension."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str | None:
+        from sandkasten.notebook.displays import html_of  # noqa: PLC0415  (notebooks only)
+
+        return html_of(self)
+
+
+class Rows(list[T], _Shown):
+    """A list that a notebook shows as a table."""
+
+    __slots__ = ()
+
+
 @frozen
-class ExecResult:
+class ExecResult(_Shown):
     """How a command ended.
 
     Attributes:
@@ -123,7 +143,7 @@ class ReadResult:
 
 
 @frozen
-class SessionInfo:
+class SessionInfo(_Shown):
     """What the daemon knows about a session.
 
     Attributes:
@@ -156,7 +176,7 @@ class SessionInfo:
 
 
 @frozen
-class SessionStats:
+class SessionStats(_Shown):
     """What a session uses right now.
 
     Attributes:
@@ -171,7 +191,7 @@ class SessionStats:
 
 
 @frozen
-class WorkspaceInfo:
+class WorkspaceInfo(_Shown):
     """A workspace: files that outlive sessions.
 
     Attributes:
@@ -186,7 +206,7 @@ class WorkspaceInfo:
 
 
 @frozen
-class DirEntry:
+class DirEntry(_Shown):
     """A name in a directory.
 
     Attributes:
@@ -205,7 +225,7 @@ class DirEntry:
 
 
 @frozen
-class Health:
+class Health(_Shown):
     """What a daemon says about itself, without a key.
 
     Attributes:

@@ -187,6 +187,13 @@ def _table_text(value: Any) -> str:
     return table_of(value).as_text()
 
 
+def html_of(value: Any) -> str | None:
+    """Return a model, or a list of models, as HTML; None: as the notebook shows other values."""
+    if isinstance(value, ExecResult):
+        return result_html(value)
+    return _list_html(value) if isinstance(value, list) else _table_html(value)
+
+
 def register_displays(ipython: Any) -> None:
     """Teach IPython to show the library's values; what is known for a type already stays."""
     as_html: dict[type, Callable[[Any], str | None]] = {ExecResult: result_html, list: _list_html}

@@ -12,8 +12,11 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from sandkasten_sync import Session
+if TYPE_CHECKING:
+    from sandkasten_sync import Session
+
 
 MAX_ENTRIES = 1000
 

@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sandkasten.notebook.heights import DRAWN_PX, estimated_height_px
 from sandkasten.notebook.listing import FileEntry
 from sandkasten.notebook.text import one_line, size
 
@@ -147,7 +148,8 @@ def page_frame(name: str, text: str, *, scripts: bool = False) -> str:
     policy = _SCRIPT_POLICY if scripts else _STATIC_POLICY
     head = f'<!DOCTYPE html><meta http-equiv="Content-Security-Policy" content="{policy}">{_PLAIN_STYLE}'
     page = html.escape(head + (text if scripts else _TAGS_TO_DISARM.sub("<x-", text)))
-    style = "width: 100%; height: 360px; border: 1px solid #8884; background: #fff; resize: vertical"
+    height_px = max(estimated_height_px(text), DRAWN_PX if scripts else 0)
+    style = f"width: 100%; height: {height_px}px; border: 1px solid #8884; background: #fff; resize: vertical"
     sandbox = "allow-scripts" if scripts else ""
     title = html.escape(one_line(name))
     return (

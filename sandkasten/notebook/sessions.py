@@ -43,6 +43,10 @@ class NotebookSessions:
             self._sessions[name] = self._make(self._options.get(name, SessionOptions()))
         return self._sessions[name]
 
+    def find(self, name: str) -> Session | None:
+        """Return the session of this name, or None if it was not made yet."""
+        return self._sessions.get(name)
+
     def new(self, name: str, options: SessionOptions) -> Session:
         """Make a session, in place of the one that has this name.
 

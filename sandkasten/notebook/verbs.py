@@ -5,16 +5,20 @@ from __future__ import annotations
 import glob
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sandkasten.models import SessionInfo, SessionStats
 from sandkasten.notebook.errors import MagicError
 from sandkasten.notebook.listing import Listing, list_directory
+from sandkasten.notebook.progress import ProgressLine
 from sandkasten.notebook.sessions import NotebookSessions, SessionOptions
 from sandkasten.notebook.tables import Table
 from sandkasten_sync import Session
+
+_NO_SESSION = Table((), note="There is no session yet; the first cell makes one.")
 
 # Each takes the sessions and the arguments as `parse_line` gives them, and returns what is displayed.
 Verb = Callable[[NotebookSessions, Any], Any]
@@ -34,17 +38,19 @@ def session(sessions: NotebookSessions, arguments: Any) -> Session:
 def names(sessions: NotebookSessions, _arguments: Any) -> Table:
     """All sessions of this notebook."""
     rows = list(sessions.ids().items())
-    return Table(rows, ("name", "session") if rows else (), "" if rows else "There is no session yet.")
+    return Table(rows, ("name", "session") if rows else (), "") if rows else _NO_SESSION
 
 
-def info(sessions: NotebookSessions, arguments: Any) -> SessionInfo:
-    """What the daemon knows about the session."""
-    return sessions.get(arguments.session).info()
+def info(sessions: NotebookSessions, arguments: Any) -> SessionInfo | Table:
+    """Return what the daemon knows about the session, which is not made for that."""
+    found = sessions.find(arguments.session)
+    return _NO_SESSION if found is None else found.info()
 
 
-def stats(sessions: NotebookSessions, arguments: Any) -> SessionStats:
-    """What the session uses."""
-    return sessions.get(arguments.session).stats()
+def stats(sessions: NotebookSessions, arguments: Any) -> SessionStats | Table:
+    """Return what the session uses, which is not made for that."""
+    found = sessions.find(arguments.session)
+    return _NO_SESSION if found is None else found.stats()
 
 
 def ls(sessions: NotebookSessions, arguments: Any) -> Listing:
@@ -65,7 +71,9 @@ def upload(sessions: NotebookSessions, arguments: Any) -> None:
     box = sessions.get(arguments.session)
     directory = posixpath.join(box.info().cwd, destination)
     for path in paths:
-        for copy in box.upload(path, dest_path=directory):
+        with _progress(path.name) as on_progress:
+            copies = box.upload(path, dest_path=directory, on_progress=on_progress)
+        for copy in copies:
             print(f"{path} -> {copy}")
 
 
@@ -73,7 +81,8 @@ def download(sessions: NotebookSessions, arguments: Any) -> None:
     """Copy a file or a directory of the sandbox to this machine."""
     box = sessions.get(arguments.session)
     remote = posixpath.join(box.info().cwd, arguments.remote)
-    copy = box.download(remote, os.path.expanduser(arguments.local or "."))
+    with _progress(posixpath.basename(remote)) as on_progress:
+        copy = box.download(remote, os.path.expanduser(arguments.local or "."), on_progress=on_progress)
     print(f"{remote} -> {copy}")
 
 
@@ -100,6 +109,15 @@ VERBS: Mapping[str, Verb] = {
     "reset": reset,
     "close": close,
 }
+
+
+@contextmanager
+def _progress(name: str) -> Generator[ProgressLine, None, None]:
+    line = ProgressLine(name, lambda text: print(text, end="", flush=True))
+    try:
+        yield line
+    finally:
+        line.end()
 
 
 def split_destination(words: list[str]) -> tuple[list[str], str]:

@@ -14,6 +14,7 @@ from sandkasten.models import (
     ExecResult,
     Health,
     ReadResult,
+    Rows,
     SessionInfo,
     SessionStats,
     WorkspaceInfo,
@@ -98,10 +99,37 @@ def test_a_file_is_not_poured_onto_the_page(shell: Any) -> None:
 
 def test_what_was_registered_can_be_taken_away(shell: Any) -> None:
     unregister_displays(shell)
-    assert set(shown(shell, INFO)) == {"text/plain"}
+    assert shown(shell, INFO)["text/plain"] == repr(INFO)
     assert set(shown(shell, [INFO])) == {"text/plain"}
     register_displays(shell)
     assert "<table" in shown(shell, INFO)["text/html"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        INFO,
+        ExecResult(1, HOSTILE, HOSTILE),
+        SessionStats(5_000_000),
+        Health(HOSTILE),
+        WorkspaceInfo(HOSTILE),
+        DirEntry(HOSTILE),
+        Rows([INFO, INFO]),
+        Rows([DirEntry(HOSTILE)]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_models_are_tables_without_the_extension(value: Any) -> None:
+    data, _ = DisplayFormatter().format(value)
+    assert "<div>" in data["text/html"]
+    assert "<script" not in data["text/html"]
+    assert type(value).__name__ in data["text/plain"] or isinstance(value, Rows)
+
+
+def test_an_empty_list_and_a_list_of_other_things_are_what_they_are() -> None:
+    for value in (Rows[SessionInfo]([]), Rows([1, 2])):
+        data, _ = DisplayFormatter().format(value)
+        assert set(data) == {"text/plain"}
 
 
 def test_of_output_beyond_the_limit_head_and_tail_are_shown_and_the_cut_is_said_once() -> None:

@@ -6,10 +6,12 @@ import base64
 import html
 import re
 import struct
+import time
 from html.parser import HTMLParser
 
 import pytest
 
+from sandkasten.notebook.heights import estimated_height_px
 from sandkasten.notebook.listing import FileEntry, parse_listing
 from sandkasten.notebook.pictures import (
     MAX_FILE_BYTES,
@@ -198,6 +200,41 @@ def test_scripts_run_only_where_asked_and_never_in_the_notebooks_name() -> None:
     assert frame["sandbox"] == "allow-scripts"
     assert "script-src 'unsafe-inline'" in (frame["srcdoc"] or "")
     assert "default-src 'none'" in (frame["srcdoc"] or "")
+
+
+def rows(count: int) -> str:
+    return f"<table border=1>{'<tr><th>1</th><td>some text</td></tr>' * count}</table>"
+
+
+@pytest.mark.parametrize(
+    ("page", "lowest_px", "highest_px"),
+    [
+        ("<p>page</p>", 60, 90),
+        (rows(5), 120, 180),
+        (rows(30), 650, 800),
+        ("<table><tr><td>a<tr><td>b<tr><td>c</table>", 80, 130),
+        (rows(5000), 1200, 1200),
+        (f"<style>{'a {}' * 1000}</style><p>x", 60, 90),
+        ("<pre>" + "line\n" * 20 + "</pre>", 380, 450),
+        ("word " * 500, 350, 600),
+        ('<svg width="10" height="333"><text>drawn</text></svg>', 340, 400),
+        ("<div style='width: 9px; height: 450px'></div>", 450, 520),
+        ("", 60, 60),
+    ],
+)
+def test_a_frame_is_about_as_high_as_its_content(page: str, lowest_px: int, highest_px: int) -> None:
+    height = re.search(r"(?<!-)height: (\d+)px", the_frame(page)["style"] or "")
+    assert height
+    assert lowest_px <= int(height[1]) <= highest_px
+
+
+@pytest.mark.parametrize(
+    "piece", ["<a ", "<", "<!--", "<a b='", "</a", "<![CDATA[", "&#", "<a height=", "<?"]
+)
+def test_a_page_that_was_made_to_keep_a_parser_busy_does_not(piece: str) -> None:
+    began = time.process_time()
+    assert 60 <= estimated_height_px(piece * (4_000_000 // len(piece))) <= 1200
+    assert time.process_time() - began < 2  # a parser that goes back takes minutes
 
 
 def test_a_page_is_escaped_once() -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BOTH = {"_version", "_tar", "_cut", "_directories", "local.limitvalues"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
+    {"_brief"},
     {
         "_version",
         "_tar",
@@ -113,8 +114,8 @@ INTEGRATIONS = [
 
 # A leaf as well, on the blocking twin.
 NOTEBOOK = [
-    {"notebook.errors", "notebook.text", "notebook.languages", "notebook.sessions"},
-    {"notebook.arguments", "notebook.listing", "notebook.tables", "notebook.running"},
+    {"notebook.errors", "notebook.heights", "notebook.text", "notebook.languages", "notebook.sessions"},
+    {"notebook.arguments", "notebook.listing", "notebook.progress", "notebook.running", "notebook.tables"},
     {"notebook.pictures", "notebook.displays", "notebook.verbs"},
     {"notebook.cells"},
     {"notebook.extension"},
@@ -150,6 +151,7 @@ CLI = [
 ]
 # IPython asks the package itself for the magics, which are imported then. Two commands are the daemon's own.
 LATE = {
+    "models": {"notebook.displays"},
     "__init__": {"notebook.extension"},
     "cli.arguments": {"cli.completing"},
     "cli.completing": {
