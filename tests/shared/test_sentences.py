@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sandkasten import _wire
+from sandkasten._answers import RefusedError
 from sandkasten._prompts import without_prompts
 from sandkasten._sentences import meant_code
+from sandkasten.models import Health
 
 SESSION, WORKSPACE = "/v1/sessions/1a2b3c4d-5e6", "/v1/workspaces/notes"
 READ, WRITE, EXEC = f"{SESSION}/fs/read?path=x", f"{SESSION}/fs/write", f"{SESSION}/exec"
@@ -95,3 +98,41 @@ P = "I have no name!@sk-1a2b3c4d:/workspace$ "
 )
 def test_prompts_are_taken_off_where_there_are_two(output: str, printed: str) -> None:
     assert without_prompts(output) == printed
+
+
+# --- what a daemon says of itself
+
+
+GO = Health("ok")
+OTHER = Health("ok", server="another")
+EMBEDDED = Health("ok", server="sandkasten-local", extensions=("idempotency",))
+OUTPUT = {"exit_code": 0, "cwd": "/workspace", "output": f"{P}\nab\n{P}\n"}
+
+
+def test_only_a_daemon_without_a_name_may_take_minutes_to_create_a_session() -> None:
+    call = _wire.create_session("python", None, None, None)
+    assert [_wire.understood(call, health).wait_ms for health in (GO, OTHER, EMBEDDED)] == [300_000, 0, 0]
+
+
+def test_only_a_daemon_without_a_name_has_prompts() -> None:
+    call = _wire.exec_command("1a2b3c4d-5e6", "true", 1000, raw_output=False)
+    outputs = [_wire.understood(call, health).parse(OUTPUT).output for health in (GO, OTHER, EMBEDDED)]
+    assert outputs == ["ab\n", OUTPUT["output"], OUTPUT["output"]]
+
+
+def test_only_a_daemon_with_the_extension_gets_keys() -> None:
+    call = _wire.exec_command("1a2b3c4d-5e6", "true", 1000, raw_output=False)
+    assert [_wire.understood(call, health).key for health in (GO, OTHER, EMBEDDED)] == [None, None, call.key]
+
+
+@pytest.mark.parametrize("status", ["expired", "destroyed", "destroying", "crashed", "pool_idle"])
+def test_only_running_sessions_are_sessions(status: str) -> None:
+    row = {"id": "1a2b3c4d-5e6", "image": "base", "status": "running", "cwd": "/workspace"}
+    row |= {"created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T00:00:00Z"}
+    other = {**row, "id": "1a2b3c4d-5e7", "status": status}
+    assert [info.id for info in _wire.list_sessions().parse([row, other])] == [row["id"]]
+    assert _wire.get_session("1a2b3c4d-5e6").parse(row).status == "running"
+    with pytest.raises(RefusedError, match=status) as caught:
+        _wire.get_session("1a2b3c4d-5e7").parse(other)
+    expected = "SESSION_EXPIRED" if status == "expired" else "SESSION_NOT_FOUND"
+    assert caught.value.body["error_code"] == expected
