@@ -64,7 +64,8 @@ def absolute(path: str | PurePosixPath, *, name: str = "path") -> str:
 def in_workspace(path: str | PurePosixPath) -> str:
     """Return the path from the root of a workspace, as calls without a session take it on every daemon.
 
-    What is outside begins with `..`, which every daemon refuses.
+    A path outside begins with `..`, which every daemon refuses to read and to write. (The Go daemon lists its
+    root instead, so `check_in_workspace` comes first.)
     """
     return posixpath.relpath(posixpath.join(WORKSPACE, check.sandbox_path(path)), WORKSPACE)
 

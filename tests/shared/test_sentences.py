@@ -111,18 +111,26 @@ OUTPUT = {"exit_code": 0, "cwd": "/workspace", "output": f"{P}\nab\n{P}\n"}
 
 def test_only_a_daemon_without_a_name_may_take_minutes_to_create_a_session() -> None:
     call = _wire.create_session("python", None, None, None)
-    assert [_wire.understood(call, health).wait_ms for health in (GO, OTHER, EMBEDDED)] == [300_000, 0, 0]
+    assert [_wire.understood(call, health, 120).wait_ms for health in (GO, OTHER, EMBEDDED)] == [
+        300_000,
+        0,
+        0,
+    ]
 
 
 def test_only_a_daemon_without_a_name_has_prompts() -> None:
     call = _wire.exec_command("1a2b3c4d-5e6", "true", 1000, raw_output=False)
-    outputs = [_wire.understood(call, health).parse(OUTPUT).output for health in (GO, OTHER, EMBEDDED)]
+    outputs = [_wire.understood(call, health, 120).parse(OUTPUT).output for health in (GO, OTHER, EMBEDDED)]
     assert outputs == ["ab\n", OUTPUT["output"], OUTPUT["output"]]
 
 
 def test_only_a_daemon_with_the_extension_gets_keys() -> None:
     call = _wire.exec_command("1a2b3c4d-5e6", "true", 1000, raw_output=False)
-    assert [_wire.understood(call, health).key for health in (GO, OTHER, EMBEDDED)] == [None, None, call.key]
+    assert [_wire.understood(call, health, 120).key for health in (GO, OTHER, EMBEDDED)] == [
+        None,
+        None,
+        call.key,
+    ]
 
 
 @pytest.mark.parametrize("status", ["expired", "destroyed", "destroying", "crashed", "pool_idle"])
