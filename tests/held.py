@@ -100,13 +100,14 @@ class _HeldClock(Clock):
 
 async def _serve(settings: daemon.Settings, options: Options, api_key: str, clock: _HeldClock) -> None:
     asyncio.get_running_loop().add_reader(clock._channel, clock.on_asked)
-    await serve._serve(replace(settings, clock=clock), options, api_key)
+    await serve._serve(replace(settings, clock=clock), options, api_key, None)
 
 
 def main() -> None:
     clock = _HeldClock(socket.socket(fileno=int(sys.argv[1])))
     line = json.loads(sys.stdin.buffer.readline())
     api_key = line.pop("api_key")
+    line.pop("owner", None)
     options = Options.from_mapping(line)
     with daemon.prepared(options) as settings:
         asyncio.run(_serve(settings, options, api_key, clock))
