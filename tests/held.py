@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sandkasten._config import LOCAL_URL, Target
-from sandkasten.local import daemon, serve
+from sandkasten.local import daemon, launch, serve
 from sandkasten.local.clock import Clock
 from sandkasten.local.launch import LocalDaemon
 from sandkasten.local.options import Options
@@ -32,22 +32,20 @@ class HeldDaemon(LocalDaemon):
 
     def __init__(self, data_dir: Path) -> None:
         self._ours, theirs = socket.socketpair()
-        with theirs:
+        channel, spoken_to = socket.socketpair()
+        with theirs, spoken_to:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.held", str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdin=spoken_to,
+                stdout=spoken_to,
                 pass_fds=[theirs.fileno()],
                 cwd=ROOT,
                 start_new_session=True,
             )
         key = secrets.token_urlsafe(32)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps({"api_key": key, "data_dir": str(data_dir)}).encode() + b"\n")
-        process.stdin.flush()
-        path = json.loads(process.stdout.readline())["socket_path"]
-        super().__init__(process, Target(base_url=LOCAL_URL, api_key=key, socket_path=path))
+        answer = launch._exchange(channel, {"api_key": key, "data_dir": str(data_dir), "owner": None})
+        target = Target(base_url=LOCAL_URL, api_key=key, socket_path=answer["socket_path"])
+        super().__init__(process, channel, target)
 
     def advance(self, seconds: float) -> None:
         """Let time pass; what falls due in it has happened when this returns."""
@@ -107,7 +105,7 @@ def main() -> None:
     clock = _HeldClock(socket.socket(fileno=int(sys.argv[1])))
     line = json.loads(sys.stdin.buffer.readline())
     api_key = line.pop("api_key")
-    line.pop("owner", None)
+    line.pop("owner")
     options = Options.from_mapping(line)
     with daemon.prepared(options) as settings:
         asyncio.run(_serve(settings, options, api_key, clock))
