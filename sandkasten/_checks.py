@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from sandkasten._names import is_name
 from sandkasten.errors import SandkastenInputError
 
 MAX_COMMAND_BYTES = 1024 * 1024
@@ -86,7 +87,7 @@ def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
         raise SandkastenInputError(f"{name} is {_shown(value)}: it must be a path such as 'data/table.csv'.")
     if len(str(value)) > MAX_PATH_CHARS:
         raise SandkastenInputError(f"{name} is {len(str(value))} characters long: no path can be that long.")
-    return _unicode(str(value), name)
+    return _name(str(value), name)
 
 
 def content(value: str | bytes) -> str | bytes:
@@ -102,7 +103,7 @@ def filename(value: str) -> str:
     """The name of an uploaded file: one name, not a path."""
     if not isinstance(value, str) or value in {"", ".", ".."} or "/" in value:
         raise SandkastenInputError(f"filename is {_shown(value)}: it must be one name, without slashes.")
-    return _unicode(value, "filename")
+    return _name(value, "filename")
 
 
 def _whole_number(value: int, name: str, unit: str, minimum: int, maximum: int) -> int:
@@ -122,6 +123,13 @@ def _unicode(value: str, name: str, *, nul: bool = False) -> str:
         raise SandkastenInputError(
             f"{name} contains characters that are not valid Unicode (lone surrogates); pass bytes instead."
         ) from None
+    return value
+
+
+def _name(value: str, name: str) -> str:
+    """Let a name pass that is UTF-8, or stands for bytes that are not, as `os.fsdecode` has them."""
+    if "\0" in value or not is_name(value):
+        return _unicode(value, name)  # says so
     return value
 
 

@@ -168,7 +168,7 @@ def _entry(name: bytes, row: str) -> DirEntry:
     modified_at: datetime | None = None
     with suppress(OverflowError, ValueError, OSError):  # it is what code in the sandbox set it to
         modified_at = datetime.fromtimestamp(int(modified_seconds), UTC)
-    text = listed_name(name.decode(errors="replace"))
+    text = listed_name(name.decode("utf-8", "surrogateescape"))
     return DirEntry(text, kind == "directory", kind, int(size_bytes), modified_at)
 
 

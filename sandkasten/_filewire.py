@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from sandkasten import _checks as check
 from sandkasten import _wire
 from sandkasten._answers import api_error, as_object, structure
+from sandkasten._names import from_json
 from sandkasten._tar import ERROR_NOTE
 from sandkasten._transfers import SMALL_BYTES, in_workspace
 from sandkasten._wire import Call
@@ -187,10 +188,23 @@ def _paths(answer: Any) -> list[str]:
 
 
 def _path(answer: Any) -> str:
-    return structure(answer, _PutAnswer).path
+    return structure(_named("path", answer), _PutAnswer).path
+
+
+def _named(field: str, answer: Any) -> Any:
+    try:
+        return from_json(field, answer)
+    except ValueError as error:
+        raise SandkastenResponseError(
+            f"The daemon's answer has a {field}_base64 that is not base64."
+        ) from error
 
 
 def _entries(answer: Any) -> list[DirEntry]:
+    rows: list[Any] | None = as_object(answer).get("entries")
+    if isinstance(rows, list):
+        named = [_named("name", row) for row in rows]
+        answer = {**answer, "entries": named}
     # A Go server writes an empty list as null.
     return list(structure(answer, _ListAnswer).entries or ())
 

@@ -274,10 +274,9 @@ class Connection:
         request_id = new_request_id()
         request = http.build_request(
             call.method,
-            self._base_url + call.path,
+            self._base_url + call.path + call.query,
             json=call.json,
             content=body_of(call.content),
-            params=call.params,
             data=call.data,
             files=[("file", file) for file in call.files] or None,
             headers=self._headers(call, request_id),

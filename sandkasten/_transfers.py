@@ -135,6 +135,14 @@ def needs_shell(sentence: str, what: str) -> ExtensionMissingError:
     )
 
 
+def needs_extension_for_name(path: str) -> ExtensionMissingError:
+    """The error for a name that other daemons cannot be asked for."""
+    return ExtensionMissingError(
+        f"{path[:200]!r} is not UTF-8: this daemon, without the extension 'files', knows no such names. "
+        "Rename the file by a command."
+    )
+
+
 @frozen
 class Item:
     """A file that is to be uploaded as one of many.

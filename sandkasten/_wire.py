@@ -25,6 +25,7 @@ from sandkasten._answers import (
     request_id_of,
     structure,
 )
+from sandkasten._names import query_of
 from sandkasten._prompts import without_prompts
 from sandkasten.errors import (
     SandkastenError,
@@ -115,6 +116,11 @@ class Call(Generic[T]):
     def is_repeatable(self) -> bool:
         """Whether it may be sent again though the first attempt may have taken effect."""
         return self.idempotent or self.key is not None
+
+    @property
+    def query(self) -> str:
+        """The query with its question mark, if there is one."""
+        return f"?{query_of(self.params)}" if self.params else ""
 
     @property
     def route(self) -> str:

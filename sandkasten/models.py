@@ -210,7 +210,7 @@ class DirEntry(_Shown):
     """A name in a directory.
 
     Attributes:
-        name: the name alone; what is not UTF-8 in it is replaced.
+        name: the name alone; bytes that are not UTF-8 are as in `os.fsdecode`, so that `read` takes them.
         is_dir: whether it is a directory; a symlink is none, wherever it leads.
         kind: `file`, `directory`, `symlink` or `other`, where the daemon says.
         size_bytes: how long it is, where the daemon says.

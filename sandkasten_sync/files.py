@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from sandkasten import _checks as check
 from sandkasten import _filewire
 from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
+from sandkasten._names import is_text
 from sandkasten._places import check_tree_place, make_directories, place_for, remove_directories
-from sandkasten._transfers import SMALL_BYTES, Progress
+from sandkasten._transfers import SMALL_BYTES, Progress, needs_extension_for_name
 from sandkasten._uploads import Source, open_source, source_of
 from sandkasten.errors import SandboxIsDirectoryError
 from sandkasten.models import DirEntry, ReadResult, Rows
@@ -34,7 +35,9 @@ class FileVerbs:
     """Files below /workspace of one session or one workspace.
 
     Paths are relative to /workspace, or absolute below it; missing parents are made. Files may be of any
-    size. On a daemon without the extension `files`, large ones and directories travel by commands in the
+    size, and their names any bytes: what is not UTF-8 is in a path as in `os.fsdecode`.
+
+    On a daemon without the extension `files`, large ones and directories travel by commands in the
     session's shell; a workspace has none, and says so where it needs one.
     """
 
@@ -57,7 +60,7 @@ class FileVerbs:
             SandkastenError: any other failure.
         """
         path, content = check.sandbox_path(path), check.content(content)
-        if 0 < len(content) <= SMALL_BYTES:
+        if 0 < len(content) <= SMALL_BYTES and is_text(path):
             self._connection.call(_filewire.write_json(self._owner, path, content))
         else:
             self._send(path, source_of(content, path))
@@ -75,10 +78,10 @@ class FileVerbs:
             SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)
-        if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES:
+        if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES and is_text(path):
             return self._connection.call(_filewire.read_json(self._owner, path, max_bytes))
         target = MemoryTarget()
-        ways = self._ways()
+        ways = self._ways(path)
         truncated = ways.fetch(path, target, max_bytes)
         return ReadResult(content=target.commit(), path=path, truncated=truncated)
 
@@ -181,7 +184,7 @@ class FileVerbs:
             SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)
-        ways = self._ways()
+        ways = self._ways(path)
         return Rows(ways.entries(path))
 
     def _download_to(
@@ -194,7 +197,7 @@ class FileVerbs:
             return self._download_tree(path, TreeTarget(place, max_bytes, on_progress))
 
     def _download_file(self, path: str, target: FileTarget) -> Path:
-        ways = self._ways()
+        ways = self._ways(path)
         try:
             ways.fetch(path, target)
             return run_in_thread(target.commit)
@@ -203,7 +206,7 @@ class FileVerbs:
                 run_in_thread(target.discard)
 
     def _download_tree(self, path: str, target: TreeTarget) -> Path:
-        ways = self._ways()
+        ways = self._ways(path)
         try:
             ways.fetch_tree(path, target)
             return run_in_thread(target.commit)
@@ -212,12 +215,14 @@ class FileVerbs:
                 run_in_thread(target.discard)
 
     def _send(self, path: str, source: Source) -> str:
-        ways = self._ways()
+        ways = self._ways(path)
         return ways.send(path, source)
 
-    def _ways(self) -> RawFiles | ShellFiles:
+    def _ways(self, path: str) -> RawFiles | ShellFiles:
         if self._connection.has(_filewire.EXTENSION):
             return RawFiles(self._connection, self._owner)
+        if not is_text(path):
+            raise needs_extension_for_name(path)
         from ._shellfiles import ShellFiles  # noqa: PLC0415  (for other daemons alone)
 
         return ShellFiles(self._connection, self._owner)

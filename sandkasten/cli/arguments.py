@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 ROOT = "/workspace"
-# What can be sent: Python keeps bytes that are no UTF-8 as surrogates.
+# Python keeps bytes that are not UTF-8 as surrogates. Only names of files can have such.
 UNICODE = re.compile(r"[^\ud800-\udfff]+")
+NAME = re.compile(r"[^\ud800-\udc7f\udd00-\udfff]+")
 
 _LONGEST_SECONDS = 600
 _LONGEST_COMMAND_BYTES = 1024 * 1024
@@ -63,7 +64,7 @@ workspace_id = form(
     "2 to 64 characters of a-z, 0-9 and -, without a dash at either end",
 )
 image_name = form(UNICODE, "the name of an image, such as python")
-remote_path = form(UNICODE, "a path in UTF-8")
+remote_path = form(NAME, "a path in the sandbox")
 local_path = form(re.compile(r"(?s:.+)"), "a path")
 _timeout_seconds = seconds(float, 0.001, _LONGEST_SECONDS)
 

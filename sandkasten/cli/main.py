@@ -69,8 +69,9 @@ def _open_missing_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        # Names from a sandbox may be no text that the terminal's encoding has.
-        getattr(sys, name).reconfigure(errors="backslashreplace")
+        # Names from a sandbox may be no text that the terminal's encoding has; for a pipe they are bytes.
+        is_data = name == "stdout" and not getattr(sys, name).isatty()
+        getattr(sys, name).reconfigure(errors="surrogateescape" if is_data else "backslashreplace")
 
 
 def _give_up_output() -> None:

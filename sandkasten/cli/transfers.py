@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from sandkasten.cli.arguments import ROOT, UNICODE
+from sandkasten.cli.arguments import NAME, ROOT
 from sandkasten.cli.failures import USAGE, CommandLineError
 from sandkasten.cli.out import has_rich
 
@@ -110,10 +110,9 @@ def own_name(path: Path) -> str:
         CommandLineError: it has none that can be sent.
     """
     name = path.resolve().name
-    if not UNICODE.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise CommandLineError(
-            f"{str(path)!r} has no name in UTF-8 to store it as. "
-            "Name the copy: sandkasten cp SRC SESSION:NAME.",
+            f"{str(path)!r} has no name to store it as. Name the copy: sandkasten cp SRC SESSION:NAME.",
             USAGE,
         )
     return name

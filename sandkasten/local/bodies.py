@@ -15,6 +15,7 @@ from typing import IO
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
+from sandkasten._names import param_of
 from sandkasten.local.bodystream import receive_in_time
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files import inside_path
@@ -170,7 +171,7 @@ def keep_alive_seconds(request: Request) -> float | None:
 
 def path_query(request: Request, default: str | None = None) -> str:
     """The `path` of a query."""
-    path = request.query_params.get("path", default)
+    path = param_of(request.scope["query_string"], "path") or default
     if not path:
         raise invalid_request("The query needs a 'path'.")
     return _meant(request, path)

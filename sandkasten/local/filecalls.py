@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandkasten._names import to_json
 from sandkasten.local import bodies
 from sandkasten.local.asgi import answer
 from sandkasten.local.bodies import uploaded
@@ -116,7 +117,7 @@ def _encoded(
     file: IO[bytes], path: str, max_bytes: int, count: Callable[[int], object]
 ) -> Generator[bytes, None, None]:
     """Yield the answer with a file's first bytes in pieces, as the whole may be large; each step blocks."""
-    piece = json.dumps({"path": path})[:-1].encode() + b', "content_base64": "'
+    piece = json.dumps(to_json("path", path))[:-1].encode() + b', "content_base64": "'
     size_bytes, is_full = 0, True
     while is_full and size_bytes < max_bytes:
         asked = min(_ENCODED_BYTES, max_bytes - size_bytes)
@@ -150,4 +151,4 @@ async def _kept(owner: Owner, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, 
 
 
 def _listing(tree: Tree, path: str) -> Response:
-    return answer({"entries": [vars(entry) for entry in tree.entries(path)]})
+    return answer({"entries": [entry.as_json for entry in tree.entries(path)]})

@@ -25,8 +25,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from sandkasten._names import is_name, to_json
 from sandkasten.local.errors import ApiError, IsolationError, invalid_request
 from sandkasten.local.host import Identity
 from sandkasten.local.newfile import NewFile, Staging, explained, in_the_making, move
@@ -42,13 +43,18 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlin
 
 @dataclass(frozen=True)
 class Entry:
-    """A name in a directory, as the wire has it: the common protocol knows `name` and `is_dir`."""
+    """A name in a directory: the common protocol knows `name` and `is_dir`."""
 
     name: str
     is_dir: bool
     kind: str
     size_bytes: int
     modified_at: str | None
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """As the wire has it."""
+        return vars(self) | to_json("name", self.name)
 
 
 class _OpenHow(ctypes.Structure):
@@ -75,7 +81,7 @@ def inside_path(path: str) -> str:
     Raises:
         ApiError: INVALID_REQUEST for a path outside /workspace.
     """
-    if not path or "\0" in path or not _is_unicode(path):
+    if not path or "\0" in path or not is_name(path):
         raise invalid_request("The path is empty, or contains a NUL, or is not valid Unicode.")
     whole = posixpath.normpath(posixpath.join("/workspace", path))
     if whole != "/workspace" and not whole.startswith("/workspace/"):
@@ -83,14 +89,6 @@ def inside_path(path: str) -> str:
             f"The path {path[:256]!r} is outside /workspace. Reach other files by a command."
         )
     return whole.lstrip("/")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Tree:
@@ -271,7 +269,7 @@ class Tree:
                     for entry in entries:
                         with suppress(FileNotFoundError):  # which it was a moment ago
                             found.append(_entry(entry))
-                            names_bytes += len(json.dumps(found[-1].name))
+                            names_bytes += len(json.dumps(to_json("name", found[-1].name)))
                         if len(found) > MAX_ENTRIES or names_bytes > MAX_NAMES_BYTES:
                             raise invalid_request(_TOO_MANY.format(path))
             finally:
@@ -402,9 +400,4 @@ def _entry(entry: os.DirEntry[str]) -> Entry:
     with suppress(OverflowError, ValueError, OSError):  # it is what sandboxed code set it to
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-    return Entry(_printable(entry.name), kind == "directory", kind, status.st_size, modified_at)
-
-
-def _printable(name: str) -> str:
-    """Names are bytes; what is not UTF-8 in them cannot travel in JSON."""
-    return os.fsencode(name).decode(errors="replace")
+    return Entry(entry.name, kind == "directory", kind, status.st_size, modified_at)

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandkasten._names import to_json
 from sandkasten._tar import TarError, TarReader
 from sandkasten.local import bodies
 from sandkasten.local.asgi import answer
@@ -112,7 +113,7 @@ class Transfers:
         await owner.admit(bodies.content_length(request.headers) or 0)
         async with owner.written():
             size, inside = await self._store(owner, partial(owner.tree.new_file, path, mode=mode), request)
-        return answer({"ok": True, "path": inside, "size_bytes": size})
+        return answer({"ok": True, **to_json("path", inside), "size_bytes": size})
 
     async def _store(self, owner: Owner, begin: Callable[[], NewFile], request: Request) -> tuple[int, str]:
         file: NewFile | None = None
@@ -149,7 +150,7 @@ class Transfers:
         async with owner.written():
             sink = await in_thread(TreeSink, owner.tree, path)
             await self._unpack(owner, sink, request)
-        return answer({"ok": True, "path": f"/{inside}", "files": sink.files})
+        return answer({"ok": True, **to_json("path", f"/{inside}"), "files": sink.files})
 
     async def _unpack(self, owner: Owner, sink: TreeSink, request: Request) -> None:
         reader = TarReader(sink)

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import anyio
 
-from sandkasten import SandboxClient, Session
+from sandkasten import SandboxClient, Session, Workspace
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "sleep", "together"]
+__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together"]
 
 T = TypeVar("T")
 

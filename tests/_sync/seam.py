@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sandkasten_sync import SandboxClient, Session
+from sandkasten_sync import SandboxClient, Session, Workspace
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "sleep", "together"]
+__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together"]
 
 T = TypeVar("T")
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import io
+import os
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from sandkasten.errors import (
+    ExtensionMissingError,
     InvalidRequestError,
     LocalFileError,
     SandboxFileNotFoundError,
@@ -21,8 +23,9 @@ from sandkasten.errors import (
     WorkspaceNotFoundError,
 )
 from sandkasten.local.launch import LocalOptions
+from tests.go_daemon import GoDaemon
 
-from .seam import SandboxClient, Session
+from .seam import SandboxClient, Session, Workspace
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\r\n\x1b[0m", "ünïcödé\n".encode(), b"x" * 3_000_000])
@@ -217,3 +220,81 @@ def test_a_workspace_that_another_daemon_uses_is_not_deleted(own_data_dir: Path)
             assert other.workspace("in-use").read("f").text == "precious\n"
         other.delete_workspace("in-use")
         assert one.list_workspaces() == []
+
+
+# --- names that are not UTF-8
+
+LATIN = os.fsdecode(b"caf\xe9")
+ODD_NAMES = [
+    LATIN,
+    os.fsdecode(b"caf\xe8"),
+    os.fsdecode(b"\xff"),
+    os.fsdecode(b"a \xc3&=+%\xe9?#"),
+    os.fsdecode("ü\n".encode() + b"\x80"),
+    "ünï😀",
+    "a+b %41&c=d",
+    "\ufffd",
+]
+
+
+def check_names(files: Session | Workspace, tmp_path: Path) -> None:
+    """Every verb finds each of the names, and takes none for another."""
+    for number, name in enumerate(ODD_NAMES):
+        files.write(f"d/{name}/in", b"%d" % number)
+        files.write(f"d/{name}/large", b"%d" % number * 200_000)
+        (tmp_path / name).write_bytes(b"%d" % number)
+        assert files.upload(tmp_path / name, dest_path=f"d/{name}") == [f"/workspace/d/{name}/{name}"]
+    assert [entry.name for entry in files.list("d")] == sorted(ODD_NAMES)
+    for number, name in enumerate(ODD_NAMES):
+        assert sorted(entry.name for entry in files.list(f"d/{name}")) == sorted([name, "in", "large"])
+        assert files.read(f"d/{name}/in").content == b"%d" % number
+        assert files.read(f"d/{name}/large", max_bytes=1).content == b"%d" % number
+        result = files.read(PurePosixPath("d", name, name), max_bytes=10)
+        assert (result.content, result.path) == (b"%d" % number, f"d/{name}/{name}")
+        place = files.download(f"d/{name}/{name}", tmp_path / f"{number}")
+        assert place.read_bytes() == b"%d" % number
+    tree = files.download("d", tmp_path / "tree")
+    assert sorted(os.listdir(tree)) == sorted(ODD_NAMES)
+    assert files.upload(tree, dest_path="again", filename=LATIN) == [f"/workspace/again/{LATIN}"]
+    for number, name in enumerate(ODD_NAMES):
+        assert files.read(f"again/{LATIN}/{name}/{name}").content == b"%d" % number
+    with pytest.raises(SandboxFileNotFoundError) as caught:
+        files.read(f"d/{LATIN}x")
+    str(caught.value).encode()  # an error is text, whatever it is about
+
+
+def test_names_that_are_not_utf_8_work_in_a_session(session: Session, tmp_path: Path) -> None:
+    check_names(session, tmp_path)
+    assert session.exec(r"cat d/$'caf\xe9'/in d/$'caf\xe8'/in").output == "01"
+    assert session.exec("cd d && ls | wc -l").output == f"{len(ODD_NAMES) + 1}\n"
+
+
+def test_names_that_are_not_utf_8_work_in_a_workspace(client: SandboxClient, tmp_path: Path) -> None:
+    workspace = client.workspace("odd-names")
+    check_names(workspace, tmp_path)
+    workspace.delete()
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udc7f", "\udfffb", "\0"])
+def test_what_stands_for_no_bytes_is_no_name(session: Session, name: str) -> None:
+    with pytest.raises(SandkastenInputError):
+        session.read(name)
+    with pytest.raises(SandkastenInputError):
+        session.write(f"d/{name}", "x")
+
+
+def test_without_the_extension_such_names_are_listed_and_else_refused(go_daemon: GoDaemon) -> None:
+    with (
+        SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client,
+        client.create_session(workspace_id="odd-names-elsewhere") as session,
+    ):
+        session.exec(r"mkdir /workspace/d; echo > /workspace/d/$'caf\xe9'")
+        assert [entry.name for entry in session.list("d")] == [LATIN]
+        for refused in (
+            lambda: session.read(f"d/{LATIN}"),
+            lambda: session.read(f"d/{LATIN}", max_bytes=1),
+            lambda: session.write(f"d/{LATIN}", "x"),
+            lambda: session.list(LATIN),
+        ):
+            with pytest.raises(ExtensionMissingError, match="not UTF-8"):
+                refused()

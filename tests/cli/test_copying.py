@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import secrets
@@ -116,13 +117,20 @@ def test_a_directory_from_inside_leads_nowhere_else(cli: Home, session: str, tmp
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["file"]
 
 
-def test_a_name_that_cannot_be_sent_needs_another(cli: Home, session: str, tmp_path: Path) -> None:
-    source = tmp_path / os.fsdecode(b"a\xffb")
+def test_a_name_that_is_not_utf_8_is_copied_listed_and_printed_as_it_is(
+    cli: Home, session: str, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"a\xffb")
+    source = tmp_path / name
     source.write_text("content")
-    for words in (["cp", source, f"{session}:"], ["run", "--upload", source, "--", "true"]):
-        assert "Name the copy" in cli.run(*words, expect=2).sentence
-    cli("cp", source, f"{session}:name")
-    assert cli("exec", session, "--", "cat name") == "content"
+    cli("cp", source, f"{session}:d/")
+    assert cli.run("exec", session, "--", "ls d").stdout == b"a\xffb\n"
+    assert cli.run("ls", f"{session}:d", expect=0).stdout.split(b"\t")[-1] == b"a\xffb\n"
+    assert json.loads(cli("ls", "--json", f"{session}:d"))[0]["name"] == name
+    cli("cp", f"{session}:d/{name}", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "content"
+    missing = cli.run("cp", f"{session}:{name}", tmp_path / "x", expect=125)
+    assert "does not exist" in missing.sentence
 
 
 def test_one_side_is_remote(cli: Home, session: str) -> None:

@@ -889,3 +889,34 @@ def test_many_at_once_are_all_served(daemon: LocalDaemon, make_box: Callable[...
     for number, answer in enumerate(waiting):
         assert answer.answer().json()["output"] == f"{number}\n"
     assert time.monotonic() - started < 5
+
+
+# --- names that are not UTF-8
+
+
+def test_who_knows_nothing_of_other_names_is_answered_in_utf_8(box: Box) -> None:
+    box.run(r"mkdir d; echo one > d/$'caf\xe9'; echo two > d/$'caf\xe8'; echo three > d/café")
+    rows = box.client.get(f"{box.url}/fs", params={"path": "d"}).json()["entries"]
+    assert [row["name"] for row in rows] == ["café", "caf\ufffd", "caf\ufffd"]
+    assert [row.get("name_base64") for row in rows] == [None, "Y2Fm6A==", "Y2Fm6Q=="]
+    for path, content in (("caf%E9", "one"), ("caf%E8", "two"), ("caf%C3%A9", "three"), ("café", "three")):
+        read = box.client.get(f"{box.url}/fs/read?path=d/{path}").json()
+        assert base64.b64decode(read["content_base64"]) == f"{content}\n".encode()
+        assert ("path_base64" in read) == (content != "three")
+    assert box.client.get(f"{box.url}/fs/read", params={"path": "d/caf\ufffd"}).status_code == 404
+    put = box.client.put(f"{box.url}/fs/raw?path=d/%FF", content=b"x").json()
+    assert (put["path"], base64.b64decode(put["path_base64"])) == (
+        "/workspace/d/\ufffd",
+        b"/workspace/d/\xff",
+    )
+    missing = box.client.get(f"{box.url}/fs/raw?path=d/%FE")
+    assert (missing.status_code, missing.json()["error_code"]) == (404, "FILE_NOT_FOUND")
+
+
+def test_no_spelling_of_a_name_leads_out_or_ends_it(box: Box) -> None:
+    # Bytes that stand for themselves may add up to UTF-8, but never to a slash, a dot or a NUL.
+    for path in ("..%2Fx", "%2E%2E/x", "a%00b", "%C0%AE%C0%AE/x", "%ED%B0%AF"):
+        answer = box.client.get(f"{box.url}/fs/raw?path={path}")
+        assert answer.status_code in {400, 404}, path
+    assert box.client.put(f"{box.url}/fs/raw?path=%C0%AE%C0%AE/x", content=b"x").is_success
+    assert box.run("ls | od -An -tx1").split() == ["c0", "ae", "c0", "ae", "0a"]

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # What client and daemon share.
-BOTH = {"_version", "_tar", "_cut", "_directories", "local.limitvalues"}
+BOTH = {"_version", "_tar", "_cut", "_names", "_directories", "local.limitvalues"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
     {"_brief"},
@@ -20,6 +20,7 @@ CLIENT = [
         "_version",
         "_tar",
         "_cut",
+        "_names",
         "_directories",
         "_offline",
         "errors",
