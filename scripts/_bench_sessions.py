@@ -17,7 +17,7 @@ from _bench_tools import Figure, Seconds, client_of, daemon, duration, in_turns
 
 from sandkasten._config import Target
 from sandkasten.local import bubblewrap, seccomp
-from sandkasten.local.daemon import prepare
+from sandkasten.local.backend import prepare
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity, popen_identity
 from sandkasten.local.launch import LocalOptions, start_daemon

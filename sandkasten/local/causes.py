@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -67,6 +68,33 @@ NO_NAMESPACES = Cause(
 
 # The first one that fits is it: the last one has the most general signs.
 _CAUSES = (TOO_OLD, APPARMOR, MASKED_PROC, NO_MOUNTS, NO_SECCOMP, NO_NAMESPACES)
+
+
+UNMAPPED_MEND = (
+    "Start it as an ordinary user, or give the container more ids and restart it: "
+    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
+)
+
+
+def unmapped(uid: int) -> str:
+    """Say that the user is missing that root's sandboxes run as."""
+    return f"Root's sandboxes run as another user, uid {uid}, which this user namespace does not have."
+
+
+def powerless(missing: Sequence[str]) -> str:
+    """Say which rights this root lacks."""
+    return f"This root lacks rights that it takes to handle sandboxes ({', '.join(missing)})."
+
+
+def powerless_mend(missing: Sequence[str]) -> str:
+    """Say how to get them, or to do without."""
+    options = " ".join(f"--cap-add {name.removeprefix('CAP_')}" for name in missing)
+    return f"Run it as an ordinary user, or start the container with them: docker run {options} ..."
+
+
+def advice_for(advice: str, uid: int) -> str:
+    """Return advice as it fits a user: root needs no sudo, and in containers there often is none."""
+    return advice if uid else advice.replace("sudo ", "")
 
 
 def cause_of(complaint: str) -> Cause | None:

@@ -5,40 +5,29 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import itertools
-import platform
 import resource
 import socket
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
-from sandkasten.local import host, inherited, mounttable, seccomp
+from sandkasten.local import inherited
 from sandkasten.local.app import make_app
 from sandkasten.local.asgi import Guard
+from sandkasten.local.backend import prepare
 from sandkasten.local.catalogue import Catalogue, images_dir
-from sandkasten.local.cgroups import find_cgroups
-from sandkasten.local.closedbash import with_closed_bash
 from sandkasten.local.connections import Bounds, Connections
 from sandkasten.local.directories import WORKSPACES, secure_data_dir
-from sandkasten.local.errors import IsolationError
-from sandkasten.local.etc import make_etc
-from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
-from sandkasten.local.images import find_images
-from sandkasten.local.limits import OF_A_USER, clamped, kernel_version, rlimits, ulimit_command
+from sandkasten.local.limits import OF_A_USER
 from sandkasten.local.manager import Manager
-from sandkasten.local.names import HostNames
 from sandkasten.local.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
-from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.rundir import run_dir, sweep
 from sandkasten.local.settings import Settings
-from sandkasten.local.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.workspaces import Workspaces
 
 _THREADS = 32
@@ -66,46 +55,6 @@ def prepared(options: Options, *, keep_ignored: bool = True) -> Generator[Settin
             yield settings
         finally:
             settings.cgroups.close()
-
-
-def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
-    """Find out what this machine can do, and make sure that it isolates.
-
-    Raises:
-        IsolationError: it does not; the text says what mends it.
-    """
-    check_openat2(directory)
-    limits = options.limits
-    cgroups = find_cgroups()
-    cgroups.cleanup_stale()
-    settings = Settings(
-        bwrap=host.find_bwrap(identity, directory),
-        launcher=mounttable.launcher(),
-        etc=make_etc(_made(directory / "etc", identity)),
-        names=HostNames(directory / "names", identity),
-        images=find_images(),
-        identity=identity,
-        run_dir=directory,
-        seccomp=seccomp.program(platform.machine()),
-        limits=limits,
-        ulimit=ulimit_command(clamped(rlimits(limits, cgroups.bounded, kernel_version()))),
-        cgroups=cgroups,
-        default_ttl_seconds=options.default_ttl_seconds,
-        max_sessions=options.max_sessions,
-        pool_size=options.pool_size,
-        allow_host_network=options.allow_host_network,
-    )
-    _made(directory / "sessions", identity)
-    closed = with_closed_bash(settings.images, directory)
-    complaint = None
-    # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
-    launchers = dict.fromkeys((settings.launcher, ()))
-    for images, launcher in itertools.product((closed, settings.images), launchers):
-        candidate = replace(settings, images=images, launcher=launcher)
-        complaint = _try_a_sandbox(candidate)
-        if complaint is None:
-            return candidate
-    raise IsolationError(host.explain(str(complaint)))
 
 
 async def serve(
@@ -221,24 +170,6 @@ def _config(app: Starlette, bounds: Bounds) -> uvicorn.Config:
         timeout_keep_alive=round(bounds.idle_seconds),
         timeout_graceful_shutdown=2,
     )
-
-
-def _try_a_sandbox(settings: Settings) -> str | None:
-    policy = SandboxPolicy(
-        settings.images["base"],
-        probe_workspace(settings.run_dir),
-        settings.etc,
-        settings.seccomp,
-        settings.ulimit,
-        launcher=settings.launcher,
-    )
-    return try_a_sandbox(settings.bwrap, policy, settings.identity)
-
-
-def _made(directory: Path, identity: Identity) -> Path:
-    directory.mkdir(exist_ok=True)
-    identity.let_pass(directory)
-    return directory
 
 
 def _share_with_other_sandboxes() -> None:

@@ -53,4 +53,13 @@ def exhausted(error: OSError) -> ApiError | None:
 
 
 class IsolationError(Exception):
-    """This machine cannot isolate code; the daemon must not start."""
+    """This machine cannot isolate code; the daemon must not start.
+
+    Attributes:
+        complaint: what bubblewrap said, if that is the reason.
+    """
+
+    def __init__(self, message: str, *, complaint: str | None = None) -> None:
+        """Say what prevents it and what fixes it."""
+        super().__init__(message)
+        self.complaint = complaint

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandkasten.local import causes
 from sandkasten.local.limits import ALL_RESOURCES, GIB, counts_processes_per_sandbox, kernel_version
@@ -49,7 +49,22 @@ class Finding:
 
 def findings(readings: Readings) -> list[Finding]:
     """What is to be said about a machine; pure."""
-    return [check(readings) for check in _CHECKS]
+    return [_for_reader(check(readings), readings) for check in _CHECKS]
+
+
+def _for_reader(finding: Finding, readings: Readings) -> Finding:
+    """Fit the advice to who asks: root needs no sudo, and a container does not set up its host's kernel."""
+    if finding.mend is None:
+        return finding
+    mend = causes.advice_for(finding.mend, readings.uid)
+    is_container = readings.container is not None or bool(readings.masked)
+    if is_container and finding.name in _OF_THE_HOST:
+        mend = f"On the machine that this container runs on: {mend[:1].lower()}{mend[1:]}"
+    return replace(finding, mend=mend)
+
+
+# What is set for the whole machine.
+_OF_THE_HOST = frozenset({"kernel", "user namespaces", "AppArmor"})
 
 
 def _obstacle(readings: Readings) -> State:
@@ -244,10 +259,10 @@ def _cgroups(readings: Readings) -> Finding:
 
 def _cgroups_mend(readings: Readings) -> str:
     groups = readings.groups
+    if not groups.has_systemd and (groups.offers_v2 or readings.uid == 0):
+        flags = "--cgroupns=private -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
+        return f"In a container, give it a group of its own that it may write:\ndocker run {flags} ..."
     if not groups.has_systemd:
-        if groups.offers_v2:
-            flags = "--cgroupns=private -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
-            return f"In a container, give it a group of its own that it may write:\ndocker run {flags} ..."
         return f"Start the daemon as root; its sandboxes do not run as root:\nsudo {_COMMAND}"
     if not groups.offers_v2:
         option = "systemd.unified_cgroup_hierarchy=1"
@@ -281,6 +296,9 @@ def _open_files(readings: Readings) -> Finding:
     says = f"At most {limit}, which is enough for some {sessions} sandboxes at once."
     if sessions >= _ENOUGH_SESSIONS:
         return Finding("open files", State.OK, says)
+    if readings.container is not None:
+        mend = "Start the container with more:\ndocker run --ulimit nofile=65536 ..."
+        return Finding("open files", State.DEGRADED, says, mend)
     mend = "Raise the limit (for a service: LimitNOFILE=65536), and log in again:\n"
     mend += "echo '* hard nofile 65536' | sudo tee /etc/security/limits.d/sandkasten.conf"
     return Finding("open files", State.DEGRADED, says, mend)
@@ -290,9 +308,13 @@ def _open_files(readings: Readings) -> Finding:
 
 
 def _user(readings: Readings) -> Finding:
-    if readings.uid != 0:
+    if readings.uid == readings.sandbox_uid:
         return Finding("user", State.OK, f"Sandboxes run as you (uid {readings.uid}), without capabilities.")
     says = f"You are root; sandboxes run as another user, uid {readings.sandbox_uid}"
+    if readings.is_mapped and readings.missing_capabilities:
+        says = causes.powerless(readings.missing_capabilities)
+        mend = causes.powerless_mend(readings.missing_capabilities).replace(": docker", ":\ndocker")
+        return Finding("user", State.MISSING, says, mend)
     if readings.is_mapped:
         return Finding("user", State.OK, f"{says}.")
     mend = "Start it as an ordinary user, or give the container more ids, and restart it:\n"

@@ -7,19 +7,31 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from sandkasten._directories import find_trouble, is_mapped
+from sandkasten.local import causes
 from sandkasten.local.causes import MISSING, cause_of, refusal
 from sandkasten.local.errors import IsolationError
 
 # Whom sandboxes run as when the daemon is root: nobody else's id (systemd, distributions and container
 # tools leave 60706 to 61183 alone), and small enough to be mapped in containers.
 ROOT_DROPS_TO = 60_777
+
+# To give files to the sandboxes' user and to handle them, to become that user, and to look at and end its
+# processes. Containers have all of them by default except the last one.
+_NEEDED_CAPABILITIES = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SYS_PTRACE": 19,
+}
 
 # Those of bubblewrap's options that came late: 0.5, and 0.7 for --size.
 _OPTIONS = ("--clearenv", "--perms", "--size")
@@ -91,6 +103,28 @@ def _is_root_of_the_machine() -> bool:
     return os.stat("/proc/sys/kernel").st_uid == 0
 
 
+def check_identity(identity: Identity) -> None:
+    """Make sure that this process may do to sandboxes, as another user's, what it has to.
+
+    Raises:
+        IsolationError: there is no such user here, or this root has not all of root's rights.
+    """
+    if not has_user(identity.uid):
+        raise IsolationError(f"{causes.unmapped(identity.uid)} {causes.UNMAPPED_MEND}")
+    missing = missing_capabilities(identity)
+    if missing:
+        raise IsolationError(f"{causes.powerless(missing)} {causes.powerless_mend(missing)}")
+
+
+def missing_capabilities(identity: Identity) -> tuple[str, ...]:
+    """Return the rights that root lacks and that it takes to handle sandboxes of another user."""
+    if not identity.drops:
+        return ()
+    status = Path("/proc/self/status").read_text("ascii", "replace")
+    effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
+    return tuple(name for name, bit in _NEEDED_CAPABILITIES.items() if not effective >> bit & 1)
+
+
 def has_user(uid: int) -> bool:
     """Return whether a user exists in the user namespace of this process."""
     try:
@@ -160,32 +194,11 @@ def lacks(help_text: str) -> list[str]:
     return [option for option in _OPTIONS if option not in words]
 
 
-def try_isolation(command_line: list[str], identity: Identity, pass_fds: Sequence[int] = ()) -> str | None:
-    """Run something harmless in a sandbox; what bubblewrap complains of, or None.
-
-    Raises:
-        IsolationError: bubblewrap does not run at all.
-    """
-    try:
-        done = subprocess.run(
-            command_line,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=20,
-            pass_fds=pass_fds,
-            **popen_identity(identity),
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise IsolationError(f"bubblewrap does not run here ({error}). Try it: bwrap --version.") from error
-    return None if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
-
-
 def explain(complaint: str) -> str:
     """Say what bubblewrap's complaint means, and what mends it."""
     said = refusal(complaint)
     cause = cause_of(complaint)
-    return said if cause is None else f"{said} {cause.says} {cause.mend}"
+    return said if cause is None else f"{said} {cause.says} {causes.advice_for(cause.mend, os.geteuid())}"
 
 
 def popen_identity(identity: Identity) -> PopenIdentity:

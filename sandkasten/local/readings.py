@@ -16,18 +16,16 @@ from pathlib import Path
 
 from sandkasten._directories import Trouble, find_trouble
 from sandkasten.local import causes, host, seccomp
+from sandkasten.local.backend import prepare
 from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.directories import data_trouble
 from sandkasten.local.errors import IsolationError
-from sandkasten.local.etc import make_etc
 from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
-from sandkasten.local.limits import Resource, clamped, kernel_version, machine_limits, rlimits, ulimit_command
-from sandkasten.local.options import find_data_dir
-from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.limits import Resource
+from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.rundir import run_dir
-from sandkasten.local.trial import probe_workspace, try_a_sandbox
 
 _NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
 _CONTAINERS = {"docker": "/.dockerenv", "podman": "/run/.containerenv"}
@@ -98,6 +96,7 @@ class Readings:
         machine: the processor, as `platform.machine` names it.
         uid: who asks.
         sandbox_uid: whom sandboxes run as.
+        missing_capabilities: rights that root needs and does not have.
         is_mapped: whether there is such a user in the user namespace that this is.
         missing_packages: Python packages that the daemon needs.
         max_user_namespaces: the limit of their number; None: the kernel has none of them.
@@ -126,6 +125,7 @@ class Readings:
     machine: str
     uid: int
     sandbox_uid: int
+    missing_capabilities: tuple[str, ...]
     is_mapped: bool
     missing_packages: tuple[str, ...]
     max_user_namespaces: int | None
@@ -166,6 +166,7 @@ def read_machine() -> Readings:
             machine=platform.machine(),
             uid=os.geteuid(),
             sandbox_uid=identity.uid,
+            missing_capabilities=host.missing_capabilities(identity),
             is_mapped=host.has_user(identity.uid),
             missing_packages=tuple(name for name in _NEEDED if importlib.util.find_spec(name) is None),
             max_user_namespaces=_switch("user/max_user_namespaces"),
@@ -175,7 +176,7 @@ def read_machine() -> Readings:
             container=_container(),
             masked=masked(_text("/proc/self/mountinfo")),
             bwrap=bwrap,
-            trial=_try_a_sandbox(directory, identity, bwrap, groups),
+            trial=_try_a_sandbox(directory, identity, bwrap),
             openat2=_refused(lambda: check_openat2(Path("/"))),
             seccomp=_refused(lambda: _check_seccomp(platform.machine())),
             groups=groups,
@@ -215,26 +216,17 @@ def _bwrap(identity: Identity, directory: Path | None) -> Bubblewrap | str:
         return Bubblewrap(path, is_system, version, tuple(host.lacks(text)), "--overlay-src" in text)
 
 
-def _try_a_sandbox(
-    directory: Path | None, identity: Identity, bwrap: Bubblewrap | str, groups: Groups
-) -> Trial:
-    """Build one as the daemon does."""
+def _try_a_sandbox(directory: Path | None, identity: Identity, bwrap: Bubblewrap | str) -> Trial:
+    """Do what a daemon does when it starts."""
     if directory is None or isinstance(bwrap, str):
         return Trial("there is no bubblewrap" if isinstance(bwrap, str) else "there is nowhere to build it")
     try:
-        etc = directory / "etc"
-        etc.mkdir()
-        limits = clamped(rlimits(machine_limits(), groups.bounded, kernel_version()))
-        policy = SandboxPolicy(
-            find_images()["base"],
-            probe_workspace(directory),
-            make_etc(etc),
-            seccomp.program(platform.machine()),
-            ulimit=ulimit_command(limits),
-        )
-        return Trial(complaint=try_a_sandbox(bwrap.path, policy, identity))
-    except (IsolationError, OSError) as error:
+        prepare(directory, identity, Options()).cgroups.close()
+    except IsolationError as error:
+        return Trial(complaint=error.complaint) if error.complaint else Trial(str(error))
+    except OSError as error:
         return Trial(str(error))
+    return Trial()
 
 
 def _check_seccomp(machine: str) -> None:

@@ -97,10 +97,15 @@ def test_a_trial_runs_the_copy(directory: Path) -> None:
         seccomp.program(platform.machine()),
     )
     bwrap = host.find_bwrap(IDENTITY, directory)
-    assert try_a_sandbox(bwrap, policy, IDENTITY) is None
+    assert try_a_sandbox(bwrap, policy, IDENTITY, lambda _: None) is None
     broken = replace(policy.image, closed_bash=copied(directory, b"\x7fELF"))
-    assert try_a_sandbox(bwrap, replace(policy, image=broken), IDENTITY) is not None
-    assert try_a_sandbox(bwrap, replace(policy, image=replace(broken, closed_bash=None)), IDENTITY) is None
+    assert try_a_sandbox(bwrap, replace(policy, image=broken), IDENTITY, lambda _: None) is not None
+    assert (
+        try_a_sandbox(
+            bwrap, replace(policy, image=replace(broken, closed_bash=None)), IDENTITY, lambda _: None
+        )
+        is None
+    )
 
 
 def test_the_shell_of_a_built_in_image_is_closed(box: Box) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from sandkasten.local.backend import prepare
 from sandkasten.local.bodies import CreateBody
 from sandkasten.local.catalogue import Catalogue
 from sandkasten.local.cgroups import Group
-from sandkasten.local.daemon import prepare
 from sandkasten.local.errors import ApiError
 from sandkasten.local.host import Identity
 from sandkasten.local.limits import Limits

@@ -28,6 +28,7 @@ GOOD = Readings(
     machine="x86_64",
     uid=1000,
     sandbox_uid=1000,
+    missing_capabilities=(),
     is_mapped=True,
     missing_packages=(),
     max_user_namespaces=28633,
@@ -372,7 +373,118 @@ def test_the_doctor_and_a_refusal_say_the_same(complaint: str, cause: causes.Cau
     explained = host.explain(complaint)
     assert complaint in explained
     assert explained.startswith(finding.says)
-    assert cause is None or (finding.mend == cause.mend and explained.endswith(cause.mend))
+    if cause is not None:
+        assert finding.mend == cause.mend
+        assert explained.endswith(causes.advice_for(cause.mend, os.geteuid()))
+
+
+BAD = replace(
+    GOOD,
+    max_user_namespaces=0,
+    apparmor_restricts=True,
+    open_files=100,
+    has_bash=False,
+    free_bytes=0,
+    images=frozenset({"base"}),
+    bwrap=causes.MISSING.says,
+    trial=REFUSED,
+    groups=NO_GROUPS,
+)
+
+
+@pytest.mark.parametrize("groups", [NO_GROUPS, replace(NO_GROUPS, has_systemd=False, offers_v2=False)])
+def test_root_is_not_told_to_use_sudo(groups: Groups) -> None:
+    readings = replace(BAD, groups=groups)
+    asked_by_user = [finding.mend or "" for finding in findings(readings)]
+    asked_by_root = [finding.mend or "" for finding in findings(replace(readings, uid=0, sandbox_uid=60_777))]
+    assert any("sudo" in mend for mend in asked_by_user)
+    assert not any("sudo" in mend or "as root" in mend for mend in asked_by_root)
+
+
+def test_what_only_the_host_can_set_is_said_to_be_the_hosts() -> None:
+    in_container = replace(BAD, container="docker")
+    for name in ("user namespaces", "AppArmor"):
+        assert (found(name, in_container).mend or "").startswith(
+            "On the machine that this container runs on: "
+        )
+        assert not (found(name, BAD).mend or "").startswith("On the machine")
+    assert "docker run --ulimit nofile=" in (found("open files", in_container).mend or "")
+
+
+def test_rights_that_root_lacks_are_named() -> None:
+    readings = replace(
+        GOOD,
+        uid=0,
+        sandbox_uid=60_777,
+        missing_capabilities=("CAP_KILL", "CAP_SYS_PTRACE"),
+        trial=Trial("no"),
+    )
+    finding = found("user", readings)
+    assert finding.state is State.MISSING
+    assert "CAP_KILL, CAP_SYS_PTRACE" in finding.says
+    assert "docker run --cap-add KILL --cap-add SYS_PTRACE" in (finding.mend or "")
+
+
+DOCKERS = (
+    "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,"
+    "audit_write,setfcap"
+)
+USE = (
+    "from sandkasten_sync import SandboxClient\n"
+    "with SandboxClient() as client, client.create_session(image='base') as session:\n"
+    "    print(session.exec('echo it works').output)\n"
+)
+
+
+# How a process is started, and what the reason is then; None: it works.
+STARTS = {
+    "as it is": ([], None),
+    "with Docker's capabilities": ([f"-all,+{DOCKERS.replace(',', ',+')}"], "CAP_SYS_PTRACE"),
+    "without one of them": (["-kill"], "CAP_KILL"),
+    "without any": (["-all"], "CAP_CHOWN, CAP_DAC_OVERRIDE"),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")
+@pytest.mark.parametrize("start", STARTS)
+def test_the_doctor_and_a_start_agree_on_roots_rights(start: str, data_dir: Path) -> None:
+    bounding, reason = STARTS[start]
+    prefix = [word for text in bounding for word in ("setpriv", f"--bounding-set={text}")]
+    asked = doctor(*prefix, SANDKASTEN_DATA_DIR=str(data_dir))
+    used = subprocess.run(
+        [*prefix, sys.executable, "-c", USE],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SANDKASTEN_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    if reason is None:
+        assert (asked.returncode, used.stdout) == (0, "it works\n\n"), asked.stdout + used.stderr
+        return
+    assert asked.returncode == 1
+    assert reason in " ".join(asked.stdout.split())
+    last_line = used.stderr.splitlines()[-1]
+    assert last_line.startswith("sandkasten.errors.LocalDaemonError: This root lacks rights")
+    assert reason in last_line
+
+
+def test_root_of_a_user_namespace_with_one_user_agrees_as_well(data_dir: Path) -> None:
+    alone = ("unshare", "--user", "--map-root-user")
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine has no such namespaces")
+    asked = doctor(*alone, SANDKASTEN_DATA_DIR=str(data_dir))
+    used = subprocess.run(
+        [*alone, sys.executable, "-c", USE],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SANDKASTEN_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    if os.geteuid() == 0:  # which is root on the machine, too
+        assert asked.returncode == 1
+        assert "which this user namespace does not have" in used.stderr.splitlines()[-1]
+    else:
+        assert (asked.returncode, used.stdout) == (0, "it works\n\n"), asked.stdout + used.stderr
 
 
 def test_a_report_is_aligned_and_leaves_commands_whole() -> None:
@@ -487,5 +599,5 @@ def test_a_machine_that_forbids_sandboxes_is_recognised() -> None:
         pytest.skip("this machine has no such namespaces")
     done = doctor(*inside)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "sudo sysctl -w user.max_user_namespaces=28633" in done.stdout
+    assert "   sysctl -w user.max_user_namespaces=28633" in done.stdout  # root needs no sudo
     assert "Sandboxes cannot be built here." in done.stdout

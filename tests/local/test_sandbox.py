@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from sandkasten.local.daemon import prepare
+from sandkasten.local.backend import prepare
 from sandkasten.local.files import Tree
 from sandkasten.local.host import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon

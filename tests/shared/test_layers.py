@@ -91,7 +91,7 @@ DAEMON = [
     {"local.unpack", "local.tarballs", "local.cgroup_groups", "local.systemd", "local.listen"},
     {"local.imagesources", "local.cgroups", "local.serveroptions"},
     {"local.imagestore", "local.rundir", "local.pool", "local.quota", "local.settings", "local.trial"},
-    {"local.catalogue"},
+    {"local.catalogue", "local.backend"},
     {"local.manager", "local.imagecommands"},
     {"local.owners"},
     {"local.transfers", "local.filecalls"},

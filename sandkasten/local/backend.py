@@ -1,0 +1,112 @@
+"""What this machine isolates with, tried by the daemon and by the doctor alike, so that both agree."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from sandkasten.local import host, mounttable, seccomp
+from sandkasten.local.cgroups import find_cgroups
+from sandkasten.local.closedbash import with_closed_bash
+from sandkasten.local.errors import IsolationError
+from sandkasten.local.etc import make_etc
+from sandkasten.local.files import check_openat2
+from sandkasten.local.host import Identity
+from sandkasten.local.images import find_images
+from sandkasten.local.limits import clamped, kernel_version, rlimits, ulimit_command
+from sandkasten.local.names import HostNames
+from sandkasten.local.options import Options
+from sandkasten.local.policy import SandboxPolicy
+from sandkasten.local.settings import Settings
+from sandkasten.local.trial import probe_workspace, try_a_sandbox
+
+_TRIAL = "trial"
+
+
+def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
+    """Find out what this machine can do, and make sure that it isolates.
+
+    Args:
+        directory: for what ends with this process.
+        identity: whom sandboxes run as.
+        options: the daemon's.
+
+    Raises:
+        IsolationError: it does not; the text says what fixes it.
+    """
+    host.check_identity(identity)
+    check_openat2(directory)
+    limits = options.limits
+    cgroups = find_cgroups()
+    try:
+        cgroups.cleanup_stale()
+        settings = Settings(
+            bwrap=host.find_bwrap(identity, directory),
+            launcher=mounttable.launcher(),
+            etc=make_etc(_made(directory / "etc", identity)),
+            names=HostNames(directory / "names", identity),
+            images=find_images(),
+            identity=identity,
+            run_dir=directory,
+            seccomp=seccomp.program(platform.machine()),
+            limits=limits,
+            ulimit=ulimit_command(clamped(rlimits(limits, cgroups.bounded, kernel_version()))),
+            cgroups=cgroups,
+            default_ttl_seconds=options.default_ttl_seconds,
+            max_sessions=options.max_sessions,
+            pool_size=options.pool_size,
+            allow_host_network=options.allow_host_network,
+        )
+        _made(directory / "sessions", identity)
+        return _tried(settings)
+    except BaseException:
+        cgroups.close()
+        raise
+
+
+def _tried(settings: Settings) -> Settings:
+    """Return the settings that sandboxes can be built with."""
+    closed = with_closed_bash(settings.images, settings.run_dir)
+    complaint = None
+    # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
+    launchers = dict.fromkeys((settings.launcher, ()))
+    for images, launcher in itertools.product((closed, settings.images), launchers):
+        candidate = replace(settings, images=images, launcher=launcher)
+        complaint = _try(candidate)
+        if complaint is None:
+            return candidate
+    raise IsolationError(host.explain(str(complaint)), complaint=complaint)
+
+
+def _try(settings: Settings) -> str | None:
+    policy = SandboxPolicy(
+        settings.images["base"],
+        probe_workspace(settings.run_dir),
+        settings.etc,
+        settings.seccomp,
+        settings.ulimit,
+        tmp_bytes=settings.limits.tmp_bytes,
+        launcher=settings.launcher,
+    )
+    try:
+        group = settings.cgroups.create(_TRIAL, settings.limits)
+    except OSError as error:
+        raise IsolationError(
+            f"A sandbox's control group cannot be made: {error.strerror} ({error.filename}). "
+            "Look at it: python -m sandkasten.local doctor"
+        ) from error
+    try:
+        return try_a_sandbox(settings.bwrap, policy, settings.identity, group.add)
+    finally:
+        group.kill()
+        with suppress(OSError):  # a TimeoutError as well; what is left, the next daemon removes
+            group.remove()
+
+
+def _made(directory: Path, identity: Identity) -> Path:
+    directory.mkdir(exist_ok=True)
+    identity.let_pass(directory)
+    return directory
