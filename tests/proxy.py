@@ -7,6 +7,9 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.local.box import until
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, and tell the other side so
 
@@ -36,6 +39,15 @@ class Proxy:
                     end.shutdown(socket.SHUT_RDWR)
                 end.close()
 
+    def cut_at(self, sign: Path) -> None:
+        """Cut when a file appears, and remove the file then."""
+        self._start(self._cut_at, sign)
+
+    def _cut_at(self, sign: Path) -> None:
+        until(sign.exists, 30)
+        self.cut()
+        sign.unlink()
+
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -60,7 +72,7 @@ class Proxy:
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
-    def _start(self, function: object, *args: socket.socket) -> None:
+    def _start(self, function: object, *args: object) -> None:
         thread = threading.Thread(target=function, args=args, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()

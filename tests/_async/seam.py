@@ -8,8 +8,9 @@ from typing import TypeVar
 import anyio
 
 from sandkasten import SandboxClient, Session, Workspace
+from sandkasten.errors import SandboxFileNotFoundError
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together"]
+__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together", "until_there"]
 
 T = TypeVar("T")
 
@@ -29,3 +30,14 @@ async def together(*functions: Callable[[], Awaitable[T]]) -> list[T]:
         for index, function in enumerate(functions):
             tasks.start_soon(run, index, function)
     return [results[index] for index in range(len(functions))]
+
+
+async def until_there(session: Session, path: str) -> None:
+    """Wait for a file that a running command makes: a sign of how far the command is."""
+    while True:
+        try:
+            await session.read(path)
+        except SandboxFileNotFoundError:
+            await sleep(0.01)
+        else:
+            return

@@ -9,16 +9,19 @@ import pytest
 
 from sandkasten.errors import CommandFailedError, ExecTimeoutError
 from sandkasten.local.launch import LocalDaemon
+from tests.soon import soon
 
 from .seam import SandboxClient, Session, sleep, together
 
 
 async def test_gives_output_status_directory_and_duration(session: Session) -> None:
+    started = time.monotonic()
     result = await session.exec("echo out; echo err >&2; sleep 0.1; (exit 7)")
+    elapsed_ms = (time.monotonic() - started) * 1000
     assert (result.output, result.exit_code, result.cwd) == ("out\nerr\n", 7, "/workspace")
     assert not result.ok
     assert not result.truncated
-    assert 100 <= result.duration_ms < 5000
+    assert 100 <= result.duration_ms <= elapsed_ms
 
 
 async def test_directory_environment_functions_and_variables_persist(session: Session) -> None:
@@ -29,9 +32,9 @@ async def test_directory_environment_functions_and_variables_persist(session: Se
 
 
 async def test_background_jobs_go_on_between_commands(session: Session) -> None:
-    await session.exec("(sleep 0.3; echo finished > done.txt) &")
-    assert (await session.exec("cat done.txt 2>/dev/null; jobs -r | wc -l")).output == "1\n"
-    assert (await session.exec("wait; cat done.txt")).output == "finished\n"
+    await session.exec("(until [ -e go ]; do sleep 0.01; done; echo finished > done.txt) &")
+    assert (await session.exec("cat done.txt 2>/dev/null; jobs -rp | wc -l")).output == "1\n"
+    assert (await session.exec("touch go; wait; cat done.txt")).output == "finished\n"
 
 
 async def test_the_last_status_is_there_for_the_next_command(session: Session) -> None:
@@ -73,10 +76,8 @@ async def test_exit_keeps_what_its_own_command_changed(session: Session) -> None
 )
 async def test_a_timeout_stops_the_command_and_leaves_all_variables(session: Session, command: str) -> None:
     await session.exec("export EXPORTED=1; plain=2; cd /tmp")
-    started = time.monotonic()
-    with pytest.raises(ExecTimeoutError, match="1000 ms") as caught:
+    with soon(), pytest.raises(ExecTimeoutError, match="1000 ms") as caught:
         await session.exec(f"echo before; {command}", timeout_ms=1000)
-    assert time.monotonic() - started < 2
     assert caught.value.output.startswith("before\n")
     assert (caught.value.cwd, caught.value.shell_restarted) == ("/tmp", False)
     assert (await session.exec("echo $EXPORTED $plain $PWD")).output == "1 2 /tmp\n"
@@ -94,10 +95,8 @@ async def test_a_timeout_stops_what_ignores_interrupts(
     session: Session, command: str, restarts: bool
 ) -> None:
     await session.exec("export EXPORTED=1; cd /tmp")
-    started = time.monotonic()
-    with pytest.raises(ExecTimeoutError) as caught:
+    with soon(), pytest.raises(ExecTimeoutError) as caught:
         await session.exec(command, timeout_ms=1000)
-    assert time.monotonic() - started < 2
     assert caught.value.shell_restarted is restarts
     assert (await session.exec("echo $EXPORTED $PWD")).output == "1 /tmp\n"
     assert (await session.exec("pgrep --runstates RS sleep")).output == ""  # at most dead ones
@@ -206,17 +205,11 @@ async def test_commands_of_one_session_run_one_after_another(session: Session) -
 
 
 async def test_sessions_run_side_by_side(session: Session, client: SandboxClient) -> None:
-    async def slow(one: Session) -> str:
-        return (await one.exec("sleep 0.5; echo slept")).output
-
-    async with await client.create_session() as other:
-
-        async def mine() -> str:
-            return await slow(session)
-
-        async def theirs() -> str:
-            return await slow(other)
-
-        started = time.monotonic()
-        assert await together(mine, theirs) == ["slept\n", "slept\n"]
-        assert time.monotonic() - started < 0.95
+    async with (
+        await client.create_session() as other,
+        session.exec_stream("echo begun; until [ -e go ]; do sleep 0.01; done; echo gone on") as stream,
+    ):
+        assert (await stream.__anext__()).output == "begun\n"
+        assert (await other.exec("echo beside")).output == "beside\n"
+        await session.write("go", "")
+        assert (await stream.__anext__()).output == "gone on\n"

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from pytest_httpserver import HTTPServer
 
 from sandkasten.errors import ExtensionMissingError, InvalidRequestError, SandkastenInputError
 from sandkasten.local.launch import LocalOptions
 from sandkasten.models import ExecResult
+from tests.soon import soon
 
-from .seam import SandboxClient, Session, sleep, together
+from .seam import SandboxClient, Session, sleep, together, until_there
 
 
 async def test_interrupt_stops_the_command_and_the_shell_goes_on(session: Session) -> None:
     await session.exec("plain=kept")
 
     async def run() -> ExecResult | bool:
-        return await session.exec("echo before; sleep 100")
+        return await session.exec("echo before; touch begun; sleep 100")
 
     async def interrupt() -> ExecResult | bool:
-        await sleep(0.3)
+        await until_there(session, "begun")
         return await session.interrupt()
 
-    started = time.monotonic()
-    result, interrupted = await together(run, interrupt)
-    assert time.monotonic() - started < 2
+    with soon():
+        result, interrupted = await together(run, interrupt)
     assert interrupted is True
     assert isinstance(result, ExecResult)
     assert (result.exit_code, result.output.strip()) == (130, "before")
@@ -35,10 +33,10 @@ async def test_interrupt_stops_the_command_and_the_shell_goes_on(session: Sessio
 
 async def test_interrupt_climbs_the_ladder_where_it_must(session: Session) -> None:
     async def run() -> ExecResult | bool:
-        return await session.exec("bash -c 'trap \"\" INT TERM; while :; do sleep 1; done'")
+        return await session.exec("bash -c 'trap \"\" INT TERM; touch begun; while :; do sleep 1; done'")
 
     async def interrupt() -> ExecResult | bool:
-        await sleep(0.3)
+        await until_there(session, "begun")
         return await session.interrupt()
 
     result, _ = await together(run, interrupt)

@@ -7,7 +7,6 @@ import io
 import os
 import stat
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from sandkasten.errors import (
 from sandkasten.local.launch import LocalDaemon, LocalOptions
 from tests.cutting import Cutting
 from tests.go_daemon import GoDaemon
+from tests.local.box import workspace_of
 
 from .seam import SandboxClient, Session
 
@@ -450,17 +450,16 @@ async def test_a_file_that_changes_while_the_connection_is_broken_is_not_mixed(
             await client.create_session() as session,
         ):
             await session.exec(f"head -c {size_bytes} /dev/zero | tr '\\0' a > f")
-            await session.exec(
-                f"(head -c {size_bytes} /dev/zero | tr '\\0' b > g; sleep 0.3; mv g f) >/dev/null 2>&1 &"
-            )
+            await session.exec(f"head -c {size_bytes} /dev/zero | tr '\\0' b > g")
+            workspace = workspace_of(daemon, session.id)
             told: list[int] = []
 
-            def wait(done: int, _total: int | None) -> None:
+            def replace(done: int, _total: int | None) -> None:
                 if not told:
-                    time.sleep(1)  # holds the reading up until the file is another
+                    (workspace / "g").rename(workspace / "f")
                 told.append(done)
 
-            content = (await session.download("f", tmp_path, on_progress=wait)).read_bytes()
+            content = (await session.download("f", tmp_path, on_progress=replace)).read_bytes()
     assert content == b"b" * size_bytes
     assert told != sorted(told)  # it began again
 

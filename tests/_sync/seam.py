@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from sandkasten.errors import SandboxFileNotFoundError
 from sandkasten_sync import SandboxClient, Session, Workspace
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together"]
+__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together", "until_there"]
 
 T = TypeVar("T")
 
@@ -22,3 +23,14 @@ def together(*functions: Callable[[], T]) -> list[T]:
     """Run functions at the same time and give their results in order."""
     with ThreadPoolExecutor(len(functions)) as threads:
         return list(threads.map(lambda function: function(), functions))
+
+
+def until_there(session: Session, path: str) -> None:
+    """Wait for a file that a running command makes: a sign of how far the command is."""
+    while True:
+        try:
+            session.read(path)
+        except SandboxFileNotFoundError:
+            sleep(0.01)
+        else:
+            return

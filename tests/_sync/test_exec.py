@@ -12,16 +12,19 @@ import pytest
 
 from sandkasten.errors import CommandFailedError, ExecTimeoutError
 from sandkasten.local.launch import LocalDaemon
+from tests.soon import soon
 
 from .seam import SandboxClient, Session, sleep, together
 
 
 def test_gives_output_status_directory_and_duration(session: Session) -> None:
+    started = time.monotonic()
     result = session.exec("echo out; echo err >&2; sleep 0.1; (exit 7)")
+    elapsed_ms = (time.monotonic() - started) * 1000
     assert (result.output, result.exit_code, result.cwd) == ("out\nerr\n", 7, "/workspace")
     assert not result.ok
     assert not result.truncated
-    assert 100 <= result.duration_ms < 5000
+    assert 100 <= result.duration_ms <= elapsed_ms
 
 
 def test_directory_environment_functions_and_variables_persist(session: Session) -> None:
@@ -32,9 +35,9 @@ def test_directory_environment_functions_and_variables_persist(session: Session)
 
 
 def test_background_jobs_go_on_between_commands(session: Session) -> None:
-    session.exec("(sleep 0.3; echo finished > done.txt) &")
-    assert session.exec("cat done.txt 2>/dev/null; jobs -r | wc -l").output == "1\n"
-    assert session.exec("wait; cat done.txt").output == "finished\n"
+    session.exec("(until [ -e go ]; do sleep 0.01; done; echo finished > done.txt) &")
+    assert session.exec("cat done.txt 2>/dev/null; jobs -rp | wc -l").output == "1\n"
+    assert session.exec("touch go; wait; cat done.txt").output == "finished\n"
 
 
 def test_the_last_status_is_there_for_the_next_command(session: Session) -> None:
@@ -76,10 +79,8 @@ def test_exit_keeps_what_its_own_command_changed(session: Session) -> None:
 )
 def test_a_timeout_stops_the_command_and_leaves_all_variables(session: Session, command: str) -> None:
     session.exec("export EXPORTED=1; plain=2; cd /tmp")
-    started = time.monotonic()
-    with pytest.raises(ExecTimeoutError, match="1000 ms") as caught:
+    with soon(), pytest.raises(ExecTimeoutError, match="1000 ms") as caught:
         session.exec(f"echo before; {command}", timeout_ms=1000)
-    assert time.monotonic() - started < 2
     assert caught.value.output.startswith("before\n")
     assert (caught.value.cwd, caught.value.shell_restarted) == ("/tmp", False)
     assert session.exec("echo $EXPORTED $plain $PWD").output == "1 2 /tmp\n"
@@ -95,10 +96,8 @@ def test_a_timeout_stops_the_command_and_leaves_all_variables(session: Session, 
 )
 def test_a_timeout_stops_what_ignores_interrupts(session: Session, command: str, restarts: bool) -> None:
     session.exec("export EXPORTED=1; cd /tmp")
-    started = time.monotonic()
-    with pytest.raises(ExecTimeoutError) as caught:
+    with soon(), pytest.raises(ExecTimeoutError) as caught:
         session.exec(command, timeout_ms=1000)
-    assert time.monotonic() - started < 2
     assert caught.value.shell_restarted is restarts
     assert session.exec("echo $EXPORTED $PWD").output == "1 /tmp\n"
     assert session.exec("pgrep --runstates RS sleep").output == ""  # at most dead ones
@@ -205,17 +204,11 @@ def test_commands_of_one_session_run_one_after_another(session: Session) -> None
 
 
 def test_sessions_run_side_by_side(session: Session, client: SandboxClient) -> None:
-    def slow(one: Session) -> str:
-        return one.exec("sleep 0.5; echo slept").output
-
-    with client.create_session() as other:
-
-        def mine() -> str:
-            return slow(session)
-
-        def theirs() -> str:
-            return slow(other)
-
-        started = time.monotonic()
-        assert together(mine, theirs) == ["slept\n", "slept\n"]
-        assert time.monotonic() - started < 0.95
+    with (
+        client.create_session() as other,
+        session.exec_stream("echo begun; until [ -e go ]; do sleep 0.01; done; echo gone on") as stream,
+    ):
+        assert stream.__next__().output == "begun\n"
+        assert other.exec("echo beside").output == "beside\n"
+        session.write("go", "")
+        assert stream.__next__().output == "gone on\n"

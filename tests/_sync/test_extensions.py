@@ -5,31 +5,29 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from pytest_httpserver import HTTPServer
 
 from sandkasten.errors import ExtensionMissingError, InvalidRequestError, SandkastenInputError
 from sandkasten.local.launch import LocalOptions
 from sandkasten.models import ExecResult
+from tests.soon import soon
 
-from .seam import SandboxClient, Session, sleep, together
+from .seam import SandboxClient, Session, sleep, together, until_there
 
 
 def test_interrupt_stops_the_command_and_the_shell_goes_on(session: Session) -> None:
     session.exec("plain=kept")
 
     def run() -> ExecResult | bool:
-        return session.exec("echo before; sleep 100")
+        return session.exec("echo before; touch begun; sleep 100")
 
     def interrupt() -> ExecResult | bool:
-        sleep(0.3)
+        until_there(session, "begun")
         return session.interrupt()
 
-    started = time.monotonic()
-    result, interrupted = together(run, interrupt)
-    assert time.monotonic() - started < 2
+    with soon():
+        result, interrupted = together(run, interrupt)
     assert interrupted is True
     assert isinstance(result, ExecResult)
     assert (result.exit_code, result.output.strip()) == (130, "before")
@@ -38,10 +36,10 @@ def test_interrupt_stops_the_command_and_the_shell_goes_on(session: Session) -> 
 
 def test_interrupt_climbs_the_ladder_where_it_must(session: Session) -> None:
     def run() -> ExecResult | bool:
-        return session.exec("bash -c 'trap \"\" INT TERM; while :; do sleep 1; done'")
+        return session.exec("bash -c 'trap \"\" INT TERM; touch begun; while :; do sleep 1; done'")
 
     def interrupt() -> ExecResult | bool:
-        sleep(0.3)
+        until_there(session, "begun")
         return session.interrupt()
 
     result, _ = together(run, interrupt)

@@ -10,7 +10,6 @@ import io
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from sandkasten.errors import (
 from sandkasten.local.launch import LocalDaemon, LocalOptions
 from tests.cutting import Cutting
 from tests.go_daemon import GoDaemon
+from tests.local.box import workspace_of
 
 from .seam import SandboxClient, Session
 
@@ -445,17 +445,16 @@ def test_a_file_that_changes_while_the_connection_is_broken_is_not_mixed(
             client.create_session() as session,
         ):
             session.exec(f"head -c {size_bytes} /dev/zero | tr '\\0' a > f")
-            session.exec(
-                f"(head -c {size_bytes} /dev/zero | tr '\\0' b > g; sleep 0.3; mv g f) >/dev/null 2>&1 &"
-            )
+            session.exec(f"head -c {size_bytes} /dev/zero | tr '\\0' b > g")
+            workspace = workspace_of(daemon, session.id)
             told: list[int] = []
 
-            def wait(done: int, _total: int | None) -> None:
+            def replace(done: int, _total: int | None) -> None:
                 if not told:
-                    time.sleep(1)  # holds the reading up until the file is another
+                    (workspace / "g").rename(workspace / "f")
                 told.append(done)
 
-            content = session.download("f", tmp_path, on_progress=wait).read_bytes()
+            content = session.download("f", tmp_path, on_progress=replace).read_bytes()
     assert content == b"b" * size_bytes
     assert told != sorted(told)  # it began again
 

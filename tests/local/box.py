@@ -31,6 +31,16 @@ def connect(daemon: LocalDaemon, timeout: float = 30.0) -> httpx.Client:
     )
 
 
+def directory_of(daemon: LocalDaemon, session_id: str) -> Path:
+    """Return the directory on the host in which the daemon keeps a session."""
+    return Path(daemon.target.socket_path or "").parent.parent / "sessions" / session_id
+
+
+def workspace_of(daemon: LocalDaemon, session_id: str) -> Path:
+    """Return the directory on the host that is mounted at a session's /workspace."""
+    return directory_of(daemon, session_id) / "root" / "workspace"
+
+
 class Box:
     """One session."""
 
@@ -47,12 +57,12 @@ class Box:
     @property
     def directory(self) -> Path:
         """What the daemon keeps of it on the host."""
-        return Path(self.daemon.target.socket_path or "").parent.parent / "sessions" / self.id
+        return directory_of(self.daemon, self.id)
 
     @property
     def workspace(self) -> Path:
         """What is mounted at /workspace."""
-        return self.directory / "root" / "workspace"
+        return workspace_of(self.daemon, self.id)
 
     def ask(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> httpx.Response:
         """Run a command, whatever comes of it."""
