@@ -37,8 +37,8 @@ class CappedText:
         self._tail_bytes = room_bytes // 2
         self._head_bytes = room_bytes - self._tail_bytes
         self._spare_bytes = limit_bytes - self._head_bytes  # what may follow the head if nothing is cut
-        self._head = bytearray()
-        self._tail = bytearray()
+        self._head: bytearray = bytearray()
+        self._tail: bytearray = bytearray()
         self._total_bytes = 0
 
     @property

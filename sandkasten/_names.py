@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
 
@@ -48,11 +48,14 @@ def from_json(field: str, answer: Any) -> Any:
     Raises:
         ValueError: what should be base64 is not.
     """
-    encoded = answer.get(f"{field}_base64") if isinstance(answer, Mapping) else None
-    if not isinstance(encoded, str):
+    if not isinstance(answer, Mapping):
         return answer
+    known = cast("Mapping[str, Any]", answer)
+    encoded = known.get(f"{field}_base64")
+    if not isinstance(encoded, str):
+        return known
     raw = base64.b64decode(encoded, validate=True)
-    return {**answer, field: raw.decode("utf-8", "surrogateescape")}
+    return {**known, field: raw.decode("utf-8", "surrogateescape")}
 
 
 def query_of(params: Mapping[str, str | int]) -> str:

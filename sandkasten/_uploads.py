@@ -9,7 +9,7 @@ import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from attrs import define
 
@@ -205,7 +205,7 @@ def _read(stream: BinaryIO | io.FileIO, size_bytes: int, name: str) -> bytes:
         SandkastenInputError: it cannot be read, or gives something else than bytes.
     """
     with _explained(name):
-        piece: object = stream.read(size_bytes)
+        piece: Any = stream.read(size_bytes)
     if piece is None:
         raise SandkastenInputError(
             f"{name!r} does not block, and has nothing to read now. Make it blocking, or read it first."
@@ -213,7 +213,7 @@ def _read(stream: BinaryIO | io.FileIO, size_bytes: int, name: str) -> bytes:
     if not isinstance(piece, bytes | bytearray | memoryview):
         kind = type(piece).__name__
         raise SandkastenInputError(f"Reading {name!r} gave {kind}, not bytes. Open it in binary mode ('rb').")
-    return bytes(piece)
+    return bytes(cast("bytes", piece))
 
 
 def _seek(stream: BinaryIO | io.FileIO, position: int, name: str) -> None:

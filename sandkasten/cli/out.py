@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -60,9 +61,7 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 @cache
 def has_rich() -> bool:
     """Return whether tables and bars can be drawn; if not, it is said once how to get them."""
-    try:
-        import rich  # noqa: F401, PLC0415  (for terminals alone)
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("rich") is None:
         say("(Tables and progress bars need rich. Install it: pip install 'sandkasten[cli]')")
         return False
     return True

@@ -172,7 +172,8 @@ def _own_pidfd() -> int | None:
 def _settings(options: LocalOptions) -> dict[str, object]:
     data_dir = options.data_dir or os.environ.get("SANDKASTEN_DATA_DIR") or None
     try:
-        return asdict(options) | {"data_dir": data_dir and os.path.abspath(os.path.expanduser(data_dir))}
+        full = data_dir and os.path.abspath(os.path.expanduser(data_dir))
+        return {**asdict(options), "data_dir": full}
     except FileNotFoundError:
         raise _failure(
             f"data_dir {str(data_dir)!r} is seen from the current directory, which is gone. Give it in full."

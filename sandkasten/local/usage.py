@@ -148,7 +148,8 @@ class _Walk:
 
     def _keep_names(self, level: _Level) -> None:
         """Read a deep directory to its end, since it cannot stay open."""
-        entries, found = level.entries, []
+        entries = level.entries
+        found: list[str] = []
         while entries is not None and (name := self._read_on(level)) is not None:
             if self._pending >= _MAX_PENDING:
                 self.is_whole = False

@@ -191,7 +191,10 @@ def html_of(value: Any) -> str | None:
     """Return a model, or a list of models, as HTML; None: as the notebook shows other values."""
     if isinstance(value, ExecResult):
         return result_html(value)
-    return _list_html(value) if isinstance(value, list) else _table_html(value)
+    if isinstance(value, list):
+        values: list[Any] = value
+        return _list_html(values)
+    return _table_html(value)
 
 
 def register_displays(ipython: Any) -> None:
