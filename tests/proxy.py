@@ -44,7 +44,7 @@ class Proxy:
         self._start(self._cut_at, sign)
 
     def _cut_at(self, sign: Path) -> None:
-        until(sign.exists, 30)
+        until(sign.exists)
         self.cut()
         sign.unlink()
 

@@ -267,7 +267,7 @@ def when_begun(url: str, key: str | None, session_id: str, function: Callable[[]
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         with httpx.Client(base_url=url, headers=headers) as http:
             read = f"/v1/sessions/{session_id}/fs/read"
-            until(lambda: http.get(read, params={"path": "begun"}).status_code == 200, 30)
+            until(lambda: http.get(read, params={"path": "begun"}).status_code == 200)
         function()
 
     thread = threading.Thread(target=work)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -24,6 +22,8 @@ import sandkasten_sync
 from sandkasten import ExecResult, SandkastenInputError, SessionNotFoundError, SessionStats
 from sandkasten.integrations._verbs import VERBS, Options, Verb
 from sandkasten.integrations.langchain import SandboxTool, SandboxToolkit
+from sandkasten.local.launch import LocalDaemon
+from tests.local.box import workspace_of
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "exec": {"command": "echo $((6 * 7))", "timeout_seconds": 5},
@@ -255,21 +255,20 @@ def test_the_bounds_are_the_toolkits(blocking_session: sandkasten_sync.Session) 
 
 
 async def test_a_blocking_session_serves_awaited_calls_without_blocking_the_loop(
-    blocking: SandboxToolkit,
+    daemon: LocalDaemon, blocking_session: sandkasten_sync.Session, blocking: SandboxToolkit
 ) -> None:
-    ticks: list[float] = []
+    workspace = workspace_of(daemon, blocking_session.id)
 
-    async def tick() -> None:
-        while True:
-            ticks.append(time.monotonic())
-            await asyncio.sleep(0.02)
+    async def release() -> None:
+        while not (workspace / "begun").exists():
+            await asyncio.sleep(0.01)
+        (workspace / "go").touch()
 
-    ticking = asyncio.create_task(tick())
-    message = await tool_of(blocking, "exec").ainvoke(call("exec", command="sleep 1; echo slept"))
-    ticking.cancel()
-    assert message.artifact["output"] == "slept\n"
-    assert max(after - before for before, after in pairwise(ticks)) < 0.5
-    assert len(ticks) > 10
+    releasing = asyncio.create_task(release())  # in the loop, which the call must leave to others
+    command = "touch begun; until [ -e go ]; do sleep 0.01; done; echo released"
+    message = await tool_of(blocking, "exec").ainvoke(call("exec", command=command))
+    await releasing
+    assert message.artifact["output"] == "released\n"
 
 
 async def test_an_async_session_alone_refuses_a_blocking_call_and_says_what_to_do(

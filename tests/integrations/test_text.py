@@ -93,10 +93,10 @@ def test_one_endless_line_is_cut_anyway() -> None:
 
 
 def test_an_output_of_a_mebibyte_is_made_ready_in_no_time() -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     for output in ("\r" * 2**20, "x" * 2**20, "x\r" * 2**19, "\n" * 2**20, "\x1b" * 2**20):
         assert len(shown(output)) < 16_000
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_control_characters_are_made_visible_one_for_one() -> None:

@@ -176,8 +176,8 @@ def content_of(tree: Tree, path: str) -> bytes:
         return file.read()
 
 
-def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
-    """Wait for something that is about to become true, and return it."""
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Wait for something that is about to become true, and return it; the bound is for what never does."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"

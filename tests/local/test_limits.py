@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from sandkasten.local.limits import (
 )
 from sandkasten.local.limitvalues import LimitsError
 from tests.local.box import until
+from tests.soon import soon
 
 NONE = Limits(None, None, None, None, None, None, MIB)
 UNIFIED = Path("/sys/fs/cgroup/unified")
@@ -270,7 +270,7 @@ class Program:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=30)
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_memory_ends_the_hog_and_nobody_else(kernel: Cgroups, make_group: MakeGr
     )
     assert bystander.line() == neighbour.line() == "here"
     hog = run(group, "kept = bytearray(b'x') * (200 * 1024**2); print('too much')")
-    assert hog.process.wait(timeout=10) == -signal.SIGKILL
+    assert hog.process.wait(timeout=30) == -signal.SIGKILL
     assert group.events().oom_kills == 1
     assert neighbours.events().oom_kills == 0
     for program in (bystander, neighbour):
@@ -325,7 +325,7 @@ def test_a_fork_bomb_ends_at_the_limit(kernel: Cgroups, make_group: MakeGroup, r
         for _ in range(300):
             try:
                 if os.fork() == 0:
-                    time.sleep(5)
+                    time.sleep(60)
                     os._exit(0)
                 made += 1
             except BlockingIOError:
@@ -337,11 +337,10 @@ def test_a_fork_bomb_ends_at_the_limit(kernel: Cgroups, make_group: MakeGroup, r
     assert bomb.line() == "49"
     assert group.usage().processes == 50
     assert group.events().refused_forks > 0
-    before = time.monotonic()
     group.kill()
-    bomb.process.wait(timeout=5)
-    group.remove()
-    assert time.monotonic() - before < 2
+    bomb.process.wait(timeout=30)
+    with soon():
+        group.remove()
 
 
 def test_cpu_is_shared_out(kernel: Cgroups, make_group: MakeGroup, run: Run) -> None:
@@ -400,13 +399,12 @@ def test_cached_files_are_not_use(make_group: MakeGroup, run: Run, tmp_path: Pat
 
 def test_removal_waits_for_the_last_process(kernel: Cgroups, run: Run) -> None:
     group = kernel.create("waits", NONE)
-    sleeper = run(group, "print('here', flush=True); time.sleep(0.3)")
+    sleeper = run(group, "print('here', flush=True); time.sleep(1)")
     assert sleeper.line() == "here"
     with pytest.raises(TimeoutError):
         group.remove(timeout_seconds=0.05)
-    before = time.monotonic()
-    group.remove()
-    assert time.monotonic() - before < 2
+    with soon():
+        group.remove()
     group.remove()  # twice does no harm
 
 
@@ -417,7 +415,7 @@ def own_directories(kernel: Cgroups) -> set[Path]:
 
 def test_nothing_is_left(kernel: Cgroups, run: Run) -> None:
     group = kernel.create("gone", replace(NONE, memory_bytes=64 * MIB, processes=20, cpus=0.5))
-    run(group, "time.sleep(10)")
+    run(group, "time.sleep(60)")
     assert all((directory / "gone").is_dir() for directory in own_directories(kernel))
     group.kill()
     group.remove()
@@ -459,13 +457,13 @@ def abandon() -> Iterator[Callable[[str], tuple[int, Path]]]:
             process = subprocess.Popen(
                 [sys.executable, "-c", ABANDON, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-            at_end.callback(process.communicate, timeout=10)
+            at_end.callback(process.communicate, timeout=30)
             assert process.stdout is not None
             pid, _, directory = process.stdout.readline().strip().partition(" ")
             if int(pid):
                 at_end.callback(suppressed_kill, int(pid))
             if how != "alive":
-                process.wait(timeout=10)
+                process.wait(timeout=30)
             return int(pid), Path(directory)
 
         yield start
@@ -526,7 +524,7 @@ def test_version_2_kills_and_removes(run: Run) -> None:
         group = made.create("session", NONE)
         at_end.callback(group.remove)
         at_end.callback(group.kill)
-        sleeper = run(group, "if os.fork(): print('here', flush=True)\ntime.sleep(10)")
+        sleeper = run(group, "if os.fork(): print('here', flush=True)\ntime.sleep(60)")
         assert sleeper.line() == "here"
         box = made.directory("memory") / "session" / "box"
         assert str(sleeper.process.pid) in (box / "cgroup.procs").read_text().split()
@@ -534,7 +532,7 @@ def test_version_2_kills_and_removes(run: Run) -> None:
             (box / "more").mkdir()  # not even root, so no sandboxed code
         assert group.usage().cpu_usage_usec > 0
         group.kill()
-        assert sleeper.process.wait(timeout=5) == -signal.SIGKILL
+        assert sleeper.process.wait(timeout=30) == -signal.SIGKILL
         group.remove()
     assert not made.directory("memory").exists()
 
@@ -614,7 +612,7 @@ def test_without_control_groups_usage_comes_from_proc(run: Run) -> None:
     found.cleanup_stale()
     group = found.create("any", NONE)
     assert group.usage().memory_bytes == 0
-    user = run(group, "kept = bytearray(b'x') * (30 * 1024**2); print('here', flush=True); time.sleep(10)")
+    user = run(group, "kept = bytearray(b'x') * (30 * 1024**2); print('here', flush=True); time.sleep(60)")
     assert user.line() == "here"
     usage = group.usage()
     assert 30 * MIB < usage.memory_bytes < 100 * MIB
@@ -625,6 +623,6 @@ def test_without_control_groups_usage_comes_from_proc(run: Run) -> None:
         group.remove(timeout_seconds=0.01)
     group.kill()
     group.remove()
-    assert user.process.wait(timeout=5) == -signal.SIGKILL
+    assert user.process.wait(timeout=30) == -signal.SIGKILL
     group.kill()
     found.close()

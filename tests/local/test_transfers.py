@@ -271,7 +271,7 @@ def test_a_reader_that_goes_away_ends_the_reading(box: Box) -> None:
         assert answer.status_code == 200
         next(answer.iter_raw())
         assert open_files(box) == 1, sorted(os.listdir(f"/proc/{box.daemon.pid}/fd"))
-    until(lambda: open_files(box) == 0, seconds=30)
+    until(lambda: open_files(box) == 0)
 
 
 def open_files(box: Box) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.soon import soon
+
 from .kernel import Kernel
 
 INTERRUPTED = "KeyboardInterrupt: The command was stopped; the session goes on."
@@ -21,12 +23,11 @@ def _fresh_session(kernel: Kernel) -> None:
     kernel.ok("%sandbox reset")
 
 
-def interrupt_when(kernel: Kernel, words: str, moments: list[float]) -> Callable[[str], None]:
+def interrupt_when(kernel: Kernel, words: str) -> Callable[[str], None]:
     """Give a hook that interrupts the kernel when a cell prints some words."""
 
     def hook(text: str) -> None:
         if words in text:
-            moments.append(time.monotonic())
             kernel.interrupt()
 
     return hook
@@ -102,23 +103,20 @@ def test_a_language_that_is_not_there_says_so(kernel: Kernel) -> None:
     assert outputs.error.startswith("CellFailedError: ")
 
 
-def test_an_interrupt_stops_the_command_within_a_second_and_keeps_the_shell(kernel: Kernel) -> None:
+def test_an_interrupt_stops_the_command_at_once_and_keeps_the_shell(kernel: Kernel) -> None:
     kernel.ok("%%sandbox\nplain=kept")
-    moments: list[float] = []
-    outputs = kernel.run("%%sandbox\necho started; sleep 1003", interrupt_when(kernel, "started", moments))
-    assert time.monotonic() - moments[0] < 1
+    with soon():
+        outputs = kernel.run("%%sandbox\necho started; sleep 1003", interrupt_when(kernel, "started"))
     assert outputs.error == INTERRUPTED
     after = kernel.ok("%%sandbox --no-raise\necho $plain; pgrep -f 'sleep 1003'")
     assert after.text == "kept\n"
-    assert time.monotonic() - moments[0] < 2
 
 
 def test_an_interrupt_stops_a_program_that_ignores_it(kernel: Kernel) -> None:
-    moments: list[float] = []
     cell = "%%sandbox --python\nimport signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     cell += "print('started')\ntime.sleep(1004)"
-    outputs = kernel.run(cell, interrupt_when(kernel, "started", moments))
-    assert time.monotonic() - moments[0] < 1
+    with soon():
+        outputs = kernel.run(cell, interrupt_when(kernel, "started"))
     assert outputs.error == INTERRUPTED
     assert kernel.ok("%%sandbox\necho on").text == "on\n"
 

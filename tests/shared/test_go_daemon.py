@@ -440,12 +440,15 @@ def test_sessions_of_its_pool_are_listed_and_time_limits_are_cut(stand_in: GoDae
 def test_a_command_waits_in_line_while_its_clients_time_runs(go_daemon: GoDaemon) -> None:
     with client_of(go_daemon.url, go_daemon.api_key) as http:
         session = made_session(http)
-        first = threading.Thread(target=run, args=(http, session, "touch begun; sleep 0.8"))
+        first = threading.Thread(
+            target=run, args=(http, session, "touch begun; until [ -e go ]; do sleep 0.01; done")
+        )
         first.start()
         while read(http, session, "begun").status_code != 200:
             time.sleep(0.01)
         with pytest.raises(httpx.ReadTimeout):
             http.post(f"{session}/exec", json={"cmd": "touch waited"}, timeout=0.2)
+        http.post(f"{session}/fs/write", json={"path": "go", "text": ""}).raise_for_status()
         first.join()
         assert "waited\n" in output_of(http, session, "ls")
         http.delete(session)

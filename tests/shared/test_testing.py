@@ -37,6 +37,7 @@ from sandkasten.errors import (
 from sandkasten.testing import FakeDaemon, Fault, faults
 from sandkasten.testing._multipart import Part, parts_of
 from sandkasten_sync import SandboxClient, Session
+from tests.soon import soon
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/testing.md").read_text("utf-8")
@@ -257,15 +258,14 @@ def test_chunked_requests_are_read(daemon: FakeDaemon, http: httpx.Client) -> No
 
 
 def test_many_connections_at_once_are_served(daemon: FakeDaemon, client: SandboxClient) -> None:
-    daemon.on_exec("wait", output="done\n", pause_seconds=0.2)
+    daemon.on_exec("wait", output="done\n", pause_seconds=0.6)
     sessions = [client.create_session() for _ in range(20)]
-    started = time.monotonic()
     threads = [threading.Thread(target=session.exec, args=("wait",)) for session in sessions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - started < 3, "one after another they take 4 s"
+    with soon():  # one after another they take 12 seconds
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert daemon.commands == ["wait"] * 20
 
 
@@ -398,10 +398,8 @@ def test_faults_for_the_same_requests_come_one_after_another(daemon: FakeDaemon,
 def test_stopping_ends_answers_that_never_come(daemon: FakeDaemon, http: httpx.Client) -> None:
     daemon.fail_next(faults.silence())
     threading.Timer(0.1, daemon.stop).start()
-    started = time.monotonic()
-    with pytest.raises(httpx.RemoteProtocolError):
-        http.get("/v1/sessions", timeout=10)
-    assert time.monotonic() - started < 2
+    with soon(), pytest.raises(httpx.RemoteProtocolError):
+        http.get("/v1/sessions", timeout=30)
 
 
 # --- extensions

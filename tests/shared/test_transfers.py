@@ -179,9 +179,9 @@ def test_a_listing_gives_names_and_nothing_else(name: str) -> None:
 
 
 def test_output_full_of_marks_is_read_in_no_time() -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     assert commands.marked("m1: :m " * 200_000, "m1") is None
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_a_listing_that_is_too_long_says_so() -> None:

@@ -102,7 +102,7 @@ def test_what_is_hidden_counts(
     free = make_box()
     free.write("program.py", program)
     waiting = free.exec_in_background("python3 program.py")
-    until((free.workspace / "kept").exists, seconds=20)
+    until((free.workspace / "kept").exists)
     free.write("end", "")
     assert waiting.answer().json()["output"] == "kept\n"
 
@@ -123,7 +123,7 @@ def test_what_one_session_hides_counts_for_all_of_its_workspace(make_narrow: Cal
     sessions = [make_narrow(workspace_id="quota-of-both") for _ in range(2)]
     sessions[0].write("program.py", PRELUDE.replace("range(24)", "range(6)") + HIDING["never-named"])
     waiting = [session.exec_in_background("python3 program.py") for session in sessions]
-    until(lambda: any(one.is_over for one in waiting), seconds=20)
+    until(lambda: any(one.is_over for one in waiting))
     sessions[0].write("end", "")
     assert 507 in {one.answer().status_code for one in waiting}
 
@@ -138,7 +138,7 @@ def test_what_runs_in_the_shells_own_group_does_not_write_on(
     box.write(mark, "import time\nwhile True:\n  open('x', 'ab').write(bytes(65536)); time.sleep(0.01)")
     box.exec(f"{options}; python3 {mark} & disown")
     until((box.workspace / "x").exists)  # it has begun
-    until(lambda: host_processes_with(mark) == [], seconds=30)
+    until(lambda: host_processes_with(mark) == [])
     assert (box.workspace / "x").stat().st_size > QUOTA_BYTES, "it ended for another reason"
 
 
@@ -184,7 +184,7 @@ def test_a_thread_of_the_shell_does_not_write_on(make_narrow: Callable[..., Box]
     box.write("thread.so", library)
     box.exec("enable -f ./thread.so begin && begin")
     shell = box.run("echo $$")
-    until(lambda: (box.workspace / "x").stat().st_size > MIB, seconds=20)  # it is real
+    until(lambda: (box.workspace / "x").stat().st_size > MIB)  # it is real
     until(lambda: box.exec("echo $$")["output"] != shell, seconds=40)
     box.run("rm x")
     assert not (box.workspace / "x").exists()
