@@ -147,10 +147,9 @@ class Creation:
         """End the session, whether it is made already or not; whether there was one to end."""
         try:
             session_id = (await asyncio.shield(self._task)).id if self._task is not None else self._info["id"]
-            await self._manager.destroy(session_id)
+            return await self._manager.destroy(session_id)
         except ApiError:  # it could not be made, or is gone
             return False
-        return True
 
     def _drop(self, session: Session) -> None:
         if not self._is_wanted:

@@ -117,7 +117,7 @@ def test_a_key_whose_request_failed_may_be_used_again(http: httpx.Client) -> Non
 def test_a_stream_can_be_read_again_from_any_of_its_events(http: httpx.Client, session: str) -> None:
     body = {"cmd": "for i in 1 2 3; do echo line é $i; sleep 0.05; done"}
     first = events(http.post(f"{session}/exec/stream", json=body, headers=KEY))
-    assert [event["event"] for event in first] == ["chunk"] * 3 + ["done"]
+    assert [event["event"] for event in first] == ["chunk"] * (len(first) - 1) + ["done"]
     for seen in range(len(first)):
         position = {"Last-Event-ID": first[seen]["id"]}
         again = events(http.post(f"{session}/exec/stream", json=body, headers=KEY | position))

@@ -448,7 +448,7 @@ def test_a_command_waits_in_line_while_its_clients_time_runs(go_daemon: GoDaemon
             time.sleep(0.01)
         with pytest.raises(httpx.ReadTimeout):
             http.post(f"{session}/exec", json={"cmd": "touch waited"}, timeout=0.2)
-        http.post(f"{session}/fs/write", json={"path": "go", "text": ""}).raise_for_status()
+        http.post(f"{session}/fs/write", json={"path": "go", "text": "x"}).raise_for_status()
         first.join()
         assert "waited\n" in output_of(http, session, "ls")
         http.delete(session)
