@@ -69,10 +69,11 @@ MARKED = [block for block in BLOCKS if block.is_marked]
 SHELL = [block for block in BLOCKS if block.language in {"console", "bash", "sh"}]
 
 
-def commands_in(code: str) -> list[str]:
-    """The programs that the lines behind a prompt start."""
-    lines = re.findall(r"^\$ (.*(?:\\\n.*)*)", code, re.MULTILINE)
-    parts = (part for line in lines for part in _SEPARATOR.split(without_texts(line)))
+def commands_in(code: str, *, has_prompts: bool = True) -> list[str]:
+    """Return the programs that lines start: those behind a prompt, or all where there are no prompts."""
+    prompt = r"\$ " if has_prompts else r"(?=\S)(?!#)"
+    lines = re.findall(rf"^{prompt}((?:.*\\\n)*.*)", code, re.MULTILINE)
+    parts = (part for line in lines for part in _SEPARATOR.split(without_texts(line.replace("\\\n", " "))))
     words = ([word for word in part.split() if not re.match(r"\w+=", word)] for part in parts)
     return [found[0] for found in words if found]
 
@@ -127,6 +128,11 @@ def test_the_commands_of_a_line_are_found() -> None:
     assert commands_in(code) == ["umask", "python3", "sandkasten", "ls", "wc"]
 
 
+def test_every_line_of_a_block_without_prompts_is_a_command() -> None:
+    code = "# first | this\nscripts/test\n\nls \\\n  -l | wc  # all\n"
+    assert commands_in(code, has_prompts=False) == ["scripts/test", "ls", "wc"]
+
+
 def test_a_command_that_is_nowhere_does_not_exist() -> None:
     assert exists("scripts/test")
     assert exists("cd")
@@ -166,7 +172,7 @@ def test_what_is_marked_runs_and_prints_what_stands_below(block: Block, own_data
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_the_commands_of_the_pages_exist(block: Block) -> None:
-    commands = commands_in(block.code)
+    commands = commands_in(block.code, has_prompts=block.language == "console")
     assert commands
     assert [command for command in commands if not exists(command)] == []
 
