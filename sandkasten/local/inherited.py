@@ -26,7 +26,7 @@ _LIMITS = (
     resource.RLIMIT_CPU,
     resource.RLIMIT_DATA,
     resource.RLIMIT_FSIZE,
-    resource.RLIMIT_NOFILE,  # a session takes four; 1,024 are there for programs that use select()
+    resource.RLIMIT_NOFILE,  # a session takes five; 1,024 are there for programs that use select()
     resource.RLIMIT_NPROC,
 )
 
