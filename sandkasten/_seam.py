@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.request import getproxies
 
@@ -61,9 +61,12 @@ def _transport(target: Target) -> httpx.AsyncBaseTransport | None:
     if not target.socket_path and set(getproxies()) - {"no"}:
         return None
     if _has_aiohttp():
-        from sandkasten._aiohttp import AiohttpTransport  # noqa: PLC0415
+        # When it is imported, aiohttp makes contexts for TLS, which fails if SSLKEYLOGFILE or certificates of
+        # the environment cannot be opened. What needs no TLS does without aiohttp then.
+        with nullcontext() if target.uses_tls else suppress(OSError):
+            from sandkasten._aiohttp import AiohttpTransport  # noqa: PLC0415
 
-        return AiohttpTransport(target.socket_path, uses_tls=target.uses_tls)
+            return AiohttpTransport(target.socket_path, uses_tls=target.uses_tls)
     return httpx.AsyncHTTPTransport(uds=target.socket_path, verify=target.uses_tls, limits=POOL_LIMITS)
 
 

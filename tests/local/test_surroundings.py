@@ -35,6 +35,7 @@ WORKS = [
     "strange_environment",
     "no_environment",
     "proxies",
+    "broken_certificates",
     "no_home",
     "read_only_home",
     "home_in_the_data_dir",
@@ -48,7 +49,10 @@ FAILS = {
     "relative_data_dir_gone": "data_dir 'relative' is seen from the current directory, which is gone. Give",
     "no_python_at_all": "needs a Python program, and sys.executable ('') is none. Set it",
 }
+POOLS = ["pool_by_fork", "pool_by_forkserver", "pool_by_spawn"]
 PROCESSES = [
+    *POOLS,
+    "two_loops",
     "forked_child_lives_on",
     "owner_ends_with_forks",
     "owners_thread_ends",
@@ -145,6 +149,18 @@ def test_a_forked_child_cannot_end_its_parents_daemon(found: dict[str, Any]) -> 
 
 def test_workers_that_were_forked_use_the_client_of_before(found: dict[str, Any]) -> None:
     assert found["prefork"] == {"outcome": "works", "printed": "printed\nprinted\n"}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_an_error_comes_whole_out_of_a_pool_of_processes(found: dict[str, Any], name: str) -> None:
+    assert found[name] == {"outcome": "works", "error": "CommandFailedError", "printed": "printed\n"}
+
+
+def test_a_client_in_a_second_loop_says_so_and_can_be_closed_in_a_third(found: dict[str, Any]) -> None:
+    case = found["two_loops"]
+    assert (case["outcome"], case["printed"], case["closed"]) == ("works", "printed\n", True)
+    assert "in another event loop" in case["said"]
+    assert "Make a new SandboxClient" in case["said"]
 
 
 def test_two_daemons_share_a_data_directory(found: dict[str, Any]) -> None:

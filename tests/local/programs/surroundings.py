@@ -432,6 +432,26 @@ def pool_by_spawn() -> Any:
 
 
 @case
+def two_loops() -> Any:
+    """One client in two event loops, one after the other, and closed in a third."""
+    client = sandkasten.SandboxClient(local=sandkasten.LocalOptions(pool_size=0))
+
+    async def work() -> str:
+        async with await client.create_session(image="base") as session:
+            return (await session.exec("echo printed")).output
+
+    printed = asyncio.run(work())
+    daemon = client._connection._daemon
+    assert daemon is not None
+    try:
+        said = asyncio.run(work())
+    except SandkastenError as error:
+        said = str(error)
+    asyncio.run(client.close())
+    return {"outcome": "works", "printed": printed, "said": said, "closed": not alive(daemon.pid)}
+
+
+@case
 def two_daemons_on_one_directory() -> Any:
     with SandboxClient() as one, SandboxClient() as other:
         for client in (one, other):
