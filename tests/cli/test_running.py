@@ -15,6 +15,7 @@ from sandkasten.cli.arguments import command_text
 from sandkasten.cli.out import SHELL_ENDED
 from sandkasten.cli.stdin import redirected
 from tests.cli.program import Home, on_a_terminal
+from tests.go_daemon import GoDaemon
 from tests.local.box import host_processes_with, until
 from tests.soon import soon
 
@@ -245,6 +246,20 @@ def test_input_that_is_not_read_keeps_nobody_waiting(cli: Home, session: str) ->
         assert process.stdout is not None  # the pipe stays open
         assert process.stdout.read() == b"done\n"
         assert process.wait(20) == 0
+
+
+def test_a_daemon_without_pipes_gets_input_as_a_file_and_gives_text(home: Home, go_daemon: GoDaemon) -> None:
+    environ = {"SANDKASTEN_BASE_URL": go_daemon.url, "SANDKASTEN_API_KEY": go_daemon.api_key}
+    session = home("new", env=environ).strip()
+    content = bytes(range(256)) * 300
+    home.run("exec", session, "--", "cat >copy", feed=content, env=environ)
+    home("cp", f"{session}:copy", "copy", env=environ)
+    assert (home.directory / "home" / "copy").read_bytes() == content
+    assert home.run("exec", session, "--", "echo plain", env=environ).stdout == b"plain\n"
+    done = home.run("exec", session, "--", "printf 'a\\xffb\\n'", env=environ)
+    assert done.text == "a\N{REPLACEMENT CHARACTER}b\n"
+    assert "sandkasten cp" in done.sentence_beside_data  # the loss is told
+    home("rm", session, env=environ)
 
 
 # --- Ctrl-C
