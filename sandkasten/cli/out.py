@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from sandkasten.cli.text import field, for_terminal
@@ -61,7 +61,9 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 @cache
 def has_rich() -> bool:
     """Return whether tables and bars can be drawn; if not, it is said once how to get them."""
-    if importlib.util.find_spec("rich") is None:
+    try:
+        import_module("rich")
+    except ModuleNotFoundError:
         say("(Tables and progress bars need rich. Install it: pip install 'sandkasten[cli]')")
         return False
     return True
