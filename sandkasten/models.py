@@ -40,16 +40,21 @@ class _Shown:
 
     __slots__ = ()
 
-    def _repr_html_(self) -> str | None:
+    def _repr_html_(self) -> str:
         from sandkasten.notebook.displays import html_of  # noqa: PLC0415  (notebooks only)
 
         return html_of(self)
 
 
-class Rows(list[T], _Shown):
+class Rows(list[T]):
     """A list that a notebook shows as a table."""
 
     __slots__ = ()
+
+    def _repr_html_(self) -> str | None:
+        from sandkasten.notebook.displays import list_html  # noqa: PLC0415  (notebooks only)
+
+        return list_html(self)
 
 
 @frozen

@@ -159,7 +159,7 @@ def _labels(info: WorkspaceInfo) -> str:
     return ", ".join(f"{name}={value}" for name, value in (info.labels or {}).items())
 
 
-def _list_html(values: list[Any]) -> str | None:
+def list_html(values: list[Any]) -> str | None:
     """A table for a list of one of our types; None leaves every other list as it is."""
     if not any(values and all(isinstance(value, kind) for value in values) for kind in _LISTED):
         return None
@@ -187,19 +187,14 @@ def _table_text(value: Any) -> str:
     return table_of(value).as_text()
 
 
-def html_of(value: Any) -> str | None:
-    """Return a model, or a list of models, as HTML; None: as the notebook shows other values."""
-    if isinstance(value, ExecResult):
-        return result_html(value)
-    if isinstance(value, list):
-        values: list[Any] = value
-        return _list_html(values)
-    return _table_html(value)
+def html_of(value: Any) -> str:
+    """Return a model as HTML."""
+    return result_html(value) if isinstance(value, ExecResult) else _table_html(value)
 
 
 def register_displays(ipython: Any) -> None:
     """Teach IPython to show the library's values; what is known for a type already stays."""
-    as_html: dict[type, Callable[[Any], str | None]] = {ExecResult: result_html, list: _list_html}
+    as_html: dict[type, Callable[[Any], str | None]] = {ExecResult: result_html, list: list_html}
     as_text: dict[type, Callable[[Any], str]] = {ExecResult: result_text, ReadResult: _read_text}
     for kind in _SHOWN:
         as_html[kind], as_text[kind] = _table_html, _table_text
@@ -217,7 +212,7 @@ def unregister_displays(ipython: Any) -> None:
     for kind in (ExecResult, ReadResult, *_SHOWN):
         for mime_type in ("text/html", "text/plain"):
             formatters[mime_type].pop(kind, None)
-    if formatters["text/html"].type_printers.get(list) is _list_html:
+    if formatters["text/html"].type_printers.get(list) is list_html:
         formatters["text/html"].pop(list)
 
 
