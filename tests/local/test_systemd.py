@@ -137,7 +137,7 @@ def test_who_may_dump_no_core_can_start_a_daemon() -> None:
     # Where security guides are followed, the hard limit is 0, and 1 cannot be had.
     script = (
         "import os, resource, sys\n"
-        "from sandkasten.local.daemon import _dump_no_core\n"
+        "from sandkasten.local.inherited import _dump_no_core\n"
         "if os.getuid() == 0: os.setgroups([]); os.setgid(60777); os.setuid(60777)\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (0, int(sys.argv[1])))\n"
         "_dump_no_core()\n"
