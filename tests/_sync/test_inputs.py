@@ -38,7 +38,7 @@ def test_timeouts_out_of_range_are_refused(unconnected: Session, timeout_ms: int
         unconnected.exec_stream("true", timeout_ms=timeout_ms)
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", "\udcff", None, 7, "x" * 70_000])
+@pytest.mark.parametrize("path", ["", "a\0b", "\ud800", None, 7, "x" * 70_000])
 def test_paths_that_cannot_be_sent_are_refused(unconnected: Session, path: str) -> None:
     with pytest.raises(SandkastenInputError, match="path"):
         unconnected.write(path, "text")
