@@ -575,6 +575,7 @@ def test_one_millisecond_for_one_mebibyte_leaves_the_shell_in_order(box: Box) ->
         assert_in_order(box)
 
 
+@pytest.mark.timeout(240)  # some hundred commands, each stopped
 def test_two_hundred_hurried_commands_leave_the_shell_in_order(box: Box) -> None:
     rng = random.Random(11)
     finished = 0
@@ -589,6 +590,7 @@ def test_two_hundred_hurried_commands_leave_the_shell_in_order(box: Box) -> None
     assert finished <= box.run("cat log 2>/dev/null; true").count("x") <= 200
 
 
+@pytest.mark.timeout(240)  # some hundred commands, each stopped
 def test_hurried_commands_that_only_take_a_moment_never_run_twice_or_in_part(box: Box) -> None:
     rng = random.Random(12)
     for number in range(200):
