@@ -28,8 +28,8 @@ def find_mark(text: str) -> tuple[re.Match[str], int] | None:
     return None if found is None else (found, int(found[1].replace(",", "") or "0"))
 
 
-class CappedText:
-    """Text that is collected up to a number of bytes, as UTF-8: of a longer one the head and the tail."""
+class CappedBytes:
+    """Bytes that are collected up to a number of them: of more of them the head and the tail."""
 
     def __init__(self, limit_bytes: int) -> None:
         """Start empty; `limit_bytes` includes the mark, unless that is most of it."""
@@ -51,9 +51,8 @@ class CappedText:
         """How much memory is used."""
         return len(self._head) + len(self._tail)
 
-    def add(self, text: str) -> str:
+    def add(self, data: bytes) -> bytes:
         """Take the next piece; return the part of it that belongs to the head, however much follows."""
-        data = text.encode("utf-8", "surrogatepass")
         part = b""
         if self._total_bytes == len(self._head):  # nothing follows the head yet
             part = _until_character_ends(data, self._head_bytes - len(self._head))
@@ -62,18 +61,18 @@ class CappedText:
         self._total_bytes += len(data)
         if len(self._tail) > 2 * self._spare_bytes:  # not each time, since the rest is moved
             del self._tail[: -self._spare_bytes or None]
-        return _text(part)
+        return part
 
-    def rest(self) -> str:
+    def rest(self) -> bytes:
         """Return what follows the head: the mark, if anything is left out, and the tail."""
-        return self._joined(len(self._head)).decode("utf-8", "surrogatepass")
+        return self._after(len(self._head))
 
-    def text(self) -> str:
+    def content(self) -> bytes:
         """Return all that is kept, with the mark."""
         head = self._head[: _line_end(self._head)] if self.truncated else self._head
-        return _text(head) + _text(self._joined(len(head)))
+        return bytes(head) + self._after(len(head))
 
-    def _joined(self, head_bytes: int) -> bytes:
+    def _after(self, head_bytes: int) -> bytes:
         if not self.truncated:
             return bytes(self._tail)
         tail = bytes(self._tail[len(self._tail) - self._tail_bytes :])
@@ -82,7 +81,37 @@ class CappedText:
         return line_end + mark(self._total_bytes - head_bytes - len(tail)).encode() + tail
 
 
-def _text(data: bytes | bytearray) -> str:
+class CappedText:
+    """The same for text; the limit is that of its UTF-8."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Start empty."""
+        self._kept = CappedBytes(limit_bytes)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there was more than is kept."""
+        return self._kept.truncated
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory is used."""
+        return self._kept.size_bytes
+
+    def add(self, text: str) -> str:
+        """Take the next piece; return the part of it that belongs to the head, however much follows."""
+        return _text(self._kept.add(text.encode("utf-8", "surrogatepass")))
+
+    def rest(self) -> str:
+        """Return what follows the head: the mark, if anything is left out, and the tail."""
+        return _text(self._kept.rest())
+
+    def text(self) -> str:
+        """Return all that is kept, with the mark."""
+        return _text(self._kept.content())
+
+
+def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 

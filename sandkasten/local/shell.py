@@ -27,6 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from sandkasten._cut import CappedBytes
 from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.control import ControlChannel, Ended, Message, Ready, Result, frame, shell_name
 from sandkasten.local.processes import Process, identified
@@ -64,7 +65,7 @@ class Shell:
         self._queue: deque[Command] = deque()
         self._current: Command | None = None
         self._outgoing = bytearray()
-        self._between = bytearray()
+        self._between = CappedBytes(_BETWEEN_MAX_BYTES)
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._is_ready = False
         self._shell: Process | None = None
@@ -178,9 +179,8 @@ class Shell:
         command = self._current = self._queue.popleft()
         command.started_at = time.monotonic()
         command.earlier = self._sandbox.others(self._shell)
-        if self._between:
-            command.add_output(bytes(self._between))
-            self._between.clear()
+        if between := self._taken_between():
+            command.add_output(between)
         self._send(command.id, command.text)
         self._set_timer(command.timeout_seconds, self._on_deadline)
 
@@ -327,8 +327,8 @@ class Shell:
             self._probe_id = None
             self._set_timer(None)
             self._terminal.drain()
-            if self._between == b"\n":  # bash's answer to an interrupt that came late
-                self._between.clear()
+            if self._between.content() == b"\n":  # bash's answer to an interrupt that came late
+                self._taken_between()
             self._start_next()
 
     def _end_current(self, status: int) -> None:
@@ -377,10 +377,14 @@ class Shell:
 
     def _take_output(self, data: bytes) -> bool:
         if self._current is None:
-            self._between += data[: max(0, _BETWEEN_MAX_BYTES - len(self._between))]
+            self._between.add(data)
             return False
         self._current.add_output(data)
         return self._current.is_slow_to_read
+
+    def _taken_between(self) -> bytes:
+        between, self._between = self._between.content(), CappedBytes(_BETWEEN_MAX_BYTES)
+        return between
 
     # --- the end
 
@@ -389,7 +393,7 @@ class Shell:
             return
         if not self._started.done():
             self._terminal.drain()
-            said = self._between.decode(errors="replace").strip()
+            said = self._between.content().decode(errors="replace").strip()
             self._fail_start(SandboxLostError(said or reason))
         self._on_lost()
 

@@ -68,6 +68,17 @@ def test_a_background_job_that_ended_adds_nothing_to_the_next_command(box: Box, 
     assert_in_order(box)
 
 
+def test_of_much_that_a_background_job_prints_between_commands_the_end_is_kept_too(box: Box) -> None:
+    box.run("(while [ ! -e go ]; do sleep 0.02; done; seq 100000; echo the reason; touch done) &")
+    box.write("go", "")
+    until(lambda: box.read("done").is_success, 20)
+    output = box.run("echo next")
+    assert output.startswith("1\n2\n3\n")
+    assert output.endswith("\n100000\nthe reason\nnext\n")
+    assert output.count("bytes left out") == 1
+    assert len(output) < 66_000
+
+
 def test_what_a_background_job_prints_between_commands_comes_with_the_next(box: Box) -> None:
     box.run("{ while [[ ! -e go ]]; do sleep 0.01; done; echo late; touch printed; } & disown")
     box.write("go", "")
