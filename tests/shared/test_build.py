@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("sandkasten", "sandkasten_sync")
-NOT_OURS = shutil.ignore_patterns(".git", ".venv", "dist", "__pycache__", ".*_cache")
+NOT_OURS = shutil.ignore_patterns(".git", ".venv*", "dist", "site", "__pycache__", ".*cache")
 
 
 def run(*argv: str | Path, cwd: Path) -> str:
@@ -46,8 +46,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(tree: Path) -> Path:
-    """The folder with the sdist, and with the wheel that was made of it, each in isolation."""
-    run(sys.executable, "-m", "build", "--outdir", tree.parent / "published", tree, cwd=tree.parent)
+    """Return the folder with the sdist, and with the wheel that was made of it.
+
+    Without environments of their own, which `scripts/build` makes.
+    """
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", tree.parent / "published")
+    run(*command, tree, cwd=tree.parent)
     return tree.parent / "published"
 
 
