@@ -737,7 +737,7 @@ def test_a_kill_leaves_no_image_and_the_next_add_tidies_up(place: Place) -> None
     os.truncate(source, 8 * KIB**3)  # a hole; it is not copied for long
     process = subprocess.Popen([sys.executable, "-c", ADD, place.store_directory, source])
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while not list(place.store_directory.glob(".new-*/rootfs/large")):
             assert time.monotonic() < deadline
             assert process.poll() is None

@@ -349,15 +349,15 @@ def test_cpu_is_shared_out(kernel: Cgroups, make_group: MakeGroup, run: Run) -> 
     spinner = run(
         group,
         """
-        end = time.monotonic() + 1.2
-        while time.monotonic() < end:
+        started = time.monotonic()
+        while time.process_time() < 0.6:
             pass
-        print(time.process_time(), flush=True)
+        print(time.monotonic() - started, flush=True)
         sys.stdin.readline()
         """,
     )
     seconds = float(spinner.line())
-    assert 0.3 < seconds < 0.85, "0.6 s are due"
+    assert seconds > 0.9, "1.2 s are due, and more where others have the machine"
 
 
 def test_usage_is_real(make_group: MakeGroup, run: Run) -> None:
@@ -480,8 +480,7 @@ def test_what_dead_daemons_left_is_removed(
     _, dead = abandon("dead")
     _, alive = abandon("alive")
     sleeper, busy = abandon("busy")
-    assert (dead / "empty").is_dir()
-    kernel.cleanup_stale()
+    kernel.cleanup_stale()  # if no other daemon that starts just now has done the same
     assert not dead.exists()
     assert alive.is_dir(), "its daemon lives"
     assert (busy / "busy").is_dir(), "a process is in it"

@@ -223,12 +223,12 @@ def test_cleaning_takes_time_in_proportion_to_the_output() -> None:
         "\x9b".encode() * 300_000,
         b"\r\x1b[" * 150_000,
     ):
-        started = time.monotonic()
+        started = time.thread_time()
         transcript = Transcript(raw=False)
         for start in range(0, len(evil), 4096):
             transcript.feed(evil[start : start + 4096])
         transcript.finish()
-        assert time.monotonic() - started < 3, evil[:6]
+        assert time.thread_time() - started < 3, evil[:6]
 
 
 def capped(limit: int, *texts: str) -> tuple[str, bool]:

@@ -270,7 +270,7 @@ def test_a_reader_that_goes_away_ends_the_reading(box: Box) -> None:
     with box.client.stream("GET", f"{box.url}/fs/raw", params={"path": "x"}) as answer:
         assert answer.status_code == 200
         next(answer.iter_raw())
-        assert open_files(box) == 1, sorted(os.listdir(f"/proc/{box.daemon.pid}/fd"))
+        until(lambda: open_files(box) == 1)
     until(lambda: open_files(box) == 0)
 
 
@@ -480,12 +480,10 @@ def test_directories_that_wait_to_be_packed_are_bounded(
 
 def test_an_archive_of_ten_thousand_files_goes_in_and_out(box: Box) -> None:
     members = [(Member((f"d{n % 20}", f"file-{n}"), Kind.FILE, 4), b"%04d" % n) for n in range(10_000)]
-    started = time.monotonic()
     assert put_tar(box, "many", archive(*members)).json()["files"] == 10_000
     assert box.run("find many -type f | wc -l") == "10000\n"
     with tarfile.open(fileobj=io.BytesIO(get_tar(box, "many").content)) as tar:
         assert sum(member.isreg() for member in tar) == 10_000
-    assert time.monotonic() - started < 30
 
 
 # --- space
