@@ -71,7 +71,10 @@ def _told_apart() -> Generator[None, None, None]:
         cause = error.__cause__
         if isinstance(cause, TimeoutError | None):
             raise
-        kind = httpx.ConnectError if isinstance(cause, aiohttp.ClientConnectorError) else httpx.ReadError
-        raise kind(str(cause) or "the connection was lost") from error
+        if isinstance(
+            cause, aiohttp.ClientConnectorError
+        ):  # whose own text speaks of TLS where there is none
+            raise httpx.ConnectError(str(cause.os_error)) from error
+        raise httpx.ReadError(str(cause) or "the connection was lost") from error
     except aiohttp.ClientError as error:  # what it does not translate, such as an answer that is not HTTP
         raise httpx.RemoteProtocolError(str(error)) from error

@@ -13,11 +13,11 @@ from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.closedbash import with_closed_bash
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.etc import make_etc
-from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
 from sandkasten.local.limits import clamped, kernel_version, rlimits, ulimit_command
 from sandkasten.local.names import HostNames
+from sandkasten.local.openat2 import check_openat2
 from sandkasten.local.options import Options
 from sandkasten.local.policy import SandboxPolicy
 from sandkasten.local.settings import Settings

@@ -58,6 +58,11 @@ NO_SECCOMP = Cause(
     "The kernel does not filter system calls.",
     "Boot a kernel with CONFIG_SECCOMP_FILTER=y, as those of all distributions are.",
 )
+NO_WAY = Cause(
+    ("Can't find source path",),
+    "Sandboxes cannot reach a directory that they need: root's run as another user, who may not enter it.",
+    "Choose a data directory that everybody may enter: export SANDKASTEN_DATA_DIR=/path/with/room",
+)
 NO_NAMESPACES = Cause(
     ("namespace", "not permitted"),
     "User namespaces are off.",
@@ -67,7 +72,7 @@ NO_NAMESPACES = Cause(
 )
 
 # The first one that fits is it: the last one has the most general signs.
-_CAUSES = (TOO_OLD, APPARMOR, MASKED_PROC, NO_MOUNTS, NO_SECCOMP, NO_NAMESPACES)
+_CAUSES = (TOO_OLD, NO_WAY, APPARMOR, MASKED_PROC, NO_MOUNTS, NO_SECCOMP, NO_NAMESPACES)
 
 
 UNMAPPED_MEND = (

@@ -86,7 +86,6 @@ class Command:
         self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
-        self.ended_shell = False
         self.shell_status: int | None = None
         self.earlier: frozenset[Process] = frozenset()
         self.on_finished: Callable[[], None] = _nothing
@@ -131,6 +130,11 @@ class Command:
             self._owner.on_abandoned(self)
 
     @property
+    def ended_shell(self) -> bool:
+        """Whether the shell itself ended under the command, with `shell_status`."""
+        return self.shell_status is not None
+
+    @property
     def is_finished(self) -> bool:
         """Whether the outcome, or what prevents one, is known."""
         return self.outcome is not None or self.error is not None
@@ -162,3 +166,8 @@ class Command:
         self._changed.set()
         # The result may be kept for long, and must not hold on to what is large or to a session that ended.
         self.text, self.on_finished, self._owner = "", _nothing, _Nobody()
+
+
+def does_nothing(text: str) -> bool:
+    """Return whether a text is only comments: bash would leave the status of another command."""
+    return all(not line or line.startswith("#") for line in map(str.strip, text.splitlines()))

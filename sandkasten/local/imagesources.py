@@ -33,7 +33,7 @@ from sandkasten.local.archives import (
     explained,
     parse_path,
 )
-from sandkasten.local.files import open_inside
+from sandkasten.local.openat2 import open_inside
 from sandkasten.local.unpack import Unpacker, apply_whiteouts, copy_directory, unpack_tar
 
 _MAX_LAYERS = 512

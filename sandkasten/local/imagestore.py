@@ -37,9 +37,9 @@ from sandkasten.local.archives import Limits, bad_image
 from sandkasten.local.closedbash import copy_closed
 from sandkasten.local.directories import make_closed
 from sandkasten.local.errors import ApiError
-from sandkasten.local.files import open_inside
 from sandkasten.local.host import Identity
 from sandkasten.local.imagesources import fill
+from sandkasten.local.openat2 import open_inside
 from sandkasten.local.policy import Image
 from sandkasten.local.scratch import Scratch, remove_tree, sweep
 from sandkasten.local.unpack import Unpacker

@@ -17,6 +17,9 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DEAD = {"Z", "X"}
 # The place of the start time among the fields of /proc/PID/stat that follow the name.
 _START = 19
+# Likewise of its flags; from <linux/sched.h>.
+_FLAGS = 6
+_PF_EXITING = 0x4
 _CHILDREN_BYTES = 4096
 _USEC_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -78,6 +81,15 @@ def identified(pids: Iterable[int]) -> frozenset[Process]:
         with suppress(OSError, ValueError, IndexError):
             found.add(Process(pid, int(_stat(pid)[_START])))
     return frozenset(found)
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process has gone, is just going, or only waits to be reaped."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return True
+    return fields[0] in _DEAD or bool(int(fields[_FLAGS]) & _PF_EXITING)
 
 
 def signal_below(

@@ -20,10 +20,10 @@ from sandkasten.local.backend import prepare
 from sandkasten.local.cgroups import find_cgroups
 from sandkasten.local.directories import data_trouble
 from sandkasten.local.errors import IsolationError
-from sandkasten.local.files import check_openat2
 from sandkasten.local.host import Identity
 from sandkasten.local.images import find_images
 from sandkasten.local.limits import Resource
+from sandkasten.local.openat2 import check_openat2
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.rundir import run_dir
 

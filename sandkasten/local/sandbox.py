@@ -19,7 +19,9 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
 from sandkasten.local import bubblewrap, processes, seccomp
@@ -33,6 +35,8 @@ _FIRST_FREE_DESCRIPTOR = 32  # no higher: some may have 64 descriptors only
 _IDLE_PROCESSES = 3
 _KILL_ROUNDS = 20
 _REAP_TIMEOUT_MS = 10_000
+# Threads of their own: those of the event loop may all be busy with files while a command must be stopped.
+_STOPPERS = ThreadPoolExecutor(4, "stopper")
 # struct ucred: pid, uid, gid.
 _CREDENTIALS = struct.Struct("iII")
 _CREDENTIALS_BYTES = socket.CMSG_LEN(_CREDENTIALS.size)
@@ -61,6 +65,7 @@ class Sandbox:
         self._init_pidfd: int | None = None
         self._oom_score: int | None = None
         self._namespace = ""
+        self._signalling = threading.Lock()
 
     @classmethod
     def start(cls, bwrap: str, policy: SandboxPolicy, identity: Identity) -> Sandbox:
@@ -113,18 +118,31 @@ class Sandbox:
             Exception: what `confine` raises, and then nothing runs.
         """
         pid = await self._gate.child_pid()
-        if pid is not None:
-            self.init_pid = pid
-            self._init_pidfd = os.pidfd_open(pid)
-            self._namespace = processes.namespace(pid)
-            await asyncio.to_thread(confine, pid)
-            self._oom_score = _open_oom_score(pid)
-            self.expose_shell()
+        if pid is None:
+            return
+        try:
+            await self._confine(pid, confine)
+            self.admit_shell("")
             self._gate.open()
+        except OSError:
+            if not processes.has_ended(pid):
+                raise
 
-    def expose_shell(self) -> None:
-        """Have the next shell, and what it starts, go first when memory runs out: it inherits the score."""
+    async def _confine(self, pid: int, confine: Callable[[int], None]) -> None:
+        self.init_pid = pid
+        self._init_pidfd = os.pidfd_open(pid)
+        self._namespace = processes.namespace(pid)
+        await asyncio.to_thread(confine, pid)
+        self._oom_score = _open_oom_score(pid)
+
+    def admit_shell(self, shell_id: str) -> None:
+        """Let process 1 start the next shell.
+
+        With it, what it starts goes first when memory runs out: the shell inherits the score of process 1.
+        """
         self._set_oom_score(OOM_SCORE_SHELL)
+        with contextlib.suppress(OSError):  # it has ended
+            self.tokens.send(f"go {shell_id}\n".encode())
 
     def spare_init(self) -> None:
         """Have process 1 go last, as there is a shell."""
@@ -173,18 +191,25 @@ class Sandbox:
         if shell is not None:
             processes.signal_one(shell, self._namespace, signal_number)
 
-    def signal_others(self, shell: Process | None, spared: frozenset[Process], signal_number: int) -> int:
+    def signal_others(
+        self, shell: Process | None, spared: frozenset[Process], signal_number: int
+    ) -> asyncio.Future[int]:
         """Send a signal to each process except process 1, the shell, the spared ones and what these started.
 
         Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then,
-        and it is too early to tell that one from the rest. It looks at each process there is, so run it in a
-        thread.
+        and it is too early to tell that one from the rest. A session may have many processes, so a thread
+        looks at them.
         """
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(_STOPPERS, self._signal_others, shell, spared, signal_number)
+
+    def _signal_others(self, shell: Process | None, spared: frozenset[Process], signal_number: int) -> int:
         if self.init_pid is None or shell is None:
             return 1
         parents = [self.init_pid, shell.pid]
         found = 1
-        with processes.stopped(self.init_pid, self._namespace):
+        # One at a time: the end of the first would let process 1 go on under the second.
+        with self._signalling, processes.stopped(self.init_pid, self._namespace):
             for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
                 if shell not in processes.identified([shell.pid]):
                     break

@@ -28,7 +28,7 @@ from contextlib import suppress
 from functools import partial
 
 from sandkasten._cut import CappedBytes
-from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError
+from sandkasten.local.command import CalledOffError, Command, Outcome, SandboxLostError, does_nothing
 from sandkasten.local.control import ControlChannel, Ended, Message, Ready, Result, frame, shell_name
 from sandkasten.local.processes import Process, identified
 from sandkasten.local.sandbox import Sandbox
@@ -48,7 +48,6 @@ _PROBE_SECONDS = 0.1
 _PROBES_MAX = 50
 _START_SECONDS = 30.0
 
-_KILLED = 128 + signal.SIGKILL
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -99,7 +98,7 @@ class Shell:
         """
         if self._closed:
             raise SandboxLostError("the sandbox ended")
-        command = Command(":" if _does_nothing(text) else text, timeout_seconds, self)
+        command = Command(":" if does_nothing(text) else text, timeout_seconds, self)
         self._queue.append(command)
         self._start_next()
         return command
@@ -127,7 +126,7 @@ class Shell:
             with_shell: that was not enough, so something writes in the shell itself.
         """
         if self._is_ready:
-            self._in_thread(self._sandbox.signal_others, self._shell, frozenset[Process](), signal.SIGKILL)
+            self._sandbox.signal_others(self._shell, frozenset(), signal.SIGKILL)
         if self._current is not None:
             self._current.over_quota = True
         self._stop_current()
@@ -260,17 +259,13 @@ class Shell:
     def _stop_what_it_started(self, command: Command, signal_number: int) -> None:
         """Signal all that the command started; once it has ended and they are gone, finish it."""
         if self._is_ready:
-            found = self._in_thread(self._sandbox.signal_others, self._shell, command.earlier, signal_number)
+            found = self._sandbox.signal_others(self._shell, command.earlier, signal_number)
             found.add_done_callback(partial(self._on_signalled, command, signal_number))
 
     def _on_signalled(self, command: Command, signal_number: int, found: asyncio.Future[int]) -> None:
         is_over = command is self._current and command.ended_status is not None
         if is_over and not self._closed and (not found.result() or signal_number == signal.SIGKILL):
             self._finish_current()
-
-    def _in_thread(self, function: Callable[..., int], *args: object) -> asyncio.Future[int]:
-        """Run what looks at all processes: a session may have many, and others wait for the event loop."""
-        return self._loop.run_in_executor(None, partial(function, *args))
 
     def _probe(self, probes_left: int) -> None:
         if not probes_left:
@@ -347,13 +342,11 @@ class Shell:
         self._shell_name, self._traps = shell_name(ended.next_shell_id), ""
         # What is left of an unfinished frame ends where the next one begins.
         self._outgoing[:] = b"\0"
-        self._sandbox.expose_shell()
+        self._sandbox.admit_shell(ended.next_shell_id)
         self._probe_id = None
         self._set_timer(_START_SECONDS, self._lose, "no other shell came up")
-        if self._current is not None:
-            self._current.ended_shell = True
-            if self._current.shell_status is None:
-                self._current.shell_status = ended.status
+        if self._current is not None and self._current.shell_status is None:
+            self._current.shell_status = ended.status
 
     def _on_shell_ready(self, cwd: str) -> None:
         self._terminal.drain()
@@ -370,7 +363,8 @@ class Shell:
             status = self._current.ended_status
             if status is None:
                 status = self._current.shell_status
-            self._end_current(_KILLED if status is None else status)
+            assert status is not None  # only a shell that ended is followed by another
+            self._end_current(status)
         self._start_next()
 
     # --- what programs print
@@ -401,8 +395,3 @@ class Shell:
         if not self._started.done():
             self._started.set_exception(error)
             self._started.exception()  # marks it as seen, in case nobody waits
-
-
-def _does_nothing(text: str) -> bool:
-    """Whether it is only comments: bash would leave the last status, which is none of this command's."""
-    return all(not line or line.startswith("#") for line in map(str.strip, text.splitlines()))

@@ -21,8 +21,9 @@ from sandkasten import _tar
 from sandkasten._tar import ERROR_NOTE, Kind, Member
 from sandkasten.local.bodystream import PIECE_BYTES, BrokenOffError
 from sandkasten.local.errors import ApiError, invalid_request
-from sandkasten.local.files import Tree, open_inside
+from sandkasten.local.files import Tree
 from sandkasten.local.newfile import NewFile, explained
+from sandkasten.local.openat2 import open_inside
 
 MAX_MEMBERS = 1_000_000
 MAX_WAITING = 100_000  # directories that were seen and not yet opened

@@ -39,8 +39,8 @@ from sandkasten.local.archives import (
     explained,
     parse_path,
 )
-from sandkasten.local.files import open_inside
 from sandkasten.local.host import Identity
+from sandkasten.local.openat2 import open_inside
 
 Names = Sequence[bytes]
 

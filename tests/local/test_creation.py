@@ -124,6 +124,18 @@ def test_what_is_used_up_is_named(
     assert_nothing_is_left(settings)
 
 
+def test_what_bubblewrap_cannot_mount_is_named(settings: Settings) -> None:
+    """It says who process 1 is before it mounts; so that process may be gone when it is taken hold of."""
+    image = settings.images["base"]
+    missing = str(settings.run_dir / "missing")
+    broken = replace(image, read_only={**image.read_only, missing: "/opt"})
+    images = {**settings.images, "base": broken}
+    for _ in range(5):
+        with pytest.raises(ApiError, match=r"missing.*SANDKASTEN_DATA_DIR"):
+            asyncio.run(build(replace(settings, images=images)))
+    assert_nothing_is_left(settings)
+
+
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 6, 8, 10, 12, 15, 20])
 def test_whoever_asked_is_gone(settings: Settings, milliseconds: int) -> None:
     with suppress(asyncio.CancelledError):

@@ -159,7 +159,7 @@ def test_the_next_shell_starts_in_the_last_ones_directory_whatever_pwd_was(box: 
 @pytest.mark.parametrize("option", ["vi", "emacs"])
 def test_line_editing_that_is_turned_on_loses_no_command(box: Box, option: str) -> None:
     box.run(f"kept=1; set -o {option}")
-    assert box.run("echo $kept; echo ran >> log") == "1\nran\n".removesuffix("ran\n")
+    assert box.run("echo $kept; echo ran >> log") == "1\n"
     assert box.exec(f"set -o {option}; : ${{unset_variable?boom}}")["exit_code"] != 0
     assert box.run("echo $kept; cat log") == "1\nran\n"
 

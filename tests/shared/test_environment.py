@@ -132,3 +132,11 @@ def test_a_blocking_client_serves_all_threads() -> None:
         thread.start()
         thread.join()
         assert found == ["ok"]
+
+
+@BOTH
+def test_an_error_of_a_connection_without_tls_speaks_of_none(ask: object) -> None:
+    with pytest.raises(SandkastenConnectionError) as caught:
+        ask(NOBODY)  # type: ignore[operator]
+    assert "ssl" not in str(caught.value)
+    assert NOBODY in str(caught.value)

@@ -70,6 +70,7 @@ DAEMON = [
     {
         "local.connections",
         "local.newfile",
+        "local.openat2",
         "local.limits",
         "local.names",
         "local.pipes",
