@@ -67,6 +67,7 @@ class DiskQuota:
         self._written_bytes = 0  # from outside, since that was measured
         self._reserved_bytes = 0  # admitted, and not on the disk yet
         self._was_measured = False
+        self._measuring = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -130,10 +131,14 @@ class DiskQuota:
             await self._measure()
 
     async def _measure(self, stop_at: int | None = None, *, insist: bool = False) -> None:
-        self._was_measured = True
-        self._written_bytes = 0  # before the look, which may or may not see what is written meanwhile
-        usage = await asyncio.to_thread(self._usage, stop_at, insist=insist)
-        self._used_bytes, self._is_whole = usage.size_bytes, usage.is_whole
+        # One look at a time: of two, the one that ends last may be the older, and not know of a file whose
+        # bytes the younger one has taken over from `_written_bytes`.
+        async with self._measuring:
+            written_bytes = self._written_bytes  # the look sees them; what is written meanwhile, perhaps
+            usage = await asyncio.to_thread(self._usage, stop_at, insist=insist)
+            self._used_bytes, self._is_whole = usage.size_bytes, usage.is_whole
+            self._written_bytes -= written_bytes
+            self._was_measured = True
 
     def _usage(self, stop_at: int | None, *, insist: bool) -> Usage:
         # In this order: what loses its name meanwhile is missed once rather than counted twice.

@@ -3,7 +3,7 @@
 * terminal: a pseudo-terminal's master; what programs print, and nobody types
 * control: a socket; commands in, results out
 * tokens: a socket; one line per command (see `inside/bashrc`)
-* the gate: two pipes of bubblewrap's, through which process 1 is known and confined before it runs
+* the gate: pipes through which process 1 is known and confined before it runs, and each shell is admitted
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Sandbox:
             control, control_inside = _socketpair(ours, theirs)
             control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             tokens, tokens_inside = _socketpair(ours, theirs)
+            permits_inside, permits = _pipe(theirs, ours)
+            permits_inside = _numbered_high(permits_inside, theirs)
             info, info_inside = _pipe(ours, theirs)
             block_inside, block = _pipe(theirs, ours)
             filter_inside = seccomp.descriptor(policy.seccomp)
@@ -89,22 +91,29 @@ class Sandbox:
                 bubblewrap.arguments(
                     bwrap,
                     policy,
-                    supervisor_command(policy, tokens_inside, control_inside),
+                    supervisor_command(policy, tokens_inside, control_inside, permits_inside),
                     bubblewrap.Descriptors(filter_inside, info_inside, block_inside),
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(tokens_inside, control_inside, filter_inside, info_inside, block_inside),
+                pass_fds=(
+                    tokens_inside,
+                    control_inside,
+                    permits_inside,
+                    filter_inside,
+                    info_inside,
+                    block_inside,
+                ),
                 cwd="/",
                 env={},  # bubblewrap needs none, and what the loader makes of it would stand on the terminal
                 process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes
                 **popen_identity(identity),
             )
             ours.pop_all()
-        for descriptor in (control.fileno(), tokens.fileno(), terminal, info):
+        for descriptor in (control.fileno(), tokens.fileno(), permits, terminal, info):
             os.set_blocking(descriptor, False)
-        sandbox = cls(process, terminal, control, tokens, Gate(info, block))
+        sandbox = cls(process, terminal, control, tokens, Gate(info, block, permits))
         sandbox.end_input()
         return sandbox
 
@@ -122,7 +131,7 @@ class Sandbox:
             return
         try:
             await self._confine(pid, confine)
-            self.admit_shell("")
+            self.admit_shell()
             self._gate.open()
         except OSError:
             if not processes.has_ended(pid):
@@ -135,14 +144,14 @@ class Sandbox:
         await asyncio.to_thread(confine, pid)
         self._oom_score = _open_oom_score(pid)
 
-    def admit_shell(self, shell_id: str) -> None:
+    def admit_shell(self) -> None:
         """Let process 1 start the next shell.
 
         With it, what it starts goes first when memory runs out: the shell inherits the score of process 1.
         """
         self._set_oom_score(OOM_SCORE_SHELL)
         with contextlib.suppress(OSError):  # it has ended
-            self.tokens.send(f"go {shell_id}\n".encode())
+            self._gate.admit_shell()
 
     def spare_init(self) -> None:
         """Have process 1 go last, as there is a shell."""
@@ -268,12 +277,18 @@ class Sandbox:
 
 
 class Gate:
-    """Where a new sandbox waits: bubblewrap tells who process 1 is, and holds it until a byte comes."""
+    """Where a new sandbox waits, and each new shell in it.
 
-    def __init__(self, info: int, block: int) -> None:
-        """Own the two pipes' ends."""
+    Bubblewrap tells who process 1 is, and holds it until a byte comes. Process 1 reads a line before each
+    shell; the pipe for that is its own, and no program inside can read from it.
+    """
+
+    def __init__(self, info: int, block: int, permits: int) -> None:
+        """Own the three pipes' ends."""
         self._info = info
         self._block = block
+        self._permits = permits
+        self._is_closed = False
 
     async def child_pid(self) -> int | None:
         """Wait for bubblewrap's word; None if it failed."""
@@ -288,22 +303,31 @@ class Gate:
 
     def open(self) -> None:
         """Let process 1 run."""
-        os.write(self._block, b"\n")
+        self._write(self._block)
+
+    def admit_shell(self) -> None:
+        """Let process 1 start the next shell."""
+        self._write(self._permits)
+
+    def _write(self, descriptor: int) -> None:
+        if not self._is_closed:  # else the number may be that of something else by now
+            os.write(descriptor, b"\n")
 
     def close(self) -> None:
         """Close the pipes."""
-        os.close(self._info)
-        os.close(self._block)
+        self._is_closed = True
+        for descriptor in (self._info, self._block, self._permits):
+            os.close(descriptor)
 
 
-def supervisor_command(policy: SandboxPolicy, tokens: int, control: int) -> list[str]:
+def supervisor_command(policy: SandboxPolicy, tokens: int, control: int, permits: int) -> list[str]:
     """Return the command of process 1; the numbers are those of its descriptors.
 
     The first bash sets the limits.
     """
     options = ["--noprofile", "--norc"]
     attach = f'{policy.ulimit} && exec -a bash {policy.shell} {" ".join(options)} -c "$0" supervisor "$@"'
-    words = [_SUPERVISOR, str(tokens), str(control), policy.shell]
+    words = [_SUPERVISOR, str(tokens), str(control), str(permits), policy.shell]
     return [BASH, *options, "-c", attach, *words]
 
 
@@ -331,10 +355,14 @@ def _socketpair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tup
     here, there = socket.socketpair()
     ours.push(here)
     theirs.push(there)
-    # The low numbers have a meaning in the scripts inside.
-    inside = fcntl.fcntl(there, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR)
-    theirs.callback(os.close, inside)
-    return here, inside
+    return here, _numbered_high(there.fileno(), theirs)
+
+
+def _numbered_high(descriptor: int, theirs: contextlib.ExitStack) -> int:
+    """Return a copy of the descriptor whose number has no meaning in the scripts inside."""
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR)
+    theirs.callback(os.close, copy)
+    return copy
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:

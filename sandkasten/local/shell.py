@@ -342,7 +342,7 @@ class Shell:
         self._shell_name, self._traps = shell_name(ended.next_shell_id), ""
         # What is left of an unfinished frame ends where the next one begins.
         self._outgoing[:] = b"\0"
-        self._sandbox.admit_shell(ended.next_shell_id)
+        self._sandbox.admit_shell()
         self._probe_id = None
         self._set_timer(_START_SECONDS, self._lose, "no other shell came up")
         if self._current is not None and self._current.shell_status is None:

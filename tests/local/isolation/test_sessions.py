@@ -303,6 +303,23 @@ def test_a_result_is_not_forged_by_a_subshell_that_an_earlier_command_left_behin
     until(lambda: box.ask("true", timeout_ms=500).status_code == 200)
 
 
+@attempt("results/keep-the-next-shell-away")
+def test_the_next_shell_is_not_kept_away_by_a_subshell_that_reads_all_there_is(box: Box) -> None:
+    """It may take what bash would read, which is then missed; but not what lets the next shell come."""
+    box.exec(
+        "( for fd in {3..63}; do while read -N 1 -u $fd; do :; done & done; touch reading; wait )"
+        " 2>/dev/null & disown"
+    )
+    until(lambda: box.read("reading").status_code == 200)
+    answer = box.ask("exec true", timeout_ms=2_000)
+    if answer.status_code == 200:
+        assert answer.json()["shell_restarted"]
+    else:
+        assert answer.json()["error_code"] == "COMMAND_TIMEOUT"
+    box.ask("kill -9 $$", timeout_ms=2_000)
+    assert box.ask("true", timeout_ms=500).status_code in (200, 504)
+
+
 @attempt("results/forge-a-shell")
 def test_a_shell_is_not_forged_by_a_subshell_that_the_last_one_left_behind(box: Box) -> None:
     said = r"'\0ended\0id\0%s\0\0\0ready\0id\0\0/forged\0\0ready\0\0\0/forged\0'"
