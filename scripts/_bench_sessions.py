@@ -16,16 +16,16 @@ from pathlib import Path
 from _bench_tools import Figure, Seconds, client_of, daemon, duration, in_turns
 
 from sandkasten._config import Target
-from sandkasten.local import bubblewrap, seccomp
-from sandkasten.local.backend import prepare
-from sandkasten.local.files import Tree
-from sandkasten.local.host import Identity, popen_identity
+from sandkasten.local.files.newfile import StagingIn
+from sandkasten.local.files.rundir import run_dir
+from sandkasten.local.files.tree import Tree
+from sandkasten.local.isolation import bubblewrap, seccomp
+from sandkasten.local.isolation.backend import prepare
+from sandkasten.local.isolation.bwrap_binary import Identity, popen_identity
+from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.launch import LocalOptions, start_daemon
-from sandkasten.local.newfile import StagingIn
+from sandkasten.local.linux.processes import descendants
 from sandkasten.local.options import Options
-from sandkasten.local.policy import SandboxPolicy
-from sandkasten.local.processes import descendants
-from sandkasten.local.rundir import run_dir
 from sandkasten_sync import SandboxClient
 
 

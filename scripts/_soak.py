@@ -38,7 +38,7 @@ from sandkasten import (
     SessionNotFoundError,
 )
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
-from sandkasten.local.processes import descendants
+from sandkasten.local.linux.processes import descendants
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LEAVING_SECONDS = 20

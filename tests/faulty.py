@@ -97,7 +97,8 @@ class Served:
         self._program = ["-m", "sandkasten.local"]
         if idle_seconds is not None:
             code = (
-                "import sys; from sandkasten.local import __main__, bodystream; "
+                "import sys; from sandkasten.local import __main__; "
+                "from sandkasten.local.api import bodystream; "
                 f"bodystream.IDLE_SECONDS = {idle_seconds}; sys.exit(__main__.main())"
             )
             self._program = ["-c", code]

@@ -2,7 +2,7 @@
 
 `GoDaemon` is a proxy on a TCP port of the loopback interface before a real embedded daemon: sessions,
 files and commands are real, and what a real Go daemon was seen to do is done to them (`tests/go_rules.py`).
-The same tests run against a real one (`tests/shared/test_go_daemon.py` says how), so that the two stay alike.
+The same tests run against a real one (see `tests/project/test_go_daemon.py`), so that the two stay alike.
 The fixture `go_daemon` of `tests/conftest.py` gives one for the whole run::
 
     async def test_a_large_file_survives(go_daemon: GoDaemon) -> None:

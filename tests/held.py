@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sandkasten._config import LOCAL_URL, Target
-from sandkasten.local import daemon, launch, serve
+from sandkasten.local import daemon, embedded, launch
 from sandkasten.local.clock import Clock
 from sandkasten.local.launch import LocalDaemon
 from sandkasten.local.options import Options
@@ -98,7 +98,7 @@ class _HeldClock(Clock):
 
 async def _serve(settings: daemon.Settings, options: Options, api_key: str, clock: _HeldClock) -> None:
     asyncio.get_running_loop().add_reader(clock._channel, clock.on_asked)
-    await serve._serve(replace(settings, clock=clock), options, api_key, None)
+    await embedded._serve(replace(settings, clock=clock), options, api_key, None)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The command line `sandkasten`: a thin shell around `sandkasten_sync`.
 
-`main.py` is the entry, `app.py` the list of commands; each command is in a module that is loaded when it
-is used, and loads the client when it needs it.
+`main` is the entry, `app` the list of commands. Each command is in a module of `commands/` that is loaded
+when the command is used, and that loads the client when it needs it. `parsing/` reads what was typed,
+`calls/` works with sessions, and `output/` prints.
 """

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from sandkasten._version import __version__
-from sandkasten.cli.connecting import Where
-from sandkasten.cli.failures import NobodyReadsError
+from sandkasten.cli.calls.connecting import Where
+from sandkasten.cli.output.failures import NobodyReadsError
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
         """Load a command."""
         if cmd_name not in _BY_NAME:
             return None
-        module = import_module(f"sandkasten.cli.{_BY_NAME[cmd_name].module}")
+        module = import_module(f"sandkasten.cli.commands.{_BY_NAME[cmd_name].module}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command

@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from sandkasten.cli.failures import BROKEN_PIPE, FAILED, INTERRUPTED, NobodyReadsError, explain
+from sandkasten.cli.output.failures import BROKEN_PIPE, FAILED, INTERRUPTED, NobodyReadsError, explain
 
 _NO_CLICK = "The command line is not installed ({} missing). Install it: pip install 'sandkasten[cli]'"
 
@@ -32,7 +32,7 @@ def _run() -> int:
     from sandkasten.cli.app import sandkasten  # noqa: PLC0415
 
     if "_SANDKASTEN_COMPLETE" in os.environ:
-        from sandkasten.cli.completion import prepare  # noqa: PLC0415
+        from sandkasten.cli.commands.completion import prepare  # noqa: PLC0415
 
         prepare()
     try:

@@ -3,15 +3,15 @@
 `launch` is what the client imports: it starts the daemon as a child process and needs the standard
 library only. Everything else is loaded in the daemon's own process. Read it in this order:
 
-    serve, server   the two ways to start: owned by a client, or as `python -m sandkasten.local serve`
-    daemon          what they share: looking at the machine, signals, the end
-    connections     what a peer may take before its key is looked at: bytes, time, places
-    app             HTTP in, HTTP out, nothing else (asgi: keys, streams; bodies: what clients send)
-    manager         the sessions' lifetimes (pool: ready before they are asked for; quota: the disk)
-    shell           one bash: commands in, output and outcomes out (command, control, transcript)
-    sandbox         one bubblewrap process and the descriptors that lead into it
-    bubblewrap      from a policy to its arguments (policy, seccomp, limits, cgroups, etc, images)
-    files           files in a sandbox, seen from outside (workspaces)
-    imagestore      root file systems that users register (imagesources, archives, unpack, catalogue)
-    doctor          what this machine can isolate and limit (readings, findings, causes)
+    embedded, server   the two ways to start: owned by a client, or as `python -m sandkasten.local serve`
+    daemon             what they share: looking at the machine, signals, the end
+    api/               HTTP in, HTTP out (connections: what a peer may take before its key is looked at)
+    sessions/          the sessions' lifetimes, and one bash each: commands in, output and outcomes out
+    isolation/         one bubblewrap process, from a policy to the descriptors that lead into it
+    limits/            memory, processors and processes
+    files/             files in a sandbox, seen from outside; workspaces; the disk's quota
+    images/            root file systems: those of this machine, and those that operators register
+    doctor/            what this machine can isolate and limit
+    observe/           events, metrics, log lines
+    linux/             system calls and processes
 """

@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
     if unknown:
         parser.exit(2, f"Unrecognized arguments: {' '.join(unknown)}. See: {program} {command} --help\n")
     if command == "doctor":
-        from sandkasten.local import doctor  # noqa: PLC0415  (each command loads what it needs)
+        from sandkasten.local.doctor import report  # noqa: PLC0415  (each command loads what it needs)
 
-        return doctor.run()
+        return report.run()
     if sys.platform != "linux":
         print("The daemon runs on Linux only (WSL 2 included).", file=sys.stderr)
         return 1

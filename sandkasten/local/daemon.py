@@ -14,21 +14,21 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from sandkasten.local import inherited
-from sandkasten.local.app import make_app
-from sandkasten.local.asgi import Guard
-from sandkasten.local.backend import prepare
-from sandkasten.local.catalogue import Catalogue, images_dir
-from sandkasten.local.connections import Bounds, Connections
-from sandkasten.local.directories import WORKSPACES, secure_data_dir
-from sandkasten.local.host import Identity
-from sandkasten.local.limits import OF_A_USER
-from sandkasten.local.manager import Manager
-from sandkasten.local.observer import Observer
+from sandkasten.local.api.app import make_app
+from sandkasten.local.api.asgi import Guard
+from sandkasten.local.api.connections import Bounds, Connections
+from sandkasten.local.files.directories import WORKSPACES, secure_data_dir
+from sandkasten.local.files.rundir import run_dir, sweep
+from sandkasten.local.files.workspaces import Workspaces
+from sandkasten.local.images.catalogue import Catalogue, images_dir
+from sandkasten.local.isolation.backend import prepare
+from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.limits.limits import OF_A_USER
+from sandkasten.local.linux import inherited
+from sandkasten.local.observe.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
-from sandkasten.local.rundir import run_dir, sweep
-from sandkasten.local.settings import Settings
-from sandkasten.local.workspaces import Workspaces
+from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.settings import Settings
 
 _THREADS = 32
 _SWEEP_SECONDS = 3.0  # at the end, for the sweep; the next daemon does the rest

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sandkasten.local.catalogue import images_dir, unused
-from sandkasten.local.directories import secure_data_dir
 from sandkasten.local.errors import ApiError, IsolationError
-from sandkasten.local.host import Identity
-from sandkasten.local.imagestore import ImageStore
+from sandkasten.local.files.directories import secure_data_dir
+from sandkasten.local.images.catalogue import images_dir, unused
+from sandkasten.local.images.store import ImageStore
+from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.options import find_data_dir
 
 

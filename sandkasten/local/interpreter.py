@@ -13,7 +13,7 @@ from pathlib import Path
 
 # The daemon has the same modules as this process, in the same order, except for the standard library's, which
 # go first, lest a script's `queue.py` becomes the daemon's.
-_BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.serve import main; main()"
+_BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.embedded import main; main()"
 # -X utf8: names of files are bytes to the daemon, in whatever encoding the user's locale has them.
 _OPTIONS = ("-I", "-S", "-X", "utf8", "-c")
 # What the loader and the allocator do at the wish of the environment, except for finding libraries, which

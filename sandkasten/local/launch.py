@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandkasten.local.interpreter import daemon_command, daemon_environment
-from sandkasten.local.limitvalues import LimitsError, SessionLimits, read_limits
+from sandkasten.local.limits.values import LimitsError, SessionLimits, read_limits
 
 # What starting takes is imported when it is needed: every program that imports the client loads this.
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from sandkasten.local.host import Identity
-from sandkasten.local.limits import Limits, machine_limits
-from sandkasten.local.limitvalues import LimitsError
+from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.limits.limits import Limits, machine_limits
+from sandkasten.local.limits.values import LimitsError
 
 
 class OptionsError(ValueError):

@@ -6,9 +6,11 @@ import os
 import sys
 
 from sandkasten._version import __version__
-from sandkasten.local import daemon, listen, logs, loop
-from sandkasten.local.asgi import Guard, browser_guard, key_guard, open_guard
+from sandkasten.local import daemon, listen
+from sandkasten.local.api.asgi import Guard, browser_guard, key_guard, open_guard
 from sandkasten.local.errors import IsolationError
+from sandkasten.local.linux import loop
+from sandkasten.local.observe import logs
 from sandkasten.local.options import OptionsError
 from sandkasten.local.serveroptions import ServerOptions
 

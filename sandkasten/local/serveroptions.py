@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandkasten.local import listen, logs
+from sandkasten.local import listen
+from sandkasten.local.observe import logs
 from sandkasten.local.options import Options, OptionsError, check_names, read_flag, read_path, read_text
 
 # What a server has beyond `Options`.

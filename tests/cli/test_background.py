@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.cli.failures import CommandLineError
-from sandkasten.cli.place import choose
+from sandkasten.cli.output.failures import CommandLineError
+from sandkasten.cli.parsing.place import choose
 from tests.cli.program import Home
 from tests.local.box import until
 

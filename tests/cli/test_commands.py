@@ -15,10 +15,10 @@ import click
 import pytest
 
 from sandkasten import _checks as check
-from sandkasten.cli import arguments, ids
 from sandkasten.cli.app import COMMANDS, sandkasten
-from sandkasten.cli.failures import CommandLineError
-from sandkasten.cli.foreign import split
+from sandkasten.cli.output.failures import CommandLineError
+from sandkasten.cli.parsing import arguments, ids
+from sandkasten.cli.parsing.foreign import split
 from sandkasten.errors import SandkastenInputError
 from tests.cli.program import EXECUTABLE, ROOT, Home, on_a_terminal
 
@@ -368,7 +368,15 @@ def test_the_list_of_commands_loads_no_command(home: Home) -> None:
     )
     loaded = {name for name in done.stderr.split() if name.partition(".")[0] not in {"click"}}
     ours = {name for name in loaded if name.startswith("sandkasten")}
-    assert ours == {
-        f"sandkasten.cli{name}" for name in ("", ".main", ".app", ".connecting", ".failures", ".text")
-    }
+    modules = (
+        "",
+        ".main",
+        ".app",
+        ".calls",
+        ".calls.connecting",
+        ".output",
+        ".output.failures",
+        ".output.text",
+    )
+    assert ours == {f"sandkasten.cli{name}" for name in modules}
     assert not any(name.startswith(("rich", "sandkasten_sync")) for name in loaded)

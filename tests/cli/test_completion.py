@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.cli.completing import joined_at_colons
+from sandkasten.cli.calls.completing import joined_at_colons
 from tests.cli.program import Home
 
 SESSION = "deadbeef-123"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.cli.arguments import Remote, parse_remote
+from sandkasten.cli.parsing.arguments import Remote, parse_remote
 from tests.cli.program import Home
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.cli.arguments import command_text
-from sandkasten.cli.out import SHELL_ENDED
-from sandkasten.cli.stdin import redirected
+from sandkasten.cli.calls.stdin import redirected
+from sandkasten.cli.output.out import SHELL_ENDED
+from sandkasten.cli.parsing.arguments import command_text
 from tests.cli.program import Home, on_a_terminal
 from tests.go_daemon import GoDaemon
 from tests.local.box import host_processes_with, until

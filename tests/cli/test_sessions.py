@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from datetime import datetime
 
-from sandkasten.cli import usage
+from sandkasten.cli.parsing import usage
 from sandkasten.models import SessionStats
 from tests.cli.program import Home, on_a_terminal
 from tests.local.box import until

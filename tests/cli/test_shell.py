@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.cli.lineshell import is_plain
+from sandkasten.cli.calls.lineshell import is_plain
 from tests.cli.program import Home
 from tests.local.box import host_processes_with, until
 from tests.soon import soon
@@ -287,6 +287,6 @@ def test_what_is_obviously_whole_needs_no_question() -> None:
 
 
 def test_the_history_is_where_the_users_state_is(tmp_path: Path) -> None:
-    from sandkasten.cli.terminal import history_path  # noqa: PLC0415
+    from sandkasten.cli.output.terminal import history_path  # noqa: PLC0415
 
     assert history_path({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "sandkasten/history"

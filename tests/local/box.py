@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from sandkasten.local.files import Tree
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.launch import LocalDaemon
 
 PROGRAMS = Path(__file__).parent / "programs"

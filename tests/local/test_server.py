@@ -25,9 +25,9 @@ from typing import Any
 import httpx
 import pytest
 
-from sandkasten.local.catalogue import unused
+from sandkasten.local.images.catalogue import unused
 from sandkasten.local.launch import LocalOptions
-from sandkasten.local.metrics import Metrics
+from sandkasten.local.observe.metrics import Metrics
 from sandkasten.local.options import Options, OptionsError
 from sandkasten_sync import SandboxClient, SandkastenAPIError
 from tests.local.box import host_processes_with, until

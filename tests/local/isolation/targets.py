@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandkasten.local import host, syscalls
+from sandkasten.local.isolation import bwrap_binary, syscalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,7 +72,7 @@ class Targets:
 
 
 @contextmanager
-def targets(base: Path, identity: host.Identity) -> Iterator[Targets]:
+def targets(base: Path, identity: bwrap_binary.Identity) -> Iterator[Targets]:
     """Make them, and take them away."""
     name = f"sk-isolation-{secrets.token_hex(8)}"
     with ExitStack() as stack:
@@ -107,7 +107,10 @@ def targets(base: Path, identity: host.Identity) -> Iterator[Targets]:
             (base / "setuid-id").chmod(0o4755)
 
         sleeper = subprocess.Popen(
-            ["/bin/sleep", "1800"], cwd=base, stdin=subprocess.DEVNULL, **host.popen_identity(identity)
+            ["/bin/sleep", "1800"],
+            cwd=base,
+            stdin=subprocess.DEVNULL,
+            **bwrap_binary.popen_identity(identity),
         )
         stack.callback(sleeper.wait)
         stack.callback(sleeper.kill)
@@ -143,7 +146,7 @@ def targets(base: Path, identity: host.Identity) -> Iterator[Targets]:
         )
 
 
-def _directory(path: Path, owner: host.Identity | None) -> Path:
+def _directory(path: Path, owner: bwrap_binary.Identity | None) -> Path:
     path.mkdir()
     path.chmod(0o755)
     if owner is not None:

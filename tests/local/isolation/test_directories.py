@@ -19,11 +19,13 @@ import pytest
 
 from sandkasten._directories import find_trouble
 from sandkasten.errors import LocalDaemonError
-from sandkasten.local import imagecommands, rundir, scratch
-from sandkasten.local.catalogue import images_dir
-from sandkasten.local.host import ROOT_DROPS_TO, Identity
-from sandkasten.local.imagestore import ImageStore
+from sandkasten.local import imagecommands
+from sandkasten.local.files import rundir
+from sandkasten.local.images.catalogue import images_dir
+from sandkasten.local.images.store import ImageStore
+from sandkasten.local.isolation.bwrap_binary import ROOT_DROPS_TO, Identity
 from sandkasten.local.launch import LocalOptions, start_daemon
+from sandkasten.local.linux import scratch
 from tests.local.box import Box, connect
 from tests.local.isolation.lab import AS_ROOT
 from tests.local.isolation.registry import attempt

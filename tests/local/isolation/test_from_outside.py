@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.local.archives import Budget, Limits
 from sandkasten.local.errors import ApiError
-from sandkasten.local.host import Identity
+from sandkasten.local.images.archives import Budget, Limits
+from sandkasten.local.images.unpack import Unpacker, unpack_tar
+from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.launch import LocalDaemon
-from sandkasten.local.unpack import Unpacker, unpack_tar
 from tests.local.box import Box
 from tests.local.isolation.registry import attempt
 

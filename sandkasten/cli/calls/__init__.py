@@ -1,0 +1,1 @@
+"""Sessions, processes and transfers behind the commands."""

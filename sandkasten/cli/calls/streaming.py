@@ -1,0 +1,133 @@
+"""Running a command in a session: its output as it comes, its status, and what stops it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from sandkasten._offline import lacks_network
+from sandkasten.cli.calls.stdin import sending_input, with_stdin
+from sandkasten.cli.output import out
+
+if TYPE_CHECKING:
+    from sandkasten_sync import ExecStream, Session
+
+
+NO_NETWORK = "(The sandbox has no network. Give it the host's: sandkasten run or new, with --network host)"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended."""
+
+    exit_code: int
+    cwd: str
+    shell_restarted: bool
+
+
+def stream(
+    session: Session, command: str, output: out.Output, timeout_ms: int = 0, *, has_input: bool = False
+) -> Ending:
+    """Run a command and print what it prints; leaving early, in whatever way, stops it.
+
+    Its output goes through a pipe where ours does, and our standard input is its own, if that is asked for.
+    A daemon without pipes gets the input as a file first, and its output is text.
+
+    Raises:
+        SandkastenError: as `Session.exec_stream` does.
+    """
+    ending = _stream(session, command, output, timeout_ms, has_input=has_input)
+    network = session.first_info.network if session.first_info else None
+    if lacks_network(ending.exit_code, output.end, network):
+        out.say(NO_NETWORK)
+    return ending
+
+
+def _stream(
+    session: Session, command: str, output: out.Output, timeout_ms: int, *, has_input: bool
+) -> Ending:
+    from sandkasten.errors import ExtensionMissingError  # noqa: PLC0415  (loaded with the client)
+
+    output.begin()
+    if output.is_piped or has_input:
+        chunks = session.exec_stream(
+            command, timeout_ms=timeout_ms, raw_output=output.raw,
+            pipe_input=has_input, pipe_output=output.is_piped,
+        )  # fmt: skip
+        try:
+            with sending_input(chunks) if has_input else nullcontext():
+                return _print(chunks, output)
+        except ExtensionMissingError:  # nothing was sent yet
+            output.is_piped = False
+    text = with_stdin(session, command) if has_input else command
+    return _print(session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw), output)
+
+
+def _print(stream: ExecStream, output: out.Output) -> Ending:
+    with stream as chunks:
+        for chunk in chunks:
+            output.write(chunk.output)
+            output.write_bytes(chunk.data)
+            if chunk.missed_bytes:
+                out.say(
+                    f"(The connection was lost for a while; {chunk.missed_bytes} bytes of output are lost.)"
+                )
+            if chunk.done:
+                return Ending(chunk.exit_code or 0, chunk.cwd or "", chunk.shell_restarted)
+    raise AssertionError("a stream ends with a chunk that is done, or with an error")
+
+
+@contextmanager
+def signals_end_us() -> Generator[None, None, None]:
+    """Let the signals that end a program run its clean-up, too, which stops the remote command."""
+    numbers = [signal.SIGTERM] if not hasattr(signal, "SIGHUP") else [signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is signal.SIG_DFL:  # what is ignored, as under nohup, stays ignored
+            signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def ctrl_c_interrupts(session: Session) -> Generator[None, None, None]:
+    """While in here, Ctrl-C stops the remote command and we see its end; a second one leaves it alone.
+
+    The handler runs in the middle of reading the stream, so the call is another thread's.
+    """
+    asked = False
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        threading.Thread(target=_interrupt, args=[session], daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(session: Session) -> None:
+    """Ask for it; where the daemon cannot, closing the stream has to do, as a second Ctrl-C would."""
+    with suppress(Exception):
+        session.interrupt()
+        return
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)

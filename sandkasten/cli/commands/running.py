@@ -1,0 +1,146 @@
+"""`run` and `exec`: one command, with its output, its input and its exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sandkasten.cli.calls import transfers
+from sandkasten.cli.calls.connecting import Where, open_client, open_own_client
+from sandkasten.cli.calls.stdin import is_piped
+from sandkasten.cli.calls.streaming import signals_end_us, stream
+from sandkasten.cli.output import out
+from sandkasten.cli.output.failures import FAILED, TIMED_OUT, sentence_of
+from sandkasten.cli.parsing import arguments, ids
+from sandkasten.cli.parsing.foreign import RunsCommand, RunsCommandInSession
+
+if TYPE_CHECKING:
+    from sandkasten_sync import Session
+
+
+@click.command("run", cls=RunsCommand)
+@arguments.image_option
+@arguments.network_option
+@click.option(
+    "--workspace", type=arguments.workspace_id, metavar="ID",
+    shell_complete=arguments.offering("workspace_ids"),
+    help="The workspace to use; it outlives the sandbox.",
+)  # fmt: skip
+@click.option(
+    "--upload", "uploads", type=arguments.local_path, metavar="PATH", multiple=True,
+    shell_complete=arguments.complete_file, help="Copy this in, to /workspace; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--download", "downloads", type=arguments.remote_path, metavar="PATH", multiple=True,
+    help="Copy this out of /workspace afterwards, to the current directory; repeatable.",
+)  # fmt: skip
+@arguments.timeout_option
+@arguments.no_stdin_option
+@arguments.raw_option
+@arguments.command_argument
+@click.pass_obj
+def run_command(
+    where: Where,
+    *,
+    image: str,
+    network: Literal["none", "host"] | None,
+    workspace: str | None,
+    uploads: Sequence[str],
+    downloads: Sequence[str],
+    timeout_ms: int,
+    no_stdin: bool,
+    raw: bool,
+    command: str,
+) -> int:
+    """Run one command in a sandbox of its own, which ends with it.
+
+    The sandbox is an embedded daemon's, which ends, too; with --url or SANDKASTEN_BASE_URL it is that
+    daemon's. Input that is piped or redirected is the command's, while it runs; its exit code is ours.
+
+    COMMAND is one command and its words, or a single word, which is shell text:
+
+    \b
+      sandkasten run -- python3 -c 'print(6 * 7)'
+      sandkasten run --upload data.csv -- 'sort data.csv | head -3'
+      sandkasten run --download report -- 'mkdir report && date > report/now'
+    """
+    sources = [(path, transfers.own_name(path)) for path in map(transfers.existing, uploads)]
+    targets = [(path, transfers.free_name(transfers.name_of(path))) for path in downloads]
+    with (
+        signals_end_us(),
+        open_own_client(where) as client,
+        client.create_session(image=image, network=network, workspace_id=workspace) as session,
+    ):
+        for source, name in sources:
+            transfers.push(session, source, arguments.ROOT, name)
+        code = _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
+        copied = [_download(session, path, name) for path, name in targets]
+        return code or (0 if all(copied) else FAILED)
+
+
+@click.command("exec", cls=RunsCommandInSession)
+@arguments.timeout_option
+@arguments.no_stdin_option
+@arguments.raw_option
+@arguments.session_argument
+@arguments.command_argument
+@click.pass_obj
+def exec_command(
+    where: Where,
+    *,
+    session_id: str,
+    timeout_ms: int,
+    no_stdin: bool,
+    raw: bool,
+    command: str,
+) -> int:
+    """Run a command in a session's shell; its exit code is ours.
+
+    Directory, variables and background jobs stay from one command to the next; commands of one session
+    run one after another. Ctrl-C stops the command, and the session goes on. Input that is piped or
+    redirected is the command's.
+
+    COMMAND is one command and its words, or a single word, which is shell text:
+
+    \b
+      sandkasten exec $id -- ls -l data
+      sandkasten exec $id -- 'cd data && export NAME=World'
+
+    On a terminal, output is text without escape sequences, unless --raw asks for them. Into a pipe or a
+    file goes the command's standard output byte for byte, and its standard error is ours.
+    """
+    with signals_end_us(), open_client(where) as client:
+        session = ids.session(client, session_id)
+        return _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
+
+
+def _execute(
+    session: Session, text: str, timeout_ms: int, *, no_stdin: bool, raw: bool, goes_on: bool
+) -> int:
+    """Run a command; what is said of the session is for one that goes on."""
+    from sandkasten.errors import ExecTimeoutError  # noqa: PLC0415  (loaded with the client)
+
+    has_input = not no_stdin and is_piped(sys.stdin.fileno())
+    try:
+        ending = stream(session, text, out.Output(raw=raw), timeout_ms, has_input=has_input)
+    except ExecTimeoutError as error:
+        out.say(sentence_of(error) if goes_on else f"{error.message} Give it a larger --timeout.")
+        return TIMED_OUT
+    if ending.shell_restarted and goes_on:
+        out.say(out.SHELL_ENDED)
+    return ending.exit_code
+
+
+def _download(session: Session, path: str, name: str) -> bool:
+    """Copy one thing out; one that is missing does not keep the others here."""
+    from sandkasten.errors import SandkastenAPIError  # noqa: PLC0415
+
+    try:
+        transfers.pull(session, path, name)
+    except SandkastenAPIError as error:
+        out.say(sentence_of(error))
+        return False
+    return True

@@ -1,0 +1,207 @@
+"""`new`, `ls`, `info`, `stats` and `rm`: the sessions of a daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sandkasten.cli.calls.connecting import Where, open_client
+from sandkasten.cli.output import out
+from sandkasten.cli.output.failures import FAILED, CommandLineError, sentence_of
+from sandkasten.cli.parsing import arguments, ids, usage
+from sandkasten.cli.parsing.foreign import Strict
+
+if TYPE_CHECKING:
+    from sandkasten_sync import SandboxClient, Session
+
+
+@click.command("new", cls=Strict)
+@arguments.image_option
+@arguments.network_option
+@click.option(
+    "--workspace", type=arguments.workspace_id, metavar="ID",
+    shell_complete=arguments.offering("workspace_ids"),
+    help="The workspace to use; without, its files end with the session.",
+)  # fmt: skip
+@click.option(
+    "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, 86_400), metavar="SECONDS",
+    help="How long it lives after its last use, up to 86400; the daemon's default, if not given.",
+)  # fmt: skip
+@click.pass_obj
+def new_command(
+    where: Where,
+    image: str,
+    network: Literal["none", "host"] | None,
+    workspace: str | None,
+    ttl_seconds: int | None,
+) -> None:
+    """Make a session, and print its id.
+
+    \b
+      id=$(sandkasten new --workspace notes)
+    """
+    with open_client(where) as client:
+        session = client.create_session(
+            image=image, network=network, workspace_id=workspace, ttl_seconds=ttl_seconds
+        )
+        out.emit(session.id)
+
+
+@click.command("ls")
+@click.argument(
+    "place", type=arguments.session_place, metavar="[SESSION[:/PATH]]", required=False,
+    shell_complete=arguments.offering("session_paths"),
+)  # fmt: skip
+@arguments.json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
+@click.pass_obj
+def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quiet: bool) -> None:
+    """List the sessions, or a directory in one of them.
+
+    Without a terminal, the fields of a line are between tabs, and there is no head.
+    """
+    with open_client(where) as client:
+        if place is None:
+            _list_sessions(client, as_json=as_json, quiet=quiet)
+            return
+        from sandkasten.cli.output import listing  # noqa: PLC0415
+
+        entries = listing.entries_at(ids.session(client, place.owner), place.path)
+        listing.emit_entries(entries, as_json=as_json, quiet=quiet)
+
+
+@click.command("info")
+@arguments.session_argument
+@arguments.json_option
+@click.pass_obj
+def info_command(where: Where, session_id: str, as_json: bool) -> None:
+    """Tell what the daemon knows about a session.
+
+    This does not renew its lifetime.
+    """
+    with open_client(where) as client:
+        info = ids.session(client, session_id).info()
+    if as_json:
+        out.emit_json(info)
+        return
+    out.emit_fields(
+        {
+            "id": info.id,
+            "image": info.image,
+            "status": info.status,
+            "cwd": info.cwd,
+            "workspace": info.workspace_id,
+            "created": out.when(info.created_at),
+            "last used": out.when(info.last_activity),
+            "expires": out.when(info.expires_at),
+        }
+    )
+
+
+@click.command("stats")
+@arguments.session_argument
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C or the session's end.")
+@click.option(
+    "--interval", type=arguments.seconds(float, 0.1, 3600), default="1", show_default=True,
+    metavar="SECONDS", help="How long to wait in between, 0.1 to 3600.",
+)  # fmt: skip
+@arguments.json_option
+@click.pass_obj
+def stats_command(where: Where, session_id: str, watch: bool, interval: float, as_json: bool) -> None:
+    """Tell what a session uses: memory and CPU time.
+
+    With --watch, a terminal's line is drawn over and has the part of one CPU that was used since the last
+    look; on 4 CPUs that can be 400%.
+    """
+    with open_client(where) as client:
+        session = ids.session(client, session_id)
+        if watch:
+            _watch(session, interval, as_json=as_json)
+        elif as_json:
+            out.emit_json(session.stats())
+        else:
+            out.emit_fields(usage.fields(session.stats()))
+
+
+def _watch(session: Session, interval: float, *, as_json: bool) -> None:
+    line, before = out.Line(), None
+    try:
+        while True:
+            now = usage.Reading(session.stats(), time.monotonic())
+            if as_json:
+                out.emit_json(now.stats, one_line=True)
+            else:
+                fields = usage.fields(now.stats, usage.cpu_percent(before, now))
+                line.show("   ".join(f"{name} {value}" for name, value in fields.items()))
+            before = now
+            time.sleep(interval)
+    finally:
+        if not as_json:
+            line.end()
+
+
+@click.command("rm")
+@click.argument(
+    "session_ids", type=arguments.session_id, metavar="SESSION...", nargs=-1,
+    shell_complete=arguments.complete_session,
+)  # fmt: skip
+@click.option("--all", "every", is_flag=True, help="End all sessions of the daemon.")
+@click.pass_obj
+def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:
+    """End sessions with their processes and files.
+
+    The ids of those that ended are printed; workspaces stay.
+    """
+    if bool(session_ids) == every:
+        raise click.UsageError("Name sessions, or say --all.", click.get_current_context())
+    with open_client(where) as client:
+        chosen = [info.id for info in client.list_sessions()] if every else session_ids
+        ended = [_end(client, session_id, may_be_gone=every) for session_id in chosen]
+    return 0 if all(ended) else FAILED
+
+
+def _end(client: SandboxClient, session_id: str, *, may_be_gone: bool) -> bool:
+    """End one; what is wrong with one does not keep the others alive."""
+    from sandkasten.errors import NotFoundError, SandkastenAPIError, SessionExpiredError  # noqa: PLC0415
+
+    try:
+        session = ids.session(client, session_id)
+        session.destroy()
+    except CommandLineError as error:
+        out.say(str(error))
+        return False
+    except SandkastenAPIError as error:
+        if may_be_gone and isinstance(error, NotFoundError | SessionExpiredError):
+            return True
+        out.say(sentence_of(error))
+        return False
+    out.emit(session.id)
+    return True
+
+
+def _list_sessions(client: SandboxClient, *, as_json: bool, quiet: bool) -> None:
+    sessions = sorted(client.list_sessions(), key=lambda info: info.created_at)
+    if as_json:
+        out.emit_json(sessions)
+    elif quiet:
+        for info in sessions:
+            out.emit(info.id)
+    else:
+        out.emit_table(
+            ("ID", "IMAGE", "STATUS", "CREATED", "EXPIRES", "WORKSPACE", "DIRECTORY"),
+            [
+                (
+                    info.id,
+                    info.image,
+                    info.status,
+                    out.when(info.created_at),
+                    out.when(info.expires_at),
+                    info.workspace_id or "-",
+                    info.cwd,
+                )
+                for info in sessions
+            ],
+        )

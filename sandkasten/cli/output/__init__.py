@@ -1,0 +1,1 @@
+"""Text, tables and colours for the terminal, and how failures are shown."""

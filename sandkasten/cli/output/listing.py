@@ -1,0 +1,49 @@
+"""Directories of sessions and workspaces, as a table, as JSON or as names alone."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sandkasten.cli.output import out
+from sandkasten.cli.output.text import size
+
+if TYPE_CHECKING:
+    from sandkasten.models import DirEntry
+    from sandkasten_sync import Session, Workspace
+
+
+def entries_at(files: Session | Workspace, path: str) -> list[DirEntry]:
+    """What is in a directory; of anything else, that itself.
+
+    Raises:
+        SandkastenError: there is nothing, or it cannot be listed.
+    """
+    from sandkasten_sync import SandboxFileNotFoundError, SandkastenInputError  # noqa: PLC0415
+
+    try:
+        return files.list(path)
+    except (SandboxFileNotFoundError, SandkastenInputError):
+        parent, name = posixpath.split(path.rstrip("/"))
+        found = [entry for entry in files.list(parent or ".") if entry.name == name]
+        if not found:
+            raise
+        return found
+
+
+def emit_entries(entries: Sequence[DirEntry], *, as_json: bool, quiet: bool) -> None:
+    """Print them; what the daemon does not tell is left empty."""
+    if as_json:
+        out.emit_json(entries)
+    elif quiet:
+        for entry in entries:
+            out.emit(entry.name)
+    else:
+        out.emit_table(("KIND", "SIZE", "MODIFIED", "NAME"), [_row(entry) for entry in entries])
+
+
+def _row(entry: DirEntry) -> tuple[object, ...]:
+    kind = entry.kind or ("directory" if entry.is_dir else "")
+    length = "" if entry.size_bytes is None else size(entry.size_bytes)
+    return kind, length, out.when(entry.modified_at), entry.name

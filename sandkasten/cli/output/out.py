@@ -1,0 +1,163 @@
+"""Where things are printed: data on standard output, all that is said about it on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from sandkasten.cli.output.text import field, for_terminal
+
+_END_CHARS = 4096
+SHELL_ENDED = "(The shell ended; another one has its directory and exported variables.)"
+
+
+def say(text: str) -> None:
+    """Tell people something."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(text: str) -> None:
+    """Print a line of data."""
+    print(field(text))
+
+
+def emit_json(value: Any, *, one_line: bool = False) -> None:
+    """Print data as JSON; attrs classes and times have their fields and ISO 8601."""
+    print(json.dumps(value, default=_plain, indent=None if one_line else 2), flush=True)
+
+
+def emit_fields(fields: Mapping[str, str | int | tuple[str, ...] | None]) -> None:
+    """Print names and values, one a line; what is None is left out."""
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0) + 1
+    for name, value in shown.items():
+        words = " ".join(value) if isinstance(value, tuple) else value
+        print(f"{f'{name}:':<{width}} {field(words)}")
+
+
+def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows: a table on a terminal, else fields between tabs and no head."""
+    if not sys.stdout.isatty() or not has_rich():
+        for row in rows:
+            print("\t".join(map(field, row)))
+        return
+    from rich.console import Console  # noqa: PLC0415  (a tenth of a second, for terminals alone)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(field(cell)) for cell in row))
+    Console().print(table)
+
+
+@cache
+def has_rich() -> bool:
+    """Return whether tables and bars can be drawn; if not, it is said once how to get them."""
+    try:
+        import_module("rich")
+    except ModuleNotFoundError:
+        say("(Tables and progress bars need rich. Install it: pip install 'sandkasten[cli]')")
+        return False
+    return True
+
+
+class Line:
+    """A line of data that changes: drawn over on a terminal, printed again and again elsewhere."""
+
+    def __init__(self) -> None:
+        """Look where standard output leads."""
+        self._redraws = sys.stdout.isatty()
+
+    def show(self, text: str) -> None:
+        """Show what the line says now."""
+        if not self._redraws:
+            print(field(text), flush=True)
+            return
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        print(f"\r{field(text)[: max(1, columns - 1)] if columns else field(text)}\x1b[K", end="", flush=True)
+
+    def end(self) -> None:
+        """Leave the line as it is, and begin the next one."""
+        if self._redraws:
+            print(flush=True)
+
+
+class Output:
+    """A remote command's output, as it comes.
+
+    A pipe or a file gets the command's standard output byte for byte, and what else the command prints goes
+    to standard error. A terminal gets both as text, without commands of its own.
+
+    Attributes:
+        raw: whether a terminal's escape sequences are asked for.
+        is_piped: whether the command's standard output is a pipe, too.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
+        """Look where standard output leads."""
+        self.raw = raw
+        self.is_piped = not raw and not sys.stdout.isatty()
+        self._has_told_of_loss = False
+        self._end = ""
+
+    def begin(self) -> None:
+        """Another command begins."""
+        self._end = ""
+
+    @property
+    def end(self) -> str:
+        """The end of what the command printed, as text."""
+        return self._end
+
+    def write(self, text: str) -> None:
+        """Print a piece of what a terminal got."""
+        self._remember(text)
+        stream = sys.stderr if self.is_piped else sys.stdout
+        if stream.isatty() and not self.raw:
+            text = for_terminal(text)
+        elif stream is sys.stdout and "\N{REPLACEMENT CHARACTER}" in text:
+            self._tell_of_loss()
+        stream.buffer.write(text.encode(errors="replace"))
+        stream.buffer.flush()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Print a piece of what a pipe got."""
+        if data:
+            self._remember(data[-_END_CHARS:].decode(errors="replace"))
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def _remember(self, text: str) -> None:
+        self._end = (self._end + text)[-_END_CHARS:]
+
+    def _tell_of_loss(self) -> None:
+        if not self._has_told_of_loss:
+            self._has_told_of_loss = True
+            say("(Bytes that are not UTF-8 were replaced on the way. Copy binary files: sandkasten cp.)")
+
+
+def when(moment: datetime | None) -> str | None:
+    """A time for people, in their time zone; on a terminal, where a line is short, as `ls` shows it."""
+    if moment is None:
+        return None
+    with suppress(OverflowError):  # in the year 1 or 9999, which files can be from
+        moment = moment.astimezone()
+    if sys.stdout.isatty() and abs(datetime.now(UTC) - moment) < timedelta(days=180):
+        return f"{moment:%b %d %H:%M:%S}"
+    return moment.isoformat(" ", "seconds")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    import attrs  # noqa: PLC0415  (loaded with the client's models)
+
+    return attrs.asdict(value, recurse=False)

@@ -1,0 +1,1 @@
+"""Words that users type: arguments, options, identifiers and places, and their completion."""

@@ -1,0 +1,199 @@
+"""What the arguments of several commands have in common: how they are read and completed."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+ROOT = "/workspace"
+# Python keeps bytes that are not UTF-8 as surrogates. Only names of files can have such.
+UNICODE = re.compile(r"[^\ud800-\udfff]+")
+NAME = re.compile(r"[^\ud800-\udc7f\udd00-\udfff]+")
+
+_LONGEST_SECONDS = 600
+_LONGEST_COMMAND_BYTES = 1024 * 1024
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Number = TypeVar("Number", int, float)
+
+
+# --- types of arguments. The library would refuse what they refuse, but later, and in the words of Python.
+
+
+def form(expression: re.Pattern[str], what: str) -> Callable[[str], str]:
+    """A type of arguments: texts of a form. It raises `click.BadParameter`, and so do the others."""
+
+    def read(value: str) -> str:
+        if not expression.fullmatch(value):
+            raise click.BadParameter(f"{value!r} is not {what}.")
+        return value
+
+    return read
+
+
+def seconds(number: Callable[[str], Number], lowest: float, highest: float) -> Callable[[str], Number]:
+    """A type of arguments: seconds, whole ones if the number is an `int`."""
+
+    def read(value: str) -> Number:
+        with suppress(ValueError):
+            found = number(value)
+            if lowest <= found <= highest:  # which NaN is not
+                return found
+        kind = "a whole number" if number is int else "a number"
+        raise click.BadParameter(f"{value!r} is not {kind} of seconds from {lowest} to {highest}.")
+
+    return read
+
+
+session_id = form(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"), "the id of a session (sandkasten ls lists them)"
+)
+workspace_id = form(
+    re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]"),
+    "2 to 64 characters of a-z, 0-9 and -, without a dash at either end",
+)
+image_name = form(UNICODE, "the name of an image, such as python")
+remote_path = form(NAME, "a path in the sandbox")
+local_path = form(re.compile(r"(?s:.+)"), "a path")
+_timeout_seconds = seconds(float, 0.001, _LONGEST_SECONDS)
+
+
+def milliseconds(value: str) -> int:
+    """A type of arguments: a command's time limit, which people give in seconds."""
+    return math.ceil(_timeout_seconds(value) * 1000)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A path in a session or in a workspace."""
+
+    owner: str
+    path: str
+
+
+def parse_remote(text: str) -> Remote | None:
+    """Read `SESSION:/path`; None: it is a path of this machine.
+
+    What has a slash before the colon is local, and so is a letter of a Windows drive.
+    """
+    owner, colon, path = text.partition(":")
+    if not colon or len(owner) < 2 or "/" in owner or "\\" in owner:
+        return None
+    return Remote(owner, path or ROOT)
+
+
+def session_place(value: str) -> Remote:
+    """A type of arguments: a session, or a path in it."""
+    remote = parse_remote(value) or Remote(value, ROOT)
+    return Remote(session_id(remote.owner), remote_path(remote.path))
+
+
+def workspace_place(value: str) -> Remote:
+    """A type of arguments: a workspace, or a path in it.
+
+    Nothing but its files is there, so its root may be called / as well as /workspace, as in its sessions.
+    """
+    remote = parse_remote(value) or Remote(value, ROOT)
+    path = remote_path(remote.path)
+    is_from_root = path.startswith("/") and not PurePosixPath(path).is_relative_to(ROOT)
+    return Remote(workspace_id(remote.owner), f"{ROOT}{path}" if is_from_root else path)
+
+
+def side_of(place: Callable[[str], Remote]) -> Callable[[str], Remote | str]:
+    """A type of arguments: one side of a copy, which is such a place or a path of this machine."""
+    return lambda value: local_path(value) if parse_remote(value) is None else place(value)
+
+
+# --- commands
+
+
+def command_text(words: Sequence[str]) -> str:
+    """The shell text that runs a command: a single word is shell text, several are one command's words."""
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
+def fault_of(command: str) -> str | None:
+    """Why no daemon takes a command, and what to do; None: it does. Pure."""
+    if not command.strip():
+        return "The command is empty. Give one."
+    if not UNICODE.fullmatch(command):
+        return "The command is not UTF-8. Copy it as a file, and run that."
+    if len(command.encode()) > _LONGEST_COMMAND_BYTES:
+        return "The command is longer than 1 MiB. Copy it as a file, and run that."
+    return None
+
+
+def _read_command(_ctx: click.Context, _param: click.Parameter, words: Sequence[str]) -> str:
+    text = command_text(words)
+    if fault := fault_of(text):
+        raise click.BadParameter(fault)
+    return text
+
+
+# --- what several commands have
+
+
+def offering(*names: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
+    """Return what completes an argument: functions of `completing` by their names, each of which may fail."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        from sandkasten.cli.calls import completing  # noqa: PLC0415  (only while somebody types)
+
+        found: list[CompletionItem[str]] = []
+        for name in names:
+            with suppress(Exception):  # the user is only typing
+                found += getattr(completing, name)(ctx, incomplete)
+        return found
+
+    return complete
+
+
+complete_session = offering("session_ids")
+complete_file = offering("local_files")
+complete_copy = offering("local_files", "session_paths")
+session_argument = click.argument(
+    "session_id", type=session_id, metavar="SESSION", shell_complete=complete_session
+)
+timeout_option = click.option(
+    "--timeout",
+    "timeout_ms",
+    type=milliseconds,
+    default=str(_LONGEST_SECONDS),
+    metavar="SECONDS",
+    help="When to stop the command; 600, which is the most, if not given.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+raw_option = click.option(
+    "--raw", is_flag=True, help="Give a terminal escape sequences, too; without it they are removed."
+)
+no_stdin_option = click.option("-n", "--no-stdin", is_flag=True, help="Do not forward standard input.")
+network_option = click.option(
+    "--network", type=click.Choice(["none", "host"]), help="The network it sees; none, if not given."
+)
+image_option = click.option(
+    "--image", type=image_name, default="python", show_default=True, metavar="TEXT",
+    shell_complete=offering("images"),     help="What is installed in it.",
+)  # fmt: skip
+
+
+def command_argument(function: Decorated) -> Decorated:
+    """Add the remote command, after `--` or from the first word on."""
+    return click.argument(
+        "command",
+        metavar="[--] COMMAND...",
+        nargs=-1,
+        required=True,
+        type=click.UNPROCESSED,
+        callback=_read_command,
+    )(function)

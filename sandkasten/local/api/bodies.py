@@ -1,0 +1,258 @@
+"""What clients send, read and checked: from here on, the handlers hold values that make sense."""
+
+from __future__ import annotations
+
+import binascii
+import io
+import posixpath
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import IO
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.requests import Request
+
+from sandkasten._names import param_of
+from sandkasten.local.api.bodystream import receive_in_time
+from sandkasten.local.api.jsonbodies import (
+    COMMAND_BYTES,
+    CONTENT_BYTES,
+    CREATION_BYTES,
+    MAX_COMMAND_BYTES,
+    MAX_READ_BYTES,
+    Fields,
+    decode_base64,
+    read_json,
+)
+from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files.tree import inside_path
+
+MAX_TIMEOUT_MS = 600_000
+MAX_UPLOAD_FILES = 1000
+MIN_KEEP_ALIVE_MS = 20
+MAX_KEEP_ALIVE_SECONDS = 15.0
+MAX_TTL_SECONDS = 86_400
+DEFAULT_READ_BYTES = 10 * 1024 * 1024
+_WORKSPACE = "/workspace"
+
+
+@dataclass(frozen=True)
+class CreateBody:
+    """`POST /v1/sessions`."""
+
+    image: str
+    ttl_seconds: int
+    workspace_id: str | None
+    host_network: bool
+
+
+@dataclass(frozen=True)
+class ExecBody:
+    """`POST .../exec`."""
+
+    cmd: str
+    timeout_seconds: float
+    raw_output: bool
+    pipe_input: bool
+    pipe_output: bool
+
+
+@dataclass(frozen=True)
+class WriteBody:
+    """`POST .../fs/write`."""
+
+    path: str
+    source: io.BytesIO
+    size_bytes: int
+
+
+async def create_body(request: Request) -> CreateBody:
+    """Read a request for a session; an empty body asks for all defaults."""
+    return await read_json(request, CREATION_BYTES, _creation, may_be_empty=True)
+
+
+def _creation(body: Fields) -> CreateBody:
+    return CreateBody(
+        image=_text(body, "image", default="python") or "python",
+        ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
+        workspace_id=_text(body, "workspace_id", default="") or None,
+        host_network=_host_network(body),
+    )
+
+
+async def exec_body(request: Request) -> ExecBody:
+    """Read a command."""
+    return await read_json(request, COMMAND_BYTES, _command)
+
+
+def _command(body: Fields) -> ExecBody:
+    cmd = _text(body, "cmd")
+    if not cmd or "\0" in cmd:
+        raise invalid_request("'cmd' is empty, or contains a NUL.")
+    if len(cmd.encode()) > MAX_COMMAND_BYTES:
+        raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
+    timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
+    flags = (_flag(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
+    return ExecBody(cmd, timeout_ms / 1000, *flags)
+
+
+async def write_body(request: Request) -> WriteBody:
+    """Read a file's new content."""
+    return await read_json(request, CONTENT_BYTES, partial(_content, request))
+
+
+def _content(request: Request, body: Fields) -> WriteBody:
+    path = _meant(request, _text(body, "path"))
+    inside_path(path)
+    if body.get("content_base64") is not None:
+        # Clients may break it into lines, as the Go daemon lets them.
+        encoded = _text(body, "content_base64").replace("\r", "").replace("\n", "")
+        try:
+            source = decode_base64(encoded)
+        except (binascii.Error, ValueError):
+            raise invalid_request("'content_base64' is not base64.") from None
+    elif body.get("text") is not None:
+        source = io.BytesIO(_text(body, "text").encode())
+    else:
+        raise invalid_request("Either 'text' or 'content_base64' must be given.")
+    return WriteBody(path, source, source.getbuffer().nbytes)
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file of `POST .../fs/upload`: where it goes, and its content on this machine's disk."""
+
+    path: str
+    source: IO[bytes]
+    size_bytes: int
+
+
+@asynccontextmanager
+async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]:
+    """Read an upload; its files are there until the block ends."""
+    in_time = Request(request.scope, partial(receive_in_time, request))
+    async with in_time.form(max_files=MAX_UPLOAD_FILES) as form:
+        directory = form.get("path") or "/workspace"
+        parts = [*form.getlist("file"), *form.getlist("files")]
+        files = [part for part in parts if isinstance(part, UploadFile)]
+        if not isinstance(directory, str) or not files:
+            raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
+        directory = _meant(request, directory)
+        targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
+        for target in targets:
+            inside_path(target)  # none is written where one may not be
+        yield [
+            UploadedFile(path, file.file, file.size or 0) for path, file in zip(targets, files, strict=True)
+        ]
+
+
+def _file_name(path: str | None) -> str:
+    """Return the last part of what a client names a file: some name it by the path that it has there."""
+    name = posixpath.basename(path or "")
+    if name in {"", ".", ".."} or "\0" in name:
+        raise invalid_request(f"{(path or '')[:80]!r} is not a file name.")
+    return name
+
+
+def keep_alive_seconds(request: Request) -> float | None:
+    """Return how often a client wants to hear that its command still waits or runs; None: it did not ask."""
+    text = request.headers.get("x-keep-alive-ms")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= MIN_KEEP_ALIVE_MS):
+        raise invalid_request(
+            f"X-Keep-Alive-Ms must be a whole number of milliseconds, at least {MIN_KEEP_ALIVE_MS}."
+        )
+    return min(int(text) / 1000, MAX_KEEP_ALIVE_SECONDS)
+
+
+def path_query(request: Request, default: str | None = None) -> str:
+    """The `path` of a query."""
+    path = param_of(request.scope["query_string"], "path") or default
+    if not path:
+        raise invalid_request("The query needs a 'path'.")
+    return _meant(request, path)
+
+
+def _meant(request: Request, path: str) -> str:
+    """Return the path that a client means: in a workspace, `/` and `/x` are seen from its root as well."""
+    is_below = path == _WORKSPACE or path.startswith(f"{_WORKSPACE}/")
+    if "workspace_id" not in request.path_params or not path.startswith("/") or is_below:
+        return path
+    return path.lstrip("/") or "."
+
+
+def mode_query(request: Request) -> int | None:
+    """The `mode` of a query, permission bits in octal; None: as it is."""
+    text = request.query_params.get("mode", "")
+    if not re.fullmatch(r"[0-7]{0,4}", text) or int(text or "0", 8) > 0o777:
+        raise invalid_request("'mode' must be permission bits in octal, such as 644, at most 777.")
+    return int(text, 8) if text else None
+
+
+def asked_range(headers: Headers, size_bytes: int, etag: str) -> range | None:
+    """Which bytes a request asks for with `Range` (one, from a first byte on); None: all of them.
+
+    Raises:
+        ApiError: it begins behind the end.
+    """
+    found = re.fullmatch(r"bytes=(\d{1,19})-(\d{0,19})", headers.get("range", ""), re.ASCII)
+    if found is None or size_bytes == 0 or headers.get("if-range", etag) != etag:
+        return None
+    first, last = int(found[1]), int(found[2] or size_bytes)
+    if first >= size_bytes:
+        raise ApiError(416, "INVALID_REQUEST", f"The file has {size_bytes} bytes; the range begins behind.")
+    return None if last < first else range(first, min(last + 1, size_bytes))
+
+
+def content_length(headers: Headers) -> int | None:
+    """How many bytes the body has, if the client says it."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def max_bytes_query(request: Request) -> int:
+    """The `max_bytes` of a query; 0 asks for as much as one answer may hold."""
+    text = request.query_params.get("max_bytes", "") or str(DEFAULT_READ_BYTES)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_READ_BYTES):
+        raise invalid_request(f"'max_bytes' must be a whole number from 0 to {MAX_READ_BYTES}.")
+    return int(text) or MAX_READ_BYTES
+
+
+def _host_network(body: Fields) -> bool:
+    network = _text(body, "network", default="none")
+    if network not in {"none", "host"}:
+        raise invalid_request("'network' must be 'none' or 'host'.")
+    return network == "host"
+
+
+def _text(body: Fields, name: str, default: str | None = None) -> str:
+    value = body.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise invalid_request(f"'{name}' must be given as a string.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid_request(f"'{name}' is not valid Unicode.") from None
+    return value
+
+
+def _number(body: Fields, name: str, maximum: int) -> int:
+    value = body.get(name)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
+        raise invalid_request(f"'{name}' must be a whole number from 0 to {maximum}.")
+    return value
+
+
+def _flag(body: Fields, name: str) -> bool:
+    value = body.get(name)
+    if not isinstance(value, bool | None):
+        raise invalid_request(f"'{name}' must be true or false.")
+    return bool(value)

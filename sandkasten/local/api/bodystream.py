@@ -1,0 +1,198 @@
+"""Bodies that are not in memory as a whole: received and sent in pieces, by clients that may stall or go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from sandkasten.local.api.asgi import when_client_leaves
+from sandkasten.local.errors import ApiError
+
+T = TypeVar("T")
+
+PIECE_BYTES = 1024 * 1024
+# How long nothing may move.
+IDLE_SECONDS = 60.0
+_AWAKE_SECONDS = 1.0
+_ABORT_SECONDS = 1.0
+
+
+class BrokenOffError(Exception):
+    """What was promised cannot be sent; the connection must not end as if it had been."""
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call something that blocks; who is cancelled waits for its end, and then may close what it used."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+class Behind:
+    """Calls what blocks in a thread, one call after another, while its caller goes on with the next."""
+
+    def __init__(self) -> None:
+        """Begin with nothing called."""
+        self._call: asyncio.Future[object] | None = None
+
+    async def then(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Wait for the call before, and begin this one.
+
+        Raises:
+            Exception: what the call before raised.
+        """
+        await self.wait()
+        self._call = asyncio.ensure_future(in_thread(function, *arguments))
+
+    async def wait(self) -> None:
+        """Wait for what was called.
+
+        Raises:
+            Exception: what it raised.
+        """
+        call, self._call = self._call, None
+        if call is not None:
+            await call
+
+    async def settle(self) -> None:
+        """Wait for it, whatever comes of it."""
+        with suppress(Exception):
+            await self.wait()
+
+
+async def read_ahead(read_on: Callable[[], bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield what a blocking function returns until it is empty; it is called while a piece is being sent."""
+    reading = asyncio.ensure_future(in_thread(read_on))
+    try:
+        while piece := await reading:
+            reading = asyncio.ensure_future(in_thread(read_on))
+            yield piece
+    finally:
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.exception()  # it was seen; nobody waits for it any more
+
+
+async def pieces_of(request: Request) -> AsyncIterator[tuple[bytes, bool]]:
+    """A request's body in pieces of about 1 MiB, and whether there are more.
+
+    Raises:
+        ClientDisconnect: it ended before its end.
+        ApiError: nothing came for too long.
+    """
+    pending: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive_in_time(request)
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body, more = message.get("body", b""), message.get("more_body", False)
+        pending.append(body)
+        size += len(body)
+        if size >= PIECE_BYTES or not more:
+            yield b"".join(pending), more
+            pending, size = [], 0
+
+
+async def receive_in_time(request: Request) -> Message:
+    """Receive the next part of a body that is not complete.
+
+    Raises:
+        ApiError: nothing came for too long.
+    """
+    try:
+        return await _patiently(request.receive)
+    except TimeoutError:
+        sentence = f"Nothing came for {IDLE_SECONDS:g} s, so the transfer was given up. Begin it again."
+        raise ApiError(408, "REQUEST_TIMEOUT", sentence) from None
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Wait until something moves; what was cancelled, when nothing did, may be called once more.
+
+    Not only a client can stall: where it was the daemon itself (SIGSTOP, a machine that was suspended), what
+    came meanwhile is there at once.
+
+    Raises:
+        TimeoutError: nothing moved.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IDLE_SECONDS):
+            return await call()
+    async with asyncio.timeout(_AWAKE_SECONDS):
+        return await call()
+
+
+class BodyStream(Response):
+    """An answer whose body is sent as it is read; a client that leaves or stalls ends it."""
+
+    def __init__(
+        self,
+        request: Request,
+        pieces: AsyncGenerator[bytes, None],
+        status: int,
+        headers: Mapping[str, str],
+        close: Callable[[], object],
+        *,
+        media_type: str = "application/octet-stream",
+    ) -> None:
+        """Prepare an answer.
+
+        Args:
+            request: what is answered.
+            pieces: the body.
+            status: the status.
+            headers: without a Content-Length its length is not said.
+            close: called in a thread when nothing is sent any more.
+            media_type: what the body is.
+        """
+        super().__init__(status_code=status, headers=dict(headers), media_type=media_type)
+        if "Content-Length" not in headers:
+            del self.headers["content-length"]
+        self._request = request
+        self._pieces = pieces
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = asyncio.Event()
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        with when_client_leaves(self._request.receive, left.set):
+            try:
+                await send(start)
+                if scope["method"] != "HEAD":
+                    await self._send_pieces(send, left)
+                await send({"type": "http.response.body", "body": b""})
+            except (BrokenOffError, TimeoutError, ApiError):
+                abort(self._request)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(left.wait(), _ABORT_SECONDS)
+            finally:
+                await in_thread(self._close)
+
+    async def _send_pieces(self, send: Send, left: asyncio.Event) -> None:
+        async with aclosing(self._pieces):
+            async for piece in self._pieces:
+                await _patiently(
+                    partial(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                )
+                if left.is_set():
+                    return
+
+
+def abort(request: Request) -> None:
+    """Break a connection off, with all that is still on its way to a client that may not take it.
+
+    ASGI has no word for that. With uvicorn, `receive` is a method of what holds the transport.
+    """
+    cycle: Any = getattr(request.receive, "__self__", None)
+    cycle.transport.abort()

@@ -1,0 +1,296 @@
+"""The handlers that run commands; see `execution` for who may listen to one, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sandkasten._cut import CappedText
+from sandkasten.local.api import bodies
+from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
+from sandkasten.local.api.bodies import ExecBody
+from sandkasten.local.api.keys import Keys, key_of
+from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files.newfile import explained
+from sandkasten.local.observe.observer import Observer
+from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError
+from sandkasten.local.sessions.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
+from sandkasten.local.sessions.manager import Manager, Session
+from sandkasten.local.sessions.pipes import Pipes
+
+_KEEP_ALIVE_SECONDS = 15.0
+# Most commands are over by then; before that nobody looks whether the client is still there.
+_SOON_SECONDS = 0.005
+_REPLAY_BYTES = 1024 * 1024
+
+
+class Execs:
+    """The handlers."""
+
+    def __init__(self, manager: Manager, observer: Observer) -> None:
+        """Run commands in a manager's sessions."""
+        self._manager = manager
+        self._observer = observer
+        self._keys = Keys[Execution]()
+        self._arrivals: dict[tuple[str, str], asyncio.Event] = {}
+
+    def routes(self) -> list[Route]:
+        """Where they are found."""
+        session = "/v1/sessions/{session_id}"
+        return [
+            Route(f"{session}/exec", self.exec, methods=["POST"]),
+            Route(f"{session}/exec/stream", self.exec_stream, methods=["POST"]),
+            Route(f"{session}/executions/{{key}}", self.cancel, methods=["DELETE"]),
+            Route(f"{session}/executions/{{key}}/input", self.feed, methods=["PUT"]),
+        ]
+
+    async def exec(self, request: Request) -> Response:
+        """Run a command to its end."""
+        session, body = self._session(request), await bodies.exec_body(request)
+        pause_seconds = bodies.keep_alive_seconds(request)
+        execution = self._execution(session, request, body, CappedText(self._manager.output_bytes))
+        listener = execution.listen()
+        is_kept_alive = False
+        try:
+            if await execution.advance(_SOON_SECONDS):
+                with when_client_leaves(request.receive, listener.leave):
+                    is_kept_alive = await _outlasts(execution, listener, pause_seconds)
+            if is_kept_alive:
+                assert pause_seconds is not None
+                events = _late_answer(execution, listener, pause_seconds)
+                return EventStream(events, request, on_leave=listener.leave)
+        finally:
+            if not is_kept_alive:
+                listener.leave()
+        return _result(execution) if execution.command.is_finished else Response(status_code=499)
+
+    async def exec_stream(self, request: Request) -> Response:
+        """Run a command and send its output while it runs, or from where a client saw the last of it."""
+        session, body = self._session(request), await bodies.exec_body(request)
+        position = _last_event_id(request)
+        execution = self._execution(session, request, body, Replay(_REPLAY_BYTES), is_resumed=position > 0)
+        listener = execution.listen()
+        pause_seconds = bodies.keep_alive_seconds(request) or _KEEP_ALIVE_SECONDS
+        events = _events(execution, listener, position, pause_seconds)
+        return EventStream(events, request, on_leave=listener.leave)
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a command that nobody waits for any more; one that ended is none."""
+        execution = self._keys.look(self._session(request).id, request.path_params["key"])
+        return answer({"cancelled": execution is not None and execution.cancel()})
+
+    async def feed(self, request: Request) -> Response:
+        """Give a command its standard input, while it runs; it may be asked for a moment later than this."""
+        session, key = self._session(request), request.path_params["key"]
+        execution = await self._arrival(session.id, key)
+        if execution is None or execution.pipes is None or execution.pipes.input is None:
+            raise invalid_request("There is no command with this key whose standard input is a pipe.")
+        try:
+            await execution.pipes.input.fill(request.receive)
+        except ClientDisconnect:
+            execution.cancel()  # a part of its input must not pass for the whole
+            raise
+        return answer({"ok": True})
+
+    async def _arrival(self, session_id: str, key: str) -> Execution | None:
+        """Return what a key stands for, waiting for it for a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                while self._keys.look(session_id, key) is None:
+                    await self._arrivals.setdefault((session_id, key), asyncio.Event()).wait()
+        self._arrivals.pop((session_id, key), None)
+        return self._keys.look(session_id, key)
+
+    def _execution(
+        self,
+        session: Session,
+        request: Request,
+        body: ExecBody,
+        kept: CappedText | Replay,
+        *,
+        is_resumed: bool = False,
+    ) -> Execution:
+        """Find the command that a key stands for, or run a new one."""
+        key = key_of(request.headers.get("idempotency-key"))
+        asked = repr((type(kept).__name__, body)).encode()
+        execution = self._keys.find(session.id, key, asked)
+        if execution is None or execution.left_line:
+            if is_resumed:
+                raise invalid_request("Last-Event-ID names a stream that this daemon does not know.")
+            pipes = self._pipes(session, body) if isinstance(kept, Replay) else None
+            try:
+                text = body.cmd if pipes is None else pipes.redirected(body.cmd)
+                command = session.submit(text, body.timeout_seconds)
+            except BaseException:
+                if pipes is not None:
+                    pipes.close()
+                raise
+            execution = Execution(command, kept, raw=body.raw_output, has_key=key is not None, pipes=pipes)
+            self._keys.add(session.id, key, asked, execution)
+            if (arrival := self._arrivals.pop((session.id, key or ""), None)) is not None:
+                arrival.set()
+            command.on_finished = partial(self._on_finished, session, key, execution)
+        return execution
+
+    def _pipes(self, session: Session, body: ExecBody) -> Pipes | None:
+        if not body.pipe_input and not body.pipe_output:
+            return None
+        with explained("A pipe in the workspace"):
+            return session.tree.make_pipes(has_input=body.pipe_input, has_output=body.pipe_output)
+
+    def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:
+        execution.complete()
+        self._keys.end(session.id, key, execution.kept.size_bytes)
+        self._observer.exec_ended(execution.command.outcome)
+        self._manager.renew(session)
+
+    def _session(self, request: Request) -> Session:
+        return self._manager.get(request.path_params["session_id"])
+
+
+async def _outlasts(execution: Execution, listener: Listener, seconds: float | None) -> bool:
+    """Wait for a command's end, at most so long; return whether it and its listener are still there then."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while not listener.has_left:
+        left_seconds = None if until is None else until - time.monotonic()
+        if left_seconds is not None and left_seconds <= 0:
+            return True
+        if not await execution.advance(left_seconds):
+            return False
+    return False
+
+
+async def _late_answer(
+    execution: Execution, listener: Listener, pause_seconds: float
+) -> AsyncIterator[bytes]:
+    """Yield comments while a command waits in line or runs, then its answer as one event."""
+    while True:
+        yield KEEP_ALIVE
+        try:
+            if not await _outlasts(execution, listener, pause_seconds):
+                break
+        except SandboxLostError:
+            break
+    if execution.command.is_finished:
+        yield event("answer", _answered(execution), 0)
+
+
+def _answered(execution: Execution) -> dict[str, Any]:
+    try:
+        response = _result(execution)
+    except ApiError as error:
+        return {"status": error.status, "body": error.body}
+    return {"status": response.status_code, "body": json.loads(bytes(response.body))}
+
+
+async def _events(
+    execution: Execution, listener: Listener, position: int, pause_seconds: float
+) -> AsyncIterator[bytes]:
+    """What a stream's listener gets, from a position in the output on."""
+    kept = execution.kept
+    assert isinstance(kept, Replay)
+    lost: SandboxLostError | None = None
+    has_more = True
+    while has_more and not listener.has_left:
+        waits_from = time.monotonic()
+        try:
+            has_more = position < kept.end or await execution.advance(pause_seconds)
+        except SandboxLostError as error:
+            lost, has_more = error, False
+        if missed_bytes := kept.missed_bytes(position):
+            position += missed_bytes
+            yield event("gap", {"missed_bytes": missed_bytes}, position)
+        for piece in kept.after(position):
+            position = piece.end
+            yield _piece_event(piece)
+        if time.monotonic() - waits_from >= pause_seconds:
+            yield KEEP_ALIVE
+    if not listener.has_left:
+        yield _last_event(execution.command, lost, position)
+
+
+def _piece_event(piece: Piece) -> bytes:
+    if isinstance(piece.content, str):
+        return event("chunk", {"chunk": piece.content, "timestamp": _now_ms()}, piece.end)
+    encoded = base64.b64encode(piece.content).decode()
+    return event("data", {"base64": encoded, "timestamp": _now_ms()}, piece.end)
+
+
+# --- outcomes, as the wire has them
+
+
+def _result(execution: Execution) -> Response:
+    command, output = execution.command, execution.kept
+    assert isinstance(output, CappedText)
+    if command.error is not None:
+        raise lost_error(command.error)
+    assert command.outcome is not None
+    if command.outcome.timed_out or command.outcome.over_quota:
+        raise _stopped_error(command, command.outcome, output)
+    return answer(_ending(command.outcome) | {"output": output.text(), "truncated": output.truncated})
+
+
+def _last_event(command: Command, lost: SandboxLostError | None, position: int) -> bytes:
+    if lost is not None:
+        return _error_event(lost_error(lost), position)
+    assert command.outcome is not None
+    if command.outcome.timed_out or command.outcome.over_quota:
+        return _error_event(_stopped_error(command, command.outcome), position)
+    return event("done", _ending(command.outcome) | {"timestamp": _now_ms()}, position)
+
+
+def _error_event(error: ApiError, position: int) -> bytes:
+    told = {"error": error.message, "error_code": error.code, "status": error.status}
+    return event("error", told | {"details": error.details or {}}, position)
+
+
+def _ending(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "exit_code": outcome.exit_code,
+        "cwd": outcome.cwd,
+        "duration_ms": outcome.duration_ms,
+        "shell_restarted": outcome.shell_restarted,
+    }
+
+
+def _stopped_error(command: Command, outcome: Outcome, output: CappedText | None = None) -> ApiError:
+    details: dict[str, Any] = {
+        "cwd": outcome.cwd,
+        "shell_restarted": outcome.shell_restarted,
+        "duration_ms": outcome.duration_ms,
+    }
+    if output is not None:
+        details |= {"output": output.text(), "truncated": output.truncated}
+    if outcome.over_quota:
+        sentence = "The command was stopped: it filled the workspace. Delete files in it."
+        return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)
+    limit_ms = round(command.timeout_seconds * 1000)
+    return ApiError(504, "COMMAND_TIMEOUT", f"The command was stopped after {limit_ms} ms.", details=details)
+
+
+def lost_error(error: SandboxLostError) -> ApiError:
+    """What a client is told whose command has no outcome."""
+    if isinstance(error, CalledOffError):
+        return ApiError(409, "CANCELLED", "The command was called off before it began. The session goes on.")
+    return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")
+
+
+def _last_event_id(request: Request) -> int:
+    text = request.headers.get("last-event-id", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise invalid_request("Last-Event-ID is not one that this daemon gave.")
+    return int(text)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -1,0 +1,123 @@
+"""JSON in requests: how much of it there may be, and how it is read without keeping everybody else waiting.
+
+While `json` works, nothing else of the daemon does: neither its event loop nor its other threads. So what
+is larger than a few pages is read by a decoder that lets others go on between two values, and that has a
+bound for their number, since many small values take thirty times their bytes in memory, and seconds.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import json
+import json.decoder
+import json.scanner
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from starlette.requests import Request
+
+from sandkasten.local.api.bodystream import in_thread, pieces_of
+from sandkasten.local.errors import ApiError, invalid_request
+
+T = TypeVar("T")
+Fields = dict[str, Any]
+
+MAX_COMMAND_BYTES = 1024 * 1024
+MAX_READ_BYTES = 100 * 1024 * 1024
+# What a body may have. A session's fields are short names and numbers.
+CREATION_BYTES = 256 * 1024
+# Each byte of a command may be escaped with six, as \u0001 is.
+COMMAND_BYTES = 6 * MAX_COMMAND_BYTES + 64 * 1024
+# A file of the largest readable size in base64, with room for the rest.
+CONTENT_BYTES = 160 * 1024 * 1024
+
+# The forms of the standard library's decoder that are written in Python; nothing else there has a type.
+_decoder: Any = json.decoder
+_scanner: Any = json.scanner
+
+# What is decoded at once takes at most some milliseconds, whatever it is.
+_AT_ONCE_BYTES = 64 * 1024
+# A body needs ten at most, and clients may add fields that are not known here.
+_MAX_VALUES = 1000
+_BASE64_PIECE_CHARS = 1024 * 1024  # whole groups of four
+
+
+async def read_json(
+    request: Request, max_bytes: int, make: Callable[[Fields], T], *, may_be_empty: bool = False
+) -> T:
+    """Read a request's body, and return what `make` makes of its object; in a thread, if it is large.
+
+    Raises:
+        ApiError: it is too large, does not come, is no JSON object, or `make` refuses it.
+    """
+    data = await _received(request, max_bytes)
+
+    def work() -> T:
+        return make({} if may_be_empty and not data else _object(data))
+
+    return work() if len(data) <= _AT_ONCE_BYTES else await in_thread(work)
+
+
+async def _received(request: Request, max_bytes: int) -> bytearray:
+    data = bytearray()
+    async for piece, _more in pieces_of(request):
+        if len(data) + len(piece) > max_bytes:
+            raise invalid_request(f"The body is larger than {max_bytes} bytes. Send less.")
+        data += piece
+    return data
+
+
+def _object(data: bytearray) -> Fields:
+    is_small = len(data) <= _AT_ONCE_BYTES
+    try:
+        text = data.decode(json.detect_encoding(data), "surrogatepass")
+        data.clear()  # it may be large, and so may what is made of it
+        body: Any = json.loads(text, cls=None if is_small else _FewValues)
+    except (ValueError, RecursionError):
+        raise invalid_request("The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise invalid_request("The body is not a JSON object.")
+    return cast("Fields", body)
+
+
+class _FewValues(json.JSONDecoder):
+    """The decoder of `json` in the form that is written in Python, as far as values are concerned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = _MAX_VALUES
+        self.parse_object: Any = self._parse_object
+        self.parse_array: Any = self._parse_array
+        self.scan_once: Any = _scanner.py_make_scanner(self)
+
+    def _parse_object(self, start: Any, strict: bool, scan: Any, *more: Any) -> Any:
+        return _decoder.JSONObject(start, strict, self._counting(scan), *more)
+
+    def _parse_array(self, start: Any, scan: Any) -> Any:
+        return _decoder.JSONArray(start, self._counting(scan))
+
+    def _counting(self, scan: Any) -> Any:
+        def count_and_scan(text: str, at: int) -> Any:
+            self._left -= 1
+            if self._left < 0:
+                raise ApiError(400, "INVALID_REQUEST", "The body has too many values. Send fewer fields.")
+            return scan(text, at)
+
+        return count_and_scan
+
+
+def decode_base64(text: str) -> io.BytesIO:
+    """Decode strict base64, in pieces; the result is at its beginning.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    content = io.BytesIO()
+    for start in range(0, len(text), _BASE64_PIECE_CHARS):
+        piece = text[start : start + _BASE64_PIECE_CHARS]
+        if "=" in piece and start + len(piece) < len(text):
+            raise binascii.Error("there is padding in its middle")
+        content.write(binascii.a2b_base64(piece, strict_mode=True))
+    content.seek(0)
+    return content

@@ -1,0 +1,1 @@
+"""The doctor: what this machine can isolate and limit."""

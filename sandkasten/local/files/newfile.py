@@ -1,0 +1,228 @@
+"""A file in the making, and what the kernel's errors about files mean to a client."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import secrets
+import stat
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from sandkasten.local.errors import ApiError
+from sandkasten.local.isolation.bwrap_binary import Identity
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_COPY_BYTES = 8 * 1024 * 1024
+_EXPLANATIONS = {
+    errno.ENOENT: (
+        404,
+        "FILE_NOT_FOUND",
+        "does not exist (a link that leads out of /workspace counts as missing)",
+    ),
+    errno.ENOTDIR: (404, "FILE_NOT_FOUND", "is not a directory, or goes through something that is none"),
+    errno.EISDIR: (400, "IS_DIRECTORY", "is a directory"),
+    errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
+    errno.EPERM: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
+    errno.ELOOP: (
+        400,
+        "INVALID_REQUEST",
+        "goes through too many links, or one of the kernel's. Name the file itself",
+    ),
+    errno.EAGAIN: (409, "CONFLICT", "was moved while it was looked up; try again"),
+    errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long. Choose shorter names"),
+    errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
+    errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),
+    errno.ENXIO: (400, "INVALID_REQUEST", "is not a plain file. Reach it by a command"),
+    errno.EROFS: (403, "PERMISSION_DENIED", "is on a disk that is read-only"),
+    errno.EXDEV: (400, "INVALID_REQUEST", "leads to another file system. Reach it by a command"),
+}
+
+
+@contextmanager
+def explained(path: str) -> Generator[None, None, None]:
+    """Say what went wrong with a path.
+
+    Raises:
+        ApiError: for what clients or sandboxes can cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _EXPLANATIONS:
+            raise
+        status, code, words = _EXPLANATIONS[error.errno]
+        raise ApiError(status, code, f"{path[:256]!r} {words}.") from error
+
+
+class Staging(Protocol):
+    """Where files are in the making: on the disk that they are for, where no path of a client's leads."""
+
+    def make(self) -> Path:
+        """Give the directory, made if need be.
+
+        Raises:
+            ApiError: it cannot be made.
+        """
+        ...
+
+    def find(self) -> Path | None:
+        """Give it, if it was made."""
+        ...
+
+
+class StagingIn:
+    """A directory that is made when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        """Make nothing yet."""
+        self._path = path
+
+    def make(self) -> Path:
+        """See `Staging`."""
+        with explained("the directory for what is being written"):
+            self._path.mkdir(mode=0o700, exist_ok=True)
+        return self._path
+
+    def find(self) -> Path | None:
+        """See `Staging`."""
+        return self._path if self._path.is_dir() else None
+
+
+class NewFile:
+    """A file that appears under its name when it is complete, or never. Methods block.
+
+    Until then it is in the staging directory, where the sandbox does not see it, and belongs to the daemon.
+    If the workspace turns out to be on another disk, by a mount or a symlink of the host's, a copy of it is
+    beside its place for a moment.
+    """
+
+    def __init__(
+        self, inside: str, parent: int, staging: Path, mode: int, identity: Identity, *, durable: bool
+    ) -> None:
+        """Begin the file; `parent`, a descriptor, is closed with it; see `Tree.new_file`."""
+        self._inside = inside
+        self._name = posixpath.basename(inside)
+        self._mode = mode
+        self._identity = identity
+        self._durable = durable
+        self._temporary = f"{staging}/{secrets.token_hex(8)}"
+        self._descriptor = os.open(self._temporary, _NEW, 0o600)
+        self._parent = parent
+        self._is_open = True
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write on.
+
+        Raises:
+            ApiError: the disk is full.
+        """
+        with explained(self._inside):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def commit(self) -> str:
+        """Put it in its place; returns its path inside.
+
+        Raises:
+            ApiError: that has become a directory, or is gone.
+        """
+        with explained(self._inside):
+            self._settle(self._descriptor)
+            move(self._temporary, self._parent, self._name, self._copy)
+            if self._durable:
+                _sync_directory(self._parent)
+        self._close()
+        return f"/{self._inside}"
+
+    def _settle(self, descriptor: int) -> None:
+        os.fchmod(descriptor, self._mode)
+        parent = os.fstat(self._parent)
+        if self._identity.drops:
+            os.fchown(descriptor, self._identity.uid, self._identity.gid)
+        elif parent.st_mode & stat.S_ISGID:  # as if it had been made there
+            os.fchown(descriptor, -1, parent.st_gid)
+        if self._durable:
+            os.fsync(descriptor)
+
+    def _copy(self, name: str) -> None:
+        with (
+            open(self._temporary, "rb", buffering=0) as source,
+            open(os.open(name, _NEW, 0o600, dir_fd=self._parent), "wb", buffering=0) as copy,
+        ):
+            while os.sendfile(copy.fileno(), source.fileno(), None, _COPY_BYTES):
+                pass
+            self._settle(copy.fileno())
+
+    def discard(self) -> None:
+        """Take it away, unless it is in its place already."""
+        if self._is_open:
+            _unlink_quietly(self._temporary)
+            self._close()
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self._descriptor)
+        os.close(self._parent)
+
+
+def move(temporary: str | Path, parent: int, name: str, copy: Callable[[str], None]) -> None:
+    """Rename something in the staging directory to its place.
+
+    Args:
+        temporary: its path.
+        parent: the directory it goes to, a descriptor.
+        name: its name there.
+        copy: makes the same under another name in `parent`, where that is on another disk.
+
+    Raises:
+        OSError: it cannot be there.
+    """
+    try:
+        os.rename(temporary, name, dst_dir_fd=parent)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    beside = f".sandkasten-{secrets.token_hex(8)}"
+    try:
+        copy(beside)
+        os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+        _unlink_quietly(beside, parent)
+        raise
+    _unlink_quietly(temporary)
+
+
+@contextmanager
+def in_the_making(staging: Path) -> Generator[Path, None, None]:
+    """Give a new path in the staging directory, at which nothing is left in the end."""
+    path = staging / secrets.token_hex(8)
+    try:
+        yield path
+    finally:
+        _unlink_quietly(path)
+
+
+def _unlink_quietly(path: str | Path, directory: int | None = None) -> None:
+    with suppress(OSError):  # it is in its place already, or there is nothing more to do
+        os.unlink(path, dir_fd=directory)
+
+
+def _sync_directory(directory: int) -> None:
+    # What was opened with O_PATH cannot be synced.
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""What a workspace may take on the disk: measured while anything runs in its session.
+
+There is no kernel quota for a directory that an ordinary user could set, so this is accounting, of what
+`usage.py` measures: what a command writes between two looks can exceed the limit, and is then all it writes.
+What is written from outside is counted, and measured when the count says that it is too much: the count knows
+of nothing that was replaced or deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
+
+from sandkasten.local.files.tree import Tree
+from sandkasten.local.files.usage import Usage
+
+_INTERVAL_SECONDS = 0.5
+# Looking must not cost more than a tenth of the time, however many files there are.
+_INTERVAL_PER_LOOK = 10
+_REMEMBERED_MAX = 1000
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing(_again: bool) -> None:
+    pass
+
+
+def _nobody() -> Iterable[int]:
+    return ()
+
+
+class DiskQuota:
+    """Watches one workspace. Lives in the event loop's thread."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        limit_bytes: int | None,
+        is_running: Callable[[], bool] = _never,
+        on_exceeded: Callable[[bool], None] = _nothing,
+        members: Callable[[], Iterable[int]] = _nobody,
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            tree: its files.
+            limit_bytes: how much may be in it; None is no limit.
+            is_running: whether anything could write.
+            on_exceeded: called each time it is found to have grown beyond the limit; with True if the look
+                before found that, too.
+            members: all processes that use these files; called in a thread.
+        """
+        self._tree = tree
+        self._limit_bytes = limit_bytes
+        self._is_running = is_running
+        self._on_exceeded = on_exceeded
+        self._was_exceeded = False
+        self._members = members
+        self._is_whole = True  # whether everything could be read
+        self._used_bytes = 0
+        self._written_bytes = 0  # from outside, since that was measured
+        self._reserved_bytes = 0  # admitted, and not on the disk yet
+        self._was_measured = False
+        self._measuring = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def _counted_bytes(self) -> int:
+        return self._used_bytes + self._written_bytes + self._reserved_bytes
+
+    def watch(self) -> None:
+        """Look from time to time, until nothing runs any more."""
+        if self._limit_bytes is not None and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._watch(self._limit_bytes))
+
+    async def has_room_for(self, size_bytes: int) -> bool:
+        """Whether this much more may be written from outside; say `wrote` when it is."""
+        if self._limit_bytes is None:
+            return True
+        room_bytes = self._limit_bytes - size_bytes
+        if not self._was_measured or not self._is_whole or self._counted_bytes > room_bytes:
+            await self._measure(insist=True)
+        return self._is_whole and self._counted_bytes <= room_bytes
+
+    def wrote(self, size_bytes: int) -> None:
+        """Count what was written from outside."""
+        self._written_bytes += size_bytes
+
+    @contextmanager
+    def reserved(self, size_bytes: int) -> Generator[None, None, None]:
+        """Keep room for what is written during the block, and count it after that."""
+        self._reserved_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._reserved_bytes -= size_bytes
+            self.wrote(size_bytes)
+
+    def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self, limit_bytes: int) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            started = time.monotonic()
+            insist = not self._is_whole
+            with suppress(OSError):  # once more next time, whatever keeps it from being measured
+                await self._look(limit_bytes, insist=insist)
+            if not self._is_running() and (self._is_whole or insist):
+                self._was_exceeded = False
+                return
+            await asyncio.sleep((time.monotonic() - started) * _INTERVAL_PER_LOOK)
+
+    async def _look(self, limit_bytes: int, *, insist: bool) -> None:
+        # Beyond the limit only growth counts: what deletes files must be let to.
+        allowed_bytes = max(limit_bytes, self._used_bytes)
+        await self._measure(allowed_bytes + 1, insist=insist)
+        # What cannot be read now may be readable in a moment, as in many a test; twice, it is hidden.
+        again = self._was_exceeded
+        self._was_exceeded = self._used_bytes > allowed_bytes or (insist and not self._is_whole)
+        if self._was_exceeded:
+            self._on_exceeded(again)
+            await self._measure()
+
+    async def _measure(self, stop_at: int | None = None, *, insist: bool = False) -> None:
+        # One look at a time: of two, the one that ends last may be the older, and not know of a file whose
+        # bytes the younger one has taken over from `_written_bytes`.
+        async with self._measuring:
+            written_bytes = self._written_bytes  # the look sees them; what is written meanwhile, perhaps
+            usage = await asyncio.to_thread(self._usage, stop_at, insist=insist)
+            self._used_bytes, self._is_whole = usage.size_bytes, usage.is_whole
+            self._written_bytes -= written_bytes
+            self._was_measured = True
+
+    def _usage(self, stop_at: int | None, *, insist: bool) -> Usage:
+        # In this order: what loses its name meanwhile is missed once rather than counted twice.
+        return self._tree.held_usage(self._members()) + self._tree.usage(stop_at, insist=insist)
+
+
+class WorkspaceQuotas:
+    """Counts what is written to workspaces that no session uses."""
+
+    def __init__(self, limit_bytes: int | None) -> None:
+        """Know of none yet; `limit_bytes` is how much may be in each."""
+        self._limit_bytes = limit_bytes
+        self._quotas = OrderedDict[str, DiskQuota]()
+
+    def get(self, workspace_id: str, tree: Tree) -> DiskQuota:
+        """Return a workspace's count, which begins with a measurement."""
+        quota = self._quotas.pop(workspace_id, None) or DiskQuota(tree, self._limit_bytes)
+        self._quotas[workspace_id] = quota
+        while len(self._quotas) > _REMEMBERED_MAX:
+            self._quotas.popitem(last=False)
+        return quota
+
+    def forget(self, workspace_id: str | None) -> None:
+        """Measure a workspace anew next time: a session uses it from now on, or it is deleted."""
+        self._quotas.pop(workspace_id or "", None)

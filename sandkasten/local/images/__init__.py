@@ -1,0 +1,1 @@
+"""Root file systems: those of this machine, and those that operators register."""

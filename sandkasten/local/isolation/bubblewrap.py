@@ -1,0 +1,129 @@
+"""From a policy to bubblewrap's arguments; pure.
+
+The sandbox is a set of Linux namespaces: its own users, processes, mounts, network (none), IPC and
+host name. It sees the image read-only, a /tmp, /home and /dev of its own, and the one workspace. It
+runs as an ordinary user without capabilities, under a filter of system calls (`seccomp`), and
+bubblewrap sets no_new_privs. docs/security.md says what is promised, and what is not.
+
+Two rules that arguments added here must keep:
+
+* Nothing is created *below* the workspace. Bubblewrap before 0.12 follows symlinks of the host when
+  it makes a mount point below a directory that sandboxed code can write (CVE-2026-87766).
+* Nothing of the host's is writable but the workspace, and nothing of /etc is bound as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sandkasten.local.isolation.policy import (
+    CLOSED_BASH,
+    HOME,
+    INSIDE_UID,
+    STATE_DIR,
+    WORKSPACE,
+    SandboxPolicy,
+)
+
+_NAMESPACES = (
+    "--unshare-user",
+    "--unshare-ipc",
+    "--unshare-pid",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+)
+_STATE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """What bubblewrap itself reads and writes while it builds a sandbox.
+
+    Attributes:
+        seccomp: gives the filter, to its end.
+        info: takes a JSON object with `child-pid`, when process 1 exists; None without a gate.
+        block: process 1 waits here for a byte before it runs anything; None without a gate.
+    """
+
+    seccomp: int
+    info: int | None = None
+    block: int | None = None
+
+
+def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors: Descriptors) -> list[str]:
+    """The whole command line that runs `command` as process 1 of a new sandbox."""
+    return [
+        *policy.launcher,
+        bwrap,
+        *_NAMESPACES,
+        *(() if policy.host_network else ("--unshare-net",)),
+        "--uid",
+        str(INSIDE_UID),
+        "--gid",
+        str(INSIDE_UID),
+        "--hostname",
+        "sandbox",
+        "--die-with-parent",  # with the daemon, however that ends
+        "--new-session",
+        "--as-pid-1",
+        "--cap-drop",
+        "ALL",
+        *_file_systems(policy),
+        *_environment(policy),
+        *_descriptors(descriptors),
+        "--chdir",
+        WORKSPACE,
+        "--",
+        *command,
+    ]
+
+
+def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
+    for host_path, path in policy.image.read_only.items():
+        yield from ("--ro-bind", host_path, path)
+    for path, target in policy.image.links.items():
+        yield from ("--symlink", target, path)
+    for name, host_path in policy.etc.items():
+        yield from ("--ro-bind", host_path, f"/etc/{name}")
+    for name, target in policy.etc_links.items():
+        yield from ("--symlink", target, f"/etc/{name}")
+    if policy.image.closed_bash is not None:
+        yield from ("--ro-bind", policy.image.closed_bash, CLOSED_BASH)
+    yield from ("--proc", "/proc")
+    # The settings of its own namespaces would be writable there, which nobody needs.
+    yield from ("--ro-bind", "/proc/sys", "/proc/sys")
+    for path in policy.hidden_directories:
+        yield from (*_memory(path, "0555", None), "--remount-ro", path)
+    for path in policy.hidden:
+        yield from ("--ro-bind", "/dev/null", path)
+    # Processes would take back what makes them go before the host's when memory runs out.
+    yield from ("--remount-ro", "/proc")
+    yield from ("--dev", "/dev")
+    yield from _memory("/dev/shm", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
+    yield from ("--remount-ro", "/dev")  # bubblewrap leaves it writable, and as large as half the memory
+    yield from _memory("/tmp", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
+    yield from _memory(HOME, "0700", policy.tmp_bytes)
+    yield from _memory(STATE_DIR, "0700", _STATE_BYTES)
+    yield from ("--bind", str(policy.workspace), WORKSPACE)
+    yield from ("--remount-ro", "/")
+
+
+def _memory(path: str, permissions: str, size_bytes: int | None) -> Iterator[str]:
+    if size_bytes is not None:
+        yield from ("--size", str(size_bytes))
+    yield from ("--perms", permissions, "--tmpfs", path)
+
+
+def _descriptors(descriptors: Descriptors) -> Iterator[str]:
+    yield from ("--seccomp", str(descriptors.seccomp))
+    if descriptors.info is not None:
+        yield from ("--info-fd", str(descriptors.info))
+    if descriptors.block is not None:
+        yield from ("--block-fd", str(descriptors.block))
+
+
+def _environment(policy: SandboxPolicy) -> Iterator[str]:
+    yield "--clearenv"
+    for name, value in policy.environment.items():
+        yield from ("--setenv", name, value)

@@ -1,0 +1,399 @@
+"""One bubblewrap process, and the descriptors that lead into it.
+
+* terminal: a pseudo-terminal's master; what programs print, and nobody types
+* control: a socket; commands in, results out
+* tokens: a socket; one line per command (see `inside/bashrc`)
+* the gate: pipes through which process 1 is known and confined before it runs, and each shell is admitted
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+
+from sandkasten.local.isolation import bubblewrap, seccomp
+from sandkasten.local.isolation.bwrap_binary import Identity, popen_identity
+from sandkasten.local.isolation.policy import BASH, SandboxPolicy
+from sandkasten.local.limits.limits import OOM_SCORE_SANDBOX, OOM_SCORE_SHELL
+from sandkasten.local.linux import processes
+from sandkasten.local.linux.processes import Process
+
+_SUPERVISOR = (resources.files("sandkasten.local.isolation") / "inside" / "supervisor").read_text("utf-8")
+_FIRST_FREE_DESCRIPTOR = 32  # no higher: some may have 64 descriptors only
+_IDLE_PROCESSES = 3
+_KILL_ROUNDS = 20
+_REAP_TIMEOUT_MS = 10_000
+# Threads of their own: those of the event loop may all be busy with files while a command must be stopped.
+_STOPPERS = ThreadPoolExecutor(4, "stopper")
+# struct ucred: pid, uid, gid.
+_CREDENTIALS = struct.Struct("iII")
+_CREDENTIALS_BYTES = socket.CMSG_LEN(_CREDENTIALS.size)
+# As wide as a notebook and a terminal beside an editor are: what programs draw wider is broken there.
+_ROWS_COLUMNS = struct.pack("HHHH", 50, 100, 0, 0)
+
+
+class Sandbox:
+    """A sandbox; made by `start`, let go by `release`, ended by `kill`."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        terminal: int,
+        control: socket.socket,
+        tokens: socket.socket,
+        gate: Gate,
+    ) -> None:
+        """Own the process and the descriptors."""
+        self._process = process
+        self.terminal = terminal
+        self.control = control
+        self.tokens = tokens
+        self._gate = gate
+        self.init_pid: int | None = None
+        self._init_pidfd: int | None = None
+        self._oom_score: int | None = None
+        self._namespace = ""
+        self._signalling = threading.Lock()
+
+    @classmethod
+    def start(cls, bwrap: str, policy: SandboxPolicy, identity: Identity) -> Sandbox:
+        """Start building a sandbox; it waits at its gate before anything runs in it.
+
+        Must run in a thread that lives as long as the daemon: the kernel ends the sandbox with the
+        *thread* that made it.
+        """
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            terminal, output = _open_terminal(identity)
+            ours.callback(os.close, terminal)
+            theirs.callback(os.close, output)
+            control, control_inside = _socketpair(ours, theirs)
+            control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            tokens, tokens_inside = _socketpair(ours, theirs)
+            permits_inside, permits = _pipe(theirs, ours)
+            permits_inside = _numbered_high(permits_inside, theirs)
+            info, info_inside = _pipe(ours, theirs)
+            block_inside, block = _pipe(theirs, ours)
+            filter_inside = seccomp.descriptor(policy.seccomp)
+            theirs.callback(os.close, filter_inside)
+            process = subprocess.Popen(
+                bubblewrap.arguments(
+                    bwrap,
+                    policy,
+                    supervisor_command(policy, tokens_inside, control_inside, permits_inside),
+                    bubblewrap.Descriptors(filter_inside, info_inside, block_inside),
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(
+                    tokens_inside,
+                    control_inside,
+                    permits_inside,
+                    filter_inside,
+                    info_inside,
+                    block_inside,
+                ),
+                cwd="/",
+                env={},  # bubblewrap needs none, and what the loader makes of it would stand on the terminal
+                process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes
+                **popen_identity(identity),
+            )
+            ours.pop_all()
+        for descriptor in (control.fileno(), tokens.fileno(), permits, terminal, info):
+            os.set_blocking(descriptor, False)
+        sandbox = cls(process, terminal, control, tokens, Gate(info, block, permits))
+        sandbox.end_input()
+        return sandbox
+
+    async def release(self, confine: Callable[[int], None]) -> None:
+        """Take hold of process 1, confine it (in a thread), and only then let it run.
+
+        From here on it is signalled through a descriptor, which cannot come to mean another process. If
+        bubblewrap failed there is no process; its terminal says why.
+
+        Raises:
+            Exception: what `confine` raises, and then nothing runs.
+        """
+        pid = await self._gate.child_pid()
+        if pid is None:
+            return
+        try:
+            await self._confine(pid, confine)
+            self.admit_shell()
+            self._gate.open()
+        except OSError:
+            if not processes.has_ended(pid):
+                raise
+
+    async def _confine(self, pid: int, confine: Callable[[int], None]) -> None:
+        self.init_pid = pid
+        self._init_pidfd = os.pidfd_open(pid)
+        self._namespace = processes.namespace(pid)
+        await asyncio.to_thread(confine, pid)
+        self._oom_score = _open_oom_score(pid)
+
+    def admit_shell(self) -> None:
+        """Let process 1 start the next shell.
+
+        With it, what it starts goes first when memory runs out: the shell inherits the score of process 1.
+        """
+        self._set_oom_score(OOM_SCORE_SHELL)
+        with contextlib.suppress(OSError):  # it has ended
+            self._gate.admit_shell()
+
+    def spare_init(self) -> None:
+        """Have process 1 go last, as there is a shell."""
+        self._set_oom_score(OOM_SCORE_SANDBOX)
+
+    def _set_oom_score(self, score: int) -> None:
+        if self._oom_score is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                os.write(self._oom_score, b"%d" % score)
+
+    def read_control(self, max_bytes: int) -> tuple[bytes, int]:
+        """Read what one process wrote to the control channel, and which one that was.
+
+        Descriptors that it may have sent along are not taken.
+
+        Raises:
+            OSError: the channel is broken, or BlockingIOError: there is nothing.
+        """
+        data, ancillary, _flags, _address = self.control.recvmsg(max_bytes, _CREDENTIALS_BYTES)
+        return data, _CREDENTIALS.unpack(ancillary[0][2])[0] if ancillary else 0
+
+    def end_input(self) -> None:
+        """Let there be an end of input on the terminal, which a program may have taken away.
+
+        Nobody can read it; but a program that waits for input before it reads finds that it cannot.
+        """
+        with contextlib.suppress(OSError):
+            os.write(self.terminal, b"\x04")
+
+    def others(self, shell: Process | None) -> frozenset[Process]:
+        """Return every process there is besides process 1 and the shell.
+
+        Nearly always there is none, which costs two reads.
+        """
+        parents = [pid for pid in (self.init_pid, shell.pid if shell else None) if pid is not None]
+        roots = [root for parent in parents for root in processes.children(parent)]
+        return processes.identified(
+            member
+            for root in roots
+            if shell is None or root != shell.pid
+            for member in processes.descendants(root)
+        )
+
+    def signal_shell(self, shell: Process | None, signal_number: signal.Signals) -> None:
+        """Send a signal to the shell."""
+        if shell is not None:
+            processes.signal_one(shell, self._namespace, signal_number)
+
+    def signal_others(
+        self, shell: Process | None, spared: frozenset[Process], signal_number: int
+    ) -> asyncio.Future[int]:
+        """Send a signal to each process except process 1, the shell, the spared ones and what these started.
+
+        Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then,
+        and it is too early to tell that one from the rest. A session may have many processes, so a thread
+        looks at them.
+        """
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(_STOPPERS, self._signal_others, shell, spared, signal_number)
+
+    def _signal_others(self, shell: Process | None, spared: frozenset[Process], signal_number: int) -> int:
+        if self.init_pid is None or shell is None:
+            return 1
+        parents = [self.init_pid, shell.pid]
+        found = 1
+        # One at a time: the end of the first would let process 1 go on under the second.
+        with self._signalling, processes.stopped(self.init_pid, self._namespace):
+            for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
+                if shell not in processes.identified([shell.pid]):
+                    break
+                found = processes.signal_below(parents, spared | {shell}, self._namespace, signal_number)
+                if not found:
+                    break
+        return found
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
+        return processes.count_threads(self._process.pid) > _IDLE_PROCESSES
+
+    @property
+    def members(self) -> list[int]:
+        """All processes in it, process 1 first; none once it ended."""
+        with contextlib.suppress(OSError):
+            if self.init_pid is not None and processes.namespace(self.init_pid) == self._namespace:
+                return list(processes.descendants(self.init_pid))
+        return []
+
+    def kill(self) -> Callable[[], None]:
+        """End every process of it and close the descriptors; call the result, in any thread, to reap."""
+        init_pidfd, self._init_pidfd = self._init_pidfd, None
+        if init_pidfd is not None:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
+        self._kill_builders()
+        self._gate.close()  # not before the kill: at the gate, an end is as good as a byte
+        self.control.close()
+        self.tokens.close()
+        os.close(self.terminal)
+        if self._oom_score is not None:
+            os.close(self._oom_score)
+            self._oom_score = None
+        return lambda: self._reap(init_pidfd)
+
+    def _kill_builders(self) -> None:
+        """Kill bubblewrap, and with it the process that is going to be process 1.
+
+        Until it is, nothing else ends that: it would wait for ever for bubblewrap's word. The number of the
+        group is theirs as long as nobody waited for its first process.
+        """
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _reap(self, init_pidfd: int | None) -> None:
+        self._process.wait()
+        if init_pidfd is not None:
+            # Process 1 ends only after all others in its namespace did.
+            poller = select.poll()
+            poller.register(init_pidfd, select.POLLIN)
+            poller.poll(_REAP_TIMEOUT_MS)
+            os.close(init_pidfd)
+
+
+class Gate:
+    """Where a new sandbox waits, and each new shell in it.
+
+    Bubblewrap tells who process 1 is, and holds it until a byte comes. Process 1 reads a line before each
+    shell; the pipe for that is its own, and no program inside can read from it.
+    """
+
+    def __init__(self, info: int, block: int, permits: int) -> None:
+        """Own the three pipes' ends."""
+        self._info = info
+        self._block = block
+        self._permits = permits
+        self._is_closed = False
+
+    async def child_pid(self) -> int | None:
+        """Wait for bubblewrap's word; None if it failed."""
+        data = b""
+        while b"}" not in data:
+            await _readable(self._info)
+            part = os.read(self._info, 4096)
+            if not part:
+                return None
+            data += part
+        return int(json.loads(data)["child-pid"])
+
+    def open(self) -> None:
+        """Let process 1 run."""
+        self._write(self._block)
+
+    def admit_shell(self) -> None:
+        """Let process 1 start the next shell."""
+        self._write(self._permits)
+
+    def _write(self, descriptor: int) -> None:
+        if not self._is_closed:  # else the number may be that of something else by now
+            os.write(descriptor, b"\n")
+
+    def close(self) -> None:
+        """Close the pipes."""
+        self._is_closed = True
+        for descriptor in (self._info, self._block, self._permits):
+            os.close(descriptor)
+
+
+def supervisor_command(policy: SandboxPolicy, tokens: int, control: int, permits: int) -> list[str]:
+    """Return the command of process 1; the numbers are those of its descriptors.
+
+    The first bash sets the limits.
+    """
+    options = ["--noprofile", "--norc"]
+    attach = f'{policy.ulimit} && exec -a bash {policy.shell} {" ".join(options)} -c "$0" supervisor "$@"'
+    words = [_SUPERVISOR, str(tokens), str(control), str(permits), policy.shell]
+    return [BASH, *options, "-c", attach, *words]
+
+
+def _open_oom_score(pid: int) -> int | None:
+    """Open what orders a process among those that the kernel ends for want of memory.
+
+    Later it may be closed to us, as the bash that process 1 becomes is.
+    """
+    with contextlib.suppress(OSError):
+        return os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    return None
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _socketpair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, int]:
+    here, there = socket.socketpair()
+    ours.push(here)
+    theirs.push(there)
+    return here, _numbered_high(there.fileno(), theirs)
+
+
+def _numbered_high(descriptor: int, theirs: contextlib.ExitStack) -> int:
+    """Return a copy of the descriptor whose number has no meaning in the scripts inside."""
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_DESCRIPTOR)
+    theirs.callback(os.close, copy)
+    return copy
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    reader.callback(os.close, read_end)
+    writer.callback(os.close, write_end)
+    return read_end, write_end
+
+
+def _open_terminal(identity: Identity) -> tuple[int, int]:
+    """Open a pseudo-terminal; return its master, and its other end, which can only be written to.
+
+    Programs see a terminal and write line by line. They cannot read from it: nobody types there, and a
+    program that asks a question should fail at once rather than wait for its deadline.
+    """
+    master, slave = os.openpty()
+    try:
+        attributes = termios.tcgetattr(slave)
+        attributes[1] &= ~termios.OPOST  # output as it is: no CR is added
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, attributes)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, _ROWS_COLUMNS)
+        os.fchmod(
+            slave, 0o200
+        )  # programs open /dev/stdout, and some open the terminal by its name to ask there
+        if identity.drops:
+            os.fchown(slave, identity.uid, identity.gid)
+        return master, os.open(os.ttyname(slave), os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(master)
+        raise
+    finally:
+        os.close(slave)

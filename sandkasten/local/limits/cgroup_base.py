@@ -1,0 +1,234 @@
+"""What control groups are to the rest of the daemon, and what stands in where there are none.
+
+`cgroups.py` says how it all works; `cgroup_groups.py` has the groups of the kernel's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sandkasten.local.limits.limits import (
+    OOM_SCORE_SANDBOX,
+    Limits,
+    Resource,
+    counts_processes_per_sandbox,
+    kernel_version,
+)
+from sandkasten.local.linux import processes
+
+
+class CgroupsError(Exception):
+    """One kind of control groups is not to be had; the text says why."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a sandbox uses.
+
+    Attributes:
+        memory_bytes: memory of all its processes, without cached files that could be dropped.
+        memory_limit: what all of them together may use; None: they are not bounded together.
+        cpu_usage_usec: CPU time of all that ever ran.
+        processes: processes and threads now.
+    """
+
+    memory_bytes: int
+    memory_limit: int | None
+    cpu_usage_usec: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class Events:
+    """How often a limit was met: processes ended for want of memory, and those that could not start."""
+
+    oom_kills: int = 0
+    refused_forks: int = 0
+
+
+class Group(Protocol):
+    """One sandbox's limits."""
+
+    def add(self, pid: int) -> None:
+        """Put a process in, before it has children; in want of memory it goes before the host's. May block.
+
+        Raises:
+            OSError: it could not be bounded, and so must not run.
+        """
+        ...
+
+    def usage(self) -> Usage:
+        """What it uses; call it in a thread."""
+        ...
+
+    def events(self) -> Events:
+        """What happened at its limits."""
+        ...
+
+    def kill(self) -> None:
+        """Send SIGKILL to every process in it, and to those that they start meanwhile."""
+        ...
+
+    def remove(self, timeout_seconds: float = 10.0) -> None:
+        """Wait until it is empty, and remove it; call it in a thread.
+
+        Raises:
+            TimeoutError: there are still processes.
+        """
+        ...
+
+
+class Cgroups(Protocol):
+    """What makes groups."""
+
+    @property
+    def bounded(self) -> frozenset[Resource]:
+        """Which resources its groups bound; the rest is left to rlimits."""
+        ...
+
+    def create(self, name: str, limits: Limits) -> Group:
+        """Make a group for a new sandbox.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        ...
+
+    def describe(self) -> str:
+        """One line: what is used, and why nothing better."""
+        ...
+
+    def cleanup_stale(self) -> None:
+        """Remove the groups of daemons that are gone, where no process is in them."""
+        ...
+
+    def close(self) -> None:
+        """Remove the daemon's own group; those of its sandboxes are removed before."""
+        ...
+
+
+# --- without
+
+
+class NoCgroups:
+    """Rlimits bound what they can, and /proc tells what is used."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        """Keep why."""
+        self._reasons = list(reasons)
+        self.bounded: frozenset[Resource] = frozenset()
+
+    def create(self, name: str, limits: Limits) -> Group:
+        """See `Cgroups`."""
+        del name, limits
+        return _NoGroup()
+
+    def describe(self) -> str:
+        """See `Cgroups`."""
+        per_sandbox = counts_processes_per_sandbox(kernel_version())
+        bounds = "memory of each process" + (", processes of each sandbox" if per_sandbox else "")
+        not_bounded = "CPU" if per_sandbox else "processes, CPU"
+        return "; ".join([f"no cgroups: rlimits bound {bounds}; not bounded: {not_bounded}", *self._reasons])
+
+    def cleanup_stale(self) -> None:
+        """See `Cgroups`."""
+
+    def close(self) -> None:
+        """See `Cgroups`."""
+
+
+class _NoGroup:
+    def __init__(self) -> None:
+        self._pid: int | None = None
+        self._pidfd: int | None = None
+
+    def add(self, pid: int) -> None:
+        self._pidfd, self._pid = os.pidfd_open(pid), pid
+        expose_to_oom(pid)
+
+    def usage(self) -> Usage:
+        if self._pid is None:
+            return Usage(0, None, 0, 0)
+        used = processes.usage(self._pid)
+        members = sum(1 for _ in processes.descendants(self._pid))
+        return Usage(used.memory_bytes, None, used.cpu_usage_usec, members)
+
+    def events(self) -> Events:
+        return Events()
+
+    def kill(self) -> None:
+        if self._pidfd is not None:  # process 1, and with it all others in its namespace
+            with suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def remove(self, timeout_seconds: float = 10.0) -> None:
+        if self._pidfd is None:
+            return
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        if not poller.poll(timeout_seconds * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, "The sandbox still runs")
+        os.close(self._pidfd)
+        self._pidfd = self._pid = None
+
+
+def expose_to_oom(pid: int) -> None:
+    """Let a process go before the host's when memory runs out."""
+    path = Path(f"/proc/{pid}/oom_score_adj")
+    with suppress(OSError):
+        if number(path) < OOM_SCORE_SANDBOX:
+            write(path, str(OOM_SCORE_SANDBOX))
+
+
+# --- files of the kernel's: written with one call, and read as far as they are there
+
+
+def write(path: Path, text: str) -> None:
+    """Write with one call, as the kernel expects it; errors name the file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> str:
+    """What is in it; nothing where it is not there."""
+    with suppress(OSError):
+        return path.read_text("utf-8")
+    return ""
+
+
+def words(path: Path) -> list[str]:
+    """The words in it."""
+    return read(path).split()
+
+
+def number(path: Path) -> int:
+    """The number in it, or 0."""
+    return int(read(path).strip() or 0)
+
+
+def value(path: Path, key: str) -> int:
+    """The number after a key that begins a line."""
+    for line in read(path).splitlines():
+        name, _, rest = line.partition(" ")
+        if name == key:
+            return int(rest)
+    return 0
+
+
+def listed(names: Iterable[str]) -> str:
+    """For people."""
+    return ", ".join(sorted(names))

@@ -1,0 +1,1 @@
+"""Sessions: their lifetimes, their shells, and the commands that run in these."""

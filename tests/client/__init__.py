@@ -1,0 +1,1 @@
+"""Tests of the client that have no twin: they need both packages, or none."""

@@ -1,0 +1,184 @@
+"""JSON in requests and answers, small, large, and made to be slow."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, MAX_COMMAND_BYTES
+from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from tests.local.box import Box, boxes
+from tests.local.test_transfers import memory_of
+
+MIB = 1024 * 1024
+PIECE = 3 * 256 * 1024  # of a read
+
+
+@pytest.fixture(scope="module")
+def shared_box(daemon: LocalDaemon) -> Iterator[Box]:
+    """One session for all of them."""
+    with boxes(daemon) as make:
+        yield make()
+
+
+def refused(answer: httpx.Response) -> str:
+    """The sentence of a request that is refused."""
+    assert answer.status_code == 400, answer.text[:200]
+    assert answer.json()["error_code"] == "INVALID_REQUEST"
+    return answer.json()["message"]
+
+
+# --- what there may be of it
+
+
+@pytest.mark.parametrize("endpoint", ["exec", "exec/stream"])
+def test_a_command_is_read_however_it_is_written(shared_box: Box, endpoint: str) -> None:
+    command = ": " + "x" * (MAX_COMMAND_BYTES - 2)
+    body = '{"cmd": "' + "".join(f"\\u{ord(char):04x}" for char in command) + '"}'
+    answer = shared_box.client.post(f"{shared_box.url}/{endpoint}", content=body)
+    assert answer.status_code == 200, answer.text[:200]
+    longer = body[:-2] + '", "padding": "' + "x" * COMMAND_BYTES + '"}'
+    assert "larger than" in refused(shared_box.client.post(f"{shared_box.url}/{endpoint}", content=longer))
+
+
+def test_a_session_is_made_of_few_bytes(client: httpx.Client) -> None:
+    body = json.dumps({"image": "base", "padding": "x" * CREATION_BYTES})
+    assert "larger than" in refused(client.post("/v1/sessions", content=body))
+
+
+MANY = {
+    "arrays": "[" + "[]," * 40_000 + "[]]",
+    "objects": "[" + "{}," * 40_000 + "{}]",
+    "numbers": "[" + "1.5," * 20_000 + "1]",
+    "strings": "[" + '"ab",' * 20_000 + '""]',
+    "members": "{" + ",".join(f'"{number}": null' for number in range(20_000)) + "}",
+    "depth": "[" * 50_000 + "]" * 50_000,
+}
+
+
+@pytest.mark.parametrize("endpoint", ["exec", "exec/stream", "fs/write"])
+@pytest.mark.parametrize("name", MANY)
+def test_many_values_in_a_body_are_refused(shared_box: Box, endpoint: str, name: str) -> None:
+    body = '{"cmd": "true", "path": "x", "text": "x", "unknown": ' + MANY[name] + "}"
+    sentence = refused(shared_box.client.post(f"{shared_box.url}/{endpoint}", content=body))
+    assert "too many values" in sentence or (name == "depth" and "not JSON" in sentence)
+
+
+def test_a_body_that_would_take_minutes_takes_nobody_elses_time(daemon: LocalDaemon, shared_box: Box) -> None:
+    """What matters is that it is refused at its first values: this one has millions."""
+    before = memory_of(daemon.pid)
+    body = '{"path": "x", "text": "x", "unknown": [' + "[]," * (20 * MIB) + "[]]}"
+    assert "too many values" in refused(shared_box.client.post(f"{shared_box.url}/fs/write", content=body))
+    assert memory_of(daemon.pid) - before < 3 * len(body)  # which was more than a gigabyte
+
+
+def test_what_is_large_means_the_same_as_what_is_small(shared_box: Box) -> None:
+    for padding in ("", "x" * 100_000):
+        fields = {
+            "cmd": 'echo "ü\\"\n💥"',
+            "unknown": [padding, {"a": [1, 2.5, None, True]}, {}],
+            "raw_output": None,
+        }
+        for body in (json.dumps(fields), json.dumps(fields, ensure_ascii=False, indent=1)):
+            answer = shared_box.client.post(f"{shared_box.url}/exec", content=body.encode())
+            assert answer.json()["output"] == 'ü"\n💥\n', answer.text[:200]
+        for broken in (body[:-1], body + "{}", body.replace("null", "nil"), f"[{body}]"):
+            refused(shared_box.client.post(f"{shared_box.url}/exec", content=broken.encode()))
+        lone = json.dumps({"cmd": "\ud800", "unknown": padding})
+        assert "Unicode" in refused(shared_box.client.post(f"{shared_box.url}/exec", content=lone))
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, MIB - 1, MIB, 3 * MIB + 2])
+def test_contents_in_base64_come_as_they_are(shared_box: Box, size: int) -> None:
+    content = (b"0123456789abcdef\n" * (size // 17 + 1))[:size]
+    assert shared_box.write("x", content).status_code == 200
+    assert shared_box.content("x") == content
+
+
+@pytest.mark.parametrize("at", [4, MIB, MIB + 4, 2 * MIB])
+def test_padding_in_the_middle_of_base64_is_refused(shared_box: Box, at: int) -> None:
+    """Wherever the pieces end that it is decoded in."""
+    encoded = "A" * (at - 4) + "AA==" + "A" * MIB
+    body = {"path": "x", "content_base64": encoded}
+    refused(shared_box.client.post(f"{shared_box.url}/fs/write", json=body))
+
+
+def test_large_bodies_that_stall_keep_nobody_else_from_writing(daemon: LocalDaemon, shared_box: Box) -> None:
+    head = (
+        f"POST {shared_box.url}/fs/write HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {daemon.target.api_key}\r\nContent-Length: 50000000\r\n\r\n{{"
+    )
+    stalled = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    try:
+        for each in stalled:
+            each.connect(daemon.target.socket_path or "")
+            each.sendall(head.encode())
+        assert shared_box.write("small", b"x").status_code == 200
+        assert shared_box.run("cat small") == "x"
+    finally:
+        for each in stalled:
+            each.close()
+    assert shared_box.write("large", b"x" * 3 * MIB).status_code == 200
+
+
+# --- reads
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 2])
+def test_a_read_stops_at_the_asked_size_and_says_so(shared_box: Box, size: int) -> None:
+    content = (b"0123456789abcdef\n" * (size // 17 + 1))[:size]
+    shared_box.write("x y", content).raise_for_status()
+    for max_bytes in {1, PIECE - 1, PIECE, PIECE + 1, max(1, size - 1), max(1, size), size + 1}:
+        answer = shared_box.read("x y", max_bytes=max_bytes)
+        assert answer.headers["content-type"] == "application/json"
+        body = answer.json()
+        assert list(body) == ["path", "content_base64", "truncated"]
+        assert body["path"] == "x y"
+        assert base64.b64decode(body["content_base64"], validate=True) == content[:max_bytes]
+        assert body["truncated"] == (size > max_bytes)
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_where_it_was(shared_box: Box) -> None:
+    stop = threading.Event()
+    path = shared_box.workspace / "growing"
+    path.write_bytes(b"")
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as file:
+            for _ in range(20_000):
+                file.write(b"0123456789" * 100)
+                if stop.is_set():
+                    break
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        for _ in range(20):
+            body = shared_box.read("growing", max_bytes=2 * PIECE).json()
+            content = base64.b64decode(body["content_base64"], validate=True)
+            assert content == (b"0123456789" * (len(content) // 10 + 1))[: len(content)]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_large_read_takes_no_memory(data_dir: Path) -> None:
+    daemon = start_daemon(LocalOptions(data_dir=data_dir, pool_size=0))
+    try:
+        with boxes(daemon) as make:
+            box = make()
+            box.run("truncate -s 500M sparse")
+            assert box.read("sparse", max_bytes=3 * PIECE).json()["truncated"] is True
+            before = memory_of(daemon.pid)
+            content = box.read("sparse", max_bytes=60 * MIB).json()["content_base64"]
+            assert len(content) == 80 * MIB
+            assert memory_of(daemon.pid) - before < 24 * MIB
+    finally:
+        daemon.stop()

@@ -1,0 +1,93 @@
+"""The count of what a workspace holds, where looks at the disk overlap with writes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from typing import cast
+
+from sandkasten.local.files.quota import DiskQuota
+from sandkasten.local.files.tree import Tree
+from sandkasten.local.files.usage import Usage
+
+LIMIT_BYTES = 100
+
+
+class FakeTree:
+    """A tree whose size is a number; each look reads it, and while it is slow ends only when it is let to."""
+
+    def __init__(self) -> None:
+        """Begin empty, with looks that end at once."""
+        self.size_bytes = 0
+        self.is_slow = False
+        self.began = threading.Semaphore(0)
+        self.ends = list[threading.Event]()
+
+    def usage(self, stop_at: int | None, *, insist: bool) -> Usage:
+        """Look."""
+        seen = self.size_bytes
+        if self.is_slow:
+            end = threading.Event()
+            self.ends.append(end)
+            self.began.release()
+            assert end.wait(10)
+        return Usage(seen, is_whole=True)
+
+    def held_usage(self, members: Iterable[int]) -> Usage:
+        """Look at files without a name: there are not any."""
+        return Usage(0, is_whole=True)
+
+
+def quota_of(tree: FakeTree) -> DiskQuota:
+    return DiskQuota(cast(Tree, tree), LIMIT_BYTES)
+
+
+async def write(quota: DiskQuota, tree: FakeTree, size_bytes: int) -> bool:
+    if not await quota.has_room_for(size_bytes):
+        return False
+    with quota.reserved(size_bytes):
+        await asyncio.sleep(0)
+        tree.size_bytes += size_bytes
+    return True
+
+
+def test_what_is_written_during_a_look_that_did_not_see_it_counts() -> None:
+    async def scenario() -> None:
+        tree = FakeTree()
+        quota = quota_of(tree)
+        assert await write(quota, tree, 10)
+        tree.is_slow = True
+        older = asyncio.create_task(quota.has_room_for(95))  # too much by the count, so it looks
+        assert await asyncio.to_thread(tree.began.acquire, timeout=10)
+        assert await write(quota, tree, 50)
+        younger = asyncio.create_task(quota.has_room_for(60))
+        overlaps = await asyncio.to_thread(tree.began.acquire, timeout=0.2)
+        tree.is_slow = False
+        if overlaps:  # the worst order
+            tree.ends[1].set()
+            assert not await younger
+        tree.ends[0].set()
+        assert not await older
+        assert not await younger
+        assert not await quota.has_room_for(60)
+        assert await quota.has_room_for(40)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_admitted_before_the_first_look_has_ended() -> None:
+    async def scenario() -> None:
+        tree = FakeTree()
+        tree.size_bytes = 95
+        tree.is_slow = True
+        quota = quota_of(tree)
+        first, second = (asyncio.create_task(quota.has_room_for(10)) for _ in range(2))
+        assert await asyncio.to_thread(tree.began.acquire, timeout=10)
+        done, _ = await asyncio.wait([second], timeout=0)
+        tree.is_slow = False
+        tree.ends[0].set()
+        assert not done
+        assert await asyncio.gather(first, second) == [False, False]
+
+    asyncio.run(scenario())

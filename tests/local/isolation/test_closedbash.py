@@ -1,0 +1,132 @@
+"""A bash that can be run but not read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandkasten.local.images.built_in import find_images
+from sandkasten.local.images.catalogue import images_dir
+from sandkasten.local.images.store import ImageStore
+from sandkasten.local.isolation import bwrap_binary, seccomp
+from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.isolation.closedbash import copy_closed, with_closed_bash
+from sandkasten.local.isolation.etc import make_etc
+from sandkasten.local.isolation.policy import SandboxPolicy
+from sandkasten.local.isolation.trial import probe_workspace, try_a_sandbox
+from tests.local.box import Box
+
+IDENTITY = Identity.of_this_process()
+LOOK = "bash -c 'for pid in 1 $PPID; do (: </proc/$pid/mem) 2>/dev/null && echo open || echo closed; done'"
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="sandkasten-closed-", dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+def root_with_bash(directory: Path) -> Path:
+    """A root file system that has bash and what it needs."""
+    linked = subprocess.run(["ldd", "/bin/bash"], capture_output=True, text=True, check=True).stdout
+    for source in ("/bin/bash", *re.findall(r"(/\S+) \(0x", linked)):
+        copy = directory / "root" / source.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
+    return directory / "root"
+
+
+def copied(directory: Path, content: bytes) -> str | None:
+    source = directory / "source"
+    source.write_bytes(content)
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        return copy_closed(descriptor, directory / "bash")
+    finally:
+        os.close(descriptor)
+
+
+def test_the_copy_may_be_run_and_not_be_read(directory: Path) -> None:
+    images = with_closed_bash(find_images(), directory)
+    copy = Path(str(images["base"].closed_bash))
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o111
+    assert copy.stat().st_size == Path("/bin/bash").stat().st_size
+    done = subprocess.run([copy, "-c", "echo runs"], capture_output=True, check=True)
+    assert done.stdout == b"runs\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF ... $ORIGIN/lib"])
+def test_what_would_not_run_as_a_copy_is_not_copied(directory: Path, content: bytes) -> None:
+    assert copied(directory, content) is None
+    assert not (directory / "bash").exists()
+    assert copied(directory, b"\x7fELF") == str(directory / "bash")
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/"])
+def test_what_is_no_file_is_not_copied(directory: Path, name: str) -> None:
+    descriptor = os.open(name, os.O_RDONLY)
+    assert copy_closed(descriptor, directory / "bash") is None
+    os.close(descriptor)
+
+
+def test_a_copy_that_does_not_fit_leaves_nothing(directory: Path) -> None:
+    descriptor = os.open("/bin/bash", os.O_RDONLY)
+    assert copy_closed(descriptor, directory / "missing" / "bash") is None
+    os.close(descriptor)
+    assert os.listdir(directory) == []
+
+
+def test_a_trial_runs_the_copy(directory: Path) -> None:
+    (directory / "etc").mkdir()
+    policy = SandboxPolicy(
+        with_closed_bash(find_images(), directory)["base"],
+        probe_workspace(directory),
+        make_etc(directory / "etc"),
+        seccomp.program(platform.machine()),
+    )
+    bwrap = bwrap_binary.find_bwrap(IDENTITY, directory)
+    assert try_a_sandbox(bwrap, policy, IDENTITY, lambda _: None) is None
+    broken = replace(policy.image, closed_bash=copied(directory, b"\x7fELF"))
+    assert try_a_sandbox(bwrap, replace(policy, image=broken), IDENTITY, lambda _: None) is not None
+    assert (
+        try_a_sandbox(
+            bwrap, replace(policy, image=replace(broken, closed_bash=None)), IDENTITY, lambda _: None
+        )
+        is None
+    )
+
+
+def test_the_shell_of_a_built_in_image_is_closed(box: Box) -> None:
+    assert box.run(LOOK) == "closed\nclosed\n"
+
+
+def test_the_shell_of_an_added_image_is_closed_where_it_has_a_copy(
+    make_box: Callable[..., Box], data_dir: Path, directory: Path
+) -> None:
+    store = ImageStore(images_dir(data_dir), IDENTITY)
+    store.add("closed", root_with_bash(directory))
+    try:
+        box = make_box(image="closed")
+        assert box.run(LOOK) == "closed\nclosed\n"
+        box.destroy()
+        # As images are that were added before there were copies.
+        (images_dir(data_dir) / "closed" / "bash").unlink()
+        box = make_box(image="closed")
+        assert box.run(LOOK) == "open\nopen\n"
+        assert box.exec("exit 3")["shell_restarted"]
+        assert box.run("echo goes on") == "goes on\n"
+        box.destroy()
+    finally:
+        store.remove("closed")
