@@ -123,7 +123,7 @@ class SandkastenTimeoutError(SandkastenConnectionError, httpx.TimeoutException):
 
 
 class LocalDaemonError(SandkastenConnectionError):
-    """The embedded daemon could not start, or it ended; the text says why and what mends it."""
+    """The embedded daemon could not start, or it ended; the text says why and how to fix it."""
 
 
 class SandkastenResponseError(SandkastenError, httpx.DecodingError):

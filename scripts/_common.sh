@@ -59,7 +59,7 @@ make_venv() {
   base=$(find_python)
   say "Making ${venv##*/} with Python $(version_of "$base") ..."
   "$base" -m venv --clear "$venv" ||
-    fail "The virtual environment $venv could not be made. Mend what $base complains of above, and run this again."
+    fail "The virtual environment $venv could not be made. Fix what $base complains of above, and run this again."
 }
 
 # Prints the command of a Python that is new enough and can make virtual environments.
@@ -104,7 +104,7 @@ install_project() {
   say "Installing Sandkasten [$1] in ${venv##*/} ..."
   rm -f "$stamp"
   "$python" -m pip install --quiet --editable "${root}[$1]" ||
-    fail "The installation failed. Read what pip says above, and run this again when that is mended."
+    fail "The installation failed. Read what pip says above, fix that, and run this again."
 }
 
 # Runs a command under a heading; `finish` tells in the end which ones failed, after all of them ran.

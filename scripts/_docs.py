@@ -87,7 +87,7 @@ def main() -> None:
     nav = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]["nav"]
     found = list(complaints(ROOT / "docs", ROOT / "site", nav))
     if found:
-        sys.exit("\n".join([*found, "Mend these links and pages, and run scripts/docs again."]))
+        sys.exit("\n".join([*found, "Fix these links and pages, and run scripts/docs again."]))
 
 
 if __name__ == "__main__":

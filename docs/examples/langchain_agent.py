@@ -1,4 +1,4 @@
-"""An agent of LangChain writes a program, runs it, reads the error and mends it.
+"""An agent of LangChain writes a program, runs it, reads the error and fixes it.
 
     pip install 'sandkasten[local,langchain]' langchain
     python docs/examples/langchain_agent.py
@@ -21,11 +21,11 @@ from sandkasten_sync import SandboxClient
 TASK = "How many days are there from 1 March 2024 to 1 March 2028? Use a program."
 
 BROKEN = "from datetime import date\nprint(date(2028, 3, 1) - date(2024, 3))\n"
-MENDED = "from datetime import date\nprint((date(2028, 3, 1) - date(2024, 3, 1)).days)\n"
+FIXED = "from datetime import date\nprint((date(2028, 3, 1) - date(2024, 3, 1)).days)\n"
 STEPS: list[tuple[str, dict[str, Any]]] = [
     ("write", {"path": "days.py", "content": BROKEN}),
     ("exec", {"command": "python3 days.py"}),
-    ("write", {"path": "days.py", "content": MENDED}),
+    ("write", {"path": "days.py", "content": FIXED}),
     ("exec", {"command": "python3 days.py"}),
 ]
 
@@ -52,7 +52,7 @@ def main() -> None:
     with SandboxClient() as client, client.create_session() as session:
         tools = SandboxToolkit(session=session).get_tools()
         agent: Any = create_agent(
-            model(), tools, system_prompt="Work in the sandbox. Read errors, and mend what caused them."
+            model(), tools, system_prompt="Work in the sandbox. Read errors, and fix their cause."
         )
         state = agent.invoke({"messages": [("user", TASK)]})
     for message in state["messages"]:

@@ -1,4 +1,4 @@
-"""An agent of the OpenAI Agents SDK writes a program, runs it, reads the error and mends it.
+"""An agent of the OpenAI Agents SDK writes a program, runs it, reads the error and fixes it.
 
     pip install 'sandkasten[local,openai-agents]'
     python docs/examples/openai_agent.py
@@ -19,7 +19,7 @@ from sandkasten.integrations.openai_agents import sandbox_tools
 TASK = "How many days are there from 1 March 2024 to 1 March 2028? Use a program."
 
 BROKEN = "from datetime import date\nprint(date(2028, 3, 1) - date(2024, 3))\n"
-MENDED = "from datetime import date\nprint((date(2028, 3, 1) - date(2024, 3, 1)).days)\n"
+FIXED = "from datetime import date\nprint((date(2028, 3, 1) - date(2024, 3, 1)).days)\n"
 
 
 def model() -> str | Model:
@@ -29,7 +29,7 @@ def model() -> str | Model:
         [
             [function_call("write", {"path": "days.py", "content": BROKEN}, call_id="1")],
             [function_call("exec", run, call_id="2")],
-            [function_call("write", {"path": "days.py", "content": MENDED}, call_id="3")],
+            [function_call("write", {"path": "days.py", "content": FIXED}, call_id="3")],
             [function_call("exec", run, call_id="4")],
             [assistant_message("There are 1461 days.")],
         ]
@@ -41,7 +41,7 @@ async def main() -> None:
     async with SandboxClient() as client, await client.create_session() as session:
         agent = Agent(
             name="coder",
-            instructions="Work in the sandbox. Read errors, and mend what caused them.",
+            instructions="Work in the sandbox. Read errors, and fix their cause.",
             tools=sandbox_tools(session),
             model=model(),
         )

@@ -44,7 +44,7 @@ COMMANDS = (
     ),
     Entry("status", "background", "Daemon", "Tell which daemon commands find."),
     Entry("serve", "passing", "Daemon", "Serve sandboxes to other processes and machines."),
-    Entry("doctor", "passing", "Daemon", "Tell what this machine can isolate, and what mends the rest."),
+    Entry("doctor", "passing", "Daemon", "Report what this machine can isolate, and how to fix the rest."),
     Entry("completion", "completion", "Shell", "Print the completion script of a shell."),
 )
 _BY_NAME = {entry.name: entry for entry in COMMANDS}

@@ -25,9 +25,9 @@ from sandkasten.errors import (
 )
 from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionInfo, SessionStats
 
-# What a model can mend by doing something else. All other errors are for whoever runs the agent: a
+# What a model can fix by doing something else. All other errors are for whoever runs the agent: a
 # session that is gone, a daemon that cannot be reached.
-MENDABLE = (
+FIXABLE = (
     ExecTimeoutError,
     InsufficientStorageError,
     InvalidRequestError,

@@ -11,7 +11,7 @@ A session's verbs as tools::
         agent = create_agent(model, SandboxToolkit(session=session).get_tools())
         agent.invoke({"messages": [("user", "Which Python is installed?")]})
 
-What a model can mend comes to it as text, in a `ToolMessage` whose status is `error`. What it cannot
+What a model can fix comes to it as text, in a `ToolMessage` whose status is `error`. What it cannot
 (the session is gone, the daemon cannot be reached) is raised as the `SandkastenError` it is.
 """
 
@@ -32,7 +32,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "langchain") from None
 
-from sandkasten.integrations._text import MENDABLE, error_text
+from sandkasten.integrations._text import FIXABLE, error_text
 from sandkasten.integrations._verbs import (
     DEFAULT_MAX_OUTPUT_CHARS,
     DEFAULT_TIMEOUT_MS,
@@ -119,7 +119,7 @@ class SandboxTool(BaseTool):
         call = self._call(args, kwargs)
         try:
             result = call.start(self.session, self.options)
-        except MENDABLE as error:
+        except FIXABLE as error:
             raise self._readable(error) from error
         return self._answer(call, result, self.session)
 
@@ -130,7 +130,7 @@ class SandboxTool(BaseTool):
         call = self._call(args, kwargs)
         try:
             result = await call.start(self.async_session, self.options)
-        except MENDABLE as error:
+        except FIXABLE as error:
             raise self._readable(error) from error
         return self._answer(call, result, self.async_session)
 

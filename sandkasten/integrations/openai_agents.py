@@ -11,7 +11,7 @@ A session's verbs as function tools::
         agent = Agent(name="coder", tools=sandbox_tools(session))
         result = await Runner.run(agent, "Which Python is installed?")
 
-What a model can mend comes to it as text. What it cannot (the session is gone, the daemon cannot be
+What a model can fix comes to it as text. What it cannot (the session is gone, the daemon cannot be
 reached) ends the run: the SDK raises `agents.UserError`, and its `__cause__` is the `SandkastenError`.
 """
 
@@ -33,7 +33,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "openai-agents") from None
 
-from sandkasten.integrations._text import MENDABLE, error_text
+from sandkasten.integrations._text import FIXABLE, error_text
 from sandkasten.integrations._verbs import (
     DEFAULT_MAX_OUTPUT_CHARS,
     DEFAULT_TIMEOUT_MS,
@@ -141,7 +141,7 @@ def _tool(
             return arguments_text(error)
         try:
             result = await call.start(session, options)
-        except MENDABLE as error:
+        except FIXABLE as error:
             return error_text(error, options.max_output_chars)
         return call.answer(result, options, session.first_info).text
 

@@ -123,7 +123,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=program, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve sandboxes to other processes and machines"))
-    commands.add_parser("doctor", help="tell what this machine can isolate, and what mends the rest")
+    commands.add_parser("doctor", help="report what this machine can isolate, and how to fix the rest")
     image = commands.add_parser("image", help="root file systems that sessions may ask for")
     actions = image.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="register one")

@@ -158,7 +158,7 @@ def test_the_doctor_reports_for_people_and_programs(home: Home) -> None:
     assert "Sandboxes can be built here" in home("doctor")
     report = json.loads(home("doctor", "--json"))
     assert report["can_build"] is True
-    assert {"name", "state", "says", "mend"} == set(report["findings"][0])
+    assert {"name", "state", "says", "fix"} == set(report["findings"][0])
 
 
 def test_serve_is_the_server(home: Home) -> None:

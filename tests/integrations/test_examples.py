@@ -57,7 +57,7 @@ def test_every_example_is_run_by_a_test() -> None:
 
 
 @pytest.mark.parametrize("name", ["openai_agent.py", "langchain_agent.py"])
-def test_an_agent_mends_its_program(name: str, data_dir: Path) -> None:
+def test_an_agent_fixes_its_program(name: str, data_dir: Path) -> None:
     output = run(name, data_dir)
     assert "TypeError: function missing required argument 'day'" in output
     assert "exit code 0, directory /workspace\n1461\n" in output

@@ -137,7 +137,7 @@ class TestIntegrationOfBothSessions(Standard, ToolsIntegrationTests):
 
 # --- whole agents
 
-MENDING = [
+FIXING = [
     ("write", {"path": "sum.py", "content": "print(sum([1, 2, '3']))\n"}),
     ("exec", {"command": "python3 sum.py"}),
     ("read", {"path": "sum.py"}),
@@ -146,7 +146,7 @@ MENDING = [
 ]
 
 
-def check_mending(state: dict[str, Any]) -> None:
+def check_fixing(state: dict[str, Any]) -> None:
     wrote, failed, read, _wrote, worked = [m for m in state["messages"] if isinstance(m, ToolMessage)]
     assert wrote.content == "wrote 24 bytes to sum.py"
     assert "TypeError: unsupported operand" in failed.text
@@ -159,17 +159,17 @@ def check_mending(state: dict[str, Any]) -> None:
     assert state["messages"][-1].content == "done"
 
 
-def test_an_agent_writes_a_program_runs_it_reads_the_error_and_mends_it(blocking: SandboxToolkit) -> None:
-    agent: Any = create_agent(calls(*MENDING), blocking.get_tools())
-    check_mending(agent.invoke({"messages": [("user", "Sum the numbers.")]}))
+def test_an_agent_writes_a_program_runs_it_reads_the_error_and_fixes_it(blocking: SandboxToolkit) -> None:
+    agent: Any = create_agent(calls(*FIXING), blocking.get_tools())
+    check_fixing(agent.invoke({"messages": [("user", "Sum the numbers.")]}))
 
 
 async def test_an_awaited_agent_does_the_same_and_its_state_can_be_stored(awaited: SandboxToolkit) -> None:
-    agent: Any = create_agent(calls(*MENDING), awaited.get_tools(), checkpointer=InMemorySaver())
+    agent: Any = create_agent(calls(*FIXING), awaited.get_tools(), checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "1"}}
-    check_mending(await agent.ainvoke({"messages": [("user", "Sum the numbers.")]}, config))
+    check_fixing(await agent.ainvoke({"messages": [("user", "Sum the numbers.")]}, config))
     stored = await agent.aget_state(config)
-    check_mending(stored.values)
+    check_fixing(stored.values)
 
 
 def test_every_artifact_can_be_stored_as_json(blocking: SandboxToolkit) -> None:

@@ -55,7 +55,7 @@ def results_of(model: ScriptedModel) -> list[str]:
     return [item["output"] for item in items if item.get("type") == "function_call_output"]
 
 
-async def test_an_agent_writes_a_program_runs_it_reads_the_error_and_mends_it(session: Session) -> None:
+async def test_an_agent_writes_a_program_runs_it_reads_the_error_and_fixes_it(session: Session) -> None:
     model = ScriptedModel(
         [
             [function_call("write", {"path": "sum.py", "content": "print(sum([1, 2, '3']))\n"}, call_id="1")],

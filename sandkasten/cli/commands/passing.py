@@ -30,7 +30,7 @@ def serve_command(options: Sequence[str]) -> int:
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(as_json: bool) -> int:
-    """Tell what this machine can isolate, and what mends the rest.
+    """Report what this machine can isolate, and how to fix the rest.
 
     The exit code is 0 if sandboxes can be built here, else 1.
     """
@@ -40,7 +40,7 @@ def doctor_command(as_json: bool) -> int:
         return report.run()
     found = report.examine()
     rows = [
-        {"name": finding.name, "state": finding.state.value, "says": finding.says, "mend": finding.mend}
+        {"name": finding.name, "state": finding.state.value, "says": finding.says, "fix": finding.mend}
         for finding in found
     ]
     out.emit_json({"can_build": report.can_build(found), "findings": rows})

@@ -38,7 +38,7 @@ class Finding:
         name: what.
         state: how bad it is.
         says: what is so.
-        mend: what mends it; its first line says what the following ones, which are commands, do.
+        mend: how to fix it; the first line says what the commands in the following lines do.
     """
 
     name: str

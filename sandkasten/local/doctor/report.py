@@ -1,4 +1,4 @@
-"""The doctor: what this machine can isolate and limit, what not, and the command that mends each gap.
+"""The doctor: what this machine can isolate and limit, what not, and the command that fixes each gap.
 
 `readings.py` reads, `findings.py` decides, and this tells it to people.
 """
@@ -42,7 +42,7 @@ def report(found: Sequence[Finding]) -> str:
     lines = [line for finding in found for line in _lines(finding, width)]
     count = sum(finding.state is State.DEGRADED for finding in found)
     if not can_build(found):
-        end = "Sandboxes cannot be built here. Mend what is missing, and look again."
+        end = "Sandboxes cannot be built here. Fix what is missing, then run doctor again."
     elif count:
         end = f"Sandboxes can be built here; {count} of {len(found)} could be better."
     else:

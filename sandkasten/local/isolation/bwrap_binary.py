@@ -195,7 +195,7 @@ def lacks(help_text: str) -> list[str]:
 
 
 def explain(complaint: str) -> str:
-    """Say what bubblewrap's complaint means, and what mends it."""
+    """Say what bubblewrap's complaint means, and how to fix it."""
     said = refusal(complaint)
     cause = cause_of(complaint)
     return said if cause is None else f"{said} {cause.says} {causes.advice_for(cause.mend, os.geteuid())}"

@@ -1,4 +1,4 @@
-"""Why machines refuse to build sandboxes, how bubblewrap puts it, and what mends it; pure.
+"""Why machines refuse to build sandboxes, how bubblewrap puts it, and how to fix it; pure.
 
 `host.explain` tells it to whoever meets a refusal, and `doctor.py` to whoever asks beforehand.
 """
@@ -16,7 +16,7 @@ class Cause:
     Attributes:
         signs: parts of what bubblewrap says, any of which tells.
         says: what is so.
-        mend: what mends it, with the command.
+        mend: how to fix it, with the command.
     """
 
     signs: tuple[str, ...]

@@ -61,14 +61,14 @@ def found(name: str, readings: Readings) -> Finding:
     return next(finding for finding in findings(readings) if finding.name == name)
 
 
-def test_a_good_machine_has_nothing_to_mend() -> None:
+def test_a_good_machine_has_nothing_to_fix() -> None:
     all_found = findings(GOOD)
     assert {finding.state for finding in all_found} == {State.OK}
     assert not any(finding.mend for finding in all_found)
     assert report(all_found).endswith("\n\nSandboxes can be built here.")
 
 
-# What is there, what is said of it, and what is in the command that mends it.
+# What is there, what is said of it, and what is in the command that fixes it.
 GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
     "kernel": (replace(GOOD, kernel="5.10.0-8-amd64"), "kernel", State.DEGRADED, "5.10.0", "5.14"),
     "packages": (
@@ -309,7 +309,7 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
 
 
 @pytest.mark.parametrize("case", GAPS.values(), ids=GAPS)
-def test_each_gap_has_what_mends_it(case: tuple[Readings, str, State, str, str]) -> None:
+def test_each_gap_has_a_fix(case: tuple[Readings, str, State, str, str]) -> None:
     readings, name, state, says, mend = case
     finding = found(name, readings)
     assert finding.state is state
