@@ -21,6 +21,7 @@ import _bench_sessions
 import _bench_start
 import _bench_transfers
 from _bench_tools import Figure
+from _docs import figures as words
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,7 +47,7 @@ def as_table(rows: list[Figure]) -> str:
 
 def number(value: float | None) -> str:
     """Show three digits, and a dash for nothing."""
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{float(f'{value:.3g}'):,g}"
 
 
 def as_json(rows: list[Figure]) -> str:
@@ -114,6 +115,7 @@ def main() -> None:
         page = ROOT / "docs" / "performance.md"
         page.write_text(with_figures(page.read_text("utf-8"), rows), "utf-8")
         (ROOT / "docs" / "performance.svg").write_text(as_plot(rows), "utf-8")
+        words.write(ROOT)
     if arguments.json is not None:
         arguments.json.write_text(as_json(rows) + "\n", encoding="utf-8")
 
