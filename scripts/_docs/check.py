@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Page(HTMLParser):
-    """One page: where it leads to, what it loads, and which anchors it has."""
+    """One page: its links, what it loads, its anchors, and what its console blocks give to copy."""
 
     def __init__(self, text: str) -> None:
         """Read a page."""
@@ -26,12 +26,15 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.anchors: set[str] = {"", "__top"}
+        self.copies: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note what a tag refers to."""
         found = {name: value or "" for name, value in attrs}
         self.anchors.update(found[name] for name in ("id", "name") if name in found)
+        if "language-console" in found.get("class", "").split():
+            self.copies.append(found.get("data-copy", ""))
         if tag == "a" and "href" in found:
             self.links.append(found["href"])
         if tag == "link" and found.get("rel") not in {"prev", "next", "canonical"}:
@@ -51,6 +54,8 @@ def complaints(docs: Path, site: Path, nav: list[Any]) -> Iterator[str]:
             continue
         name = path.relative_to(site)
         yield from (f"{name} loads {url} from elsewhere." for url in page.loads if urlsplit(url).netloc)
+        if not all(page.copies):
+            yield f"{name} has a console block whose copy button copies prompts or nothing."
         for url in page.links + page.loads:
             if not leads_somewhere(url, path, pages):
                 yield f"{name} refers to {url}, which is not there."

@@ -28,7 +28,7 @@ COSTS = [
         "{}",
     ),
     ("The same, if none is ready", "create_session + first exec, cold", "{}"),
-    ("Run a command in a session", 'session.exec("True") / client.health()', "{}"),
+    ("Run a command in a session", 'session.exec("true") / client.health()', "{}"),
     ("See a line of output that a running command prints", "echo in the sandbox to chunk", "{}"),
     ("Run many commands at once, in 64 sessions", "execs per second, 64 sessions", "{} commands a second"),
     ("Stream output", "stream of 64 MiB", "{}"),
@@ -55,15 +55,17 @@ class Values:
 
     def said(self, beginning: str) -> str:
         """Return a figure as people say it, such as `24 ms`."""
-        (found,) = [row for name, row in self._rows.items() if name.startswith(beginning)]
-        value, unit = found
+        found = [row for name, row in self._rows.items() if name.startswith(beginning)]
+        if len(found) != 1:
+            raise LookupError(f"{SOURCE} has {len(found)} figures that begin with {beginning!r}, not one.")
+        ((value, unit),) = found
         number = f"{rounded(value):,g}"
         return number if unit == "/s" else f"{number} {unit}"
 
 
 def rounded(value: float) -> float:
     """Round to two digits, and to one below ten."""
-    return float(f"{value:.{1 if value < 9.5 else 2}g}")
+    return float(f"{value:.{1 if value < 10 else 2}g}")
 
 
 def sentence(values: Values) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -91,16 +89,6 @@ def exists(command: str) -> bool:
     builtin = ["/bin/bash", "-c", f"type -t -- {command}"]
     beside_python = (Path(sys.executable).parent / command).is_file()
     return beside_python or subprocess.run(builtin, stdout=subprocess.DEVNULL, check=False).returncode == 0
-
-
-def script(name: str) -> ModuleType:
-    """Load a script's module, which lies outside the packages."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # ---- How pages are read
@@ -199,70 +187,3 @@ def test_the_page_says_of_each_error_when_it_comes_and_what_to_do(error: type[ht
     (row,) = re.findall(rf"^\| `{error.__name__}` \|(.*)\|$", ERRORS_PAGE, re.MULTILINE)
     assert all(cell.strip() for cell in row.split("|"))
     assert len(row.split("|")) == 2
-
-
-# ---- The site
-
-SITE: Any = script("_docs")
-EXAMPLES: Any = script("_docs_examples")
-NAV = [{"Start": "index.md"}, {"More": [{"Page": "page.md"}]}]
-
-
-@pytest.fixture
-def built(tmp_path: Path) -> Path:
-    """A site with two pages and a picture, and what it was made of."""
-    for name in ("docs/index.md", "docs/page.md", "site/logo.svg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "site/page.html").write_text('<h2 id="there">There</h2>')
-    return tmp_path
-
-
-def complaints_about(built: Path, html: str, nav: list[Any] = NAV) -> list[str]:
-    (built / "site/index.html").write_text(html)
-    return list(SITE.complaints(built / "docs", built / "site", nav))
-
-
-def test_the_site_is_refused_nothing_where_everything_is_there(built: Path) -> None:
-    html = (
-        '<a href="page.html#there"></a><a href="https://example.com"></a><img src="logo.svg"><a href="#"></a>'
-    )
-    assert complaints_about(built, html) == []
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        '<a href="missing.html">x</a>',
-        '<a href="page.html#nowhere">x</a>',
-        '<a href="#nowhere">x</a>',
-        '<img src="missing.svg">',
-        '<script src="https://example.com/script.js"></script>',
-        '<link rel="stylesheet" href="https://example.com/font.css">',
-    ],
-)
-def test_the_site_is_refused_with_a_reference_that_does_not_hold(built: Path, html: str) -> None:
-    (complaint,) = complaints_about(built, html)
-    assert complaint.startswith("index.html ")
-
-
-def test_the_site_is_refused_with_pages_that_the_navigation_lacks_or_invents(built: Path) -> None:
-    assert complaints_about(built, "", [{"Start": "index.md"}, {"No": "no.md"}]) == [
-        "docs/page.md is not in the navigation of zensical.toml.",
-        "zensical.toml has no.md, but there is no docs/no.md.",
-    ]
-
-
-def test_every_page_of_the_documentation_is_in_the_navigation() -> None:
-    nav = SITE.tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]["nav"]
-    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
-    assert list(SITE.complaints_about_pages(pages, set(SITE.named(nav)))) == []
-
-
-def test_literal_blocks_of_docstrings_become_code() -> None:
-    shown = EXAMPLES.fenced("Do it.\n\nExample::\n\n    await do()\n\n    done()\n\nArgs:\n    it: what.\n")
-    assert shown == "Do it.\n\nExample:\n\n```python\nawait do()\n\ndone()\n```\n\nArgs:\n    it: what.\n"
-
-
-def test_literal_blocks_that_are_not_python_stay_text() -> None:
-    assert EXAMPLES.fenced("A tree::\n\n    a\n    └── b") == "A tree:\n\n```text\na\n└── b\n```\n\n"
