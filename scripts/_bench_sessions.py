@@ -19,9 +19,9 @@ from sandkasten._config import Target
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
 from sandkasten.local.isolation.backend import prepare
-from sandkasten.local.isolation.bwrap_binary import Identity, popen_identity
 from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten.local.linux.processes import descendants

@@ -20,9 +20,9 @@ from sandkasten.local.api.connections import Bounds, Connections
 from sandkasten.local.files.directories import WORKSPACES, secure_data_dir
 from sandkasten.local.files.rundir import run_dir, sweep
 from sandkasten.local.files.workspaces import Workspaces
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import Catalogue, images_dir
 from sandkasten.local.isolation.backend import prepare
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.limits.limits import OF_A_USER
 from sandkasten.local.linux import inherited
 from sandkasten.local.observe.observer import Observer

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sandkasten.local.errors import ApiError, IsolationError
 from sandkasten.local.files.directories import secure_data_dir
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import images_dir, unused
 from sandkasten.local.images.store import ImageStore
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.options import find_data_dir
 
 

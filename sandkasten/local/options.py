@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.limits.limits import Limits, machine_limits
 from sandkasten.local.limits.values import LimitsError
 

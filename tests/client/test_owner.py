@@ -20,8 +20,8 @@ import pytest
 import sandkasten_sync
 from sandkasten.errors import LocalDaemonError
 from sandkasten.local.files import rundir
-from sandkasten.local.isolation import bwrap_binary
-from sandkasten.local.isolation.bwrap_binary import Identity, find_bwrap
+from sandkasten.local.identity import Identity
+from sandkasten.local.isolation.bwrap_binary import find_bwrap
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 # An argument of `sleep` that no other run has.
@@ -138,7 +138,7 @@ def test_what_others_called_alike_is_not_swept(tmp_path: Path, name: str) -> Non
 def test_a_directory_is_not_swept_while_somebody_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bwrap_binary, "run_dir_base", lambda identity: str(tmp_path))
+    monkeypatch.setattr(rundir, "run_dir_base", lambda identity: str(tmp_path))
     identity = Identity(os.geteuid(), drops=False)
     done = threading.Event()
 

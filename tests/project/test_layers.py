@@ -52,6 +52,7 @@ DAEMON = [
         "local.sessions.terminal",
         "local.sessions.traps",
         "local.isolation.causes",
+        "local.identity",
         "local.observe.metrics",
         "local.observe.logs",
         "local.isolation.syscalls",
@@ -178,7 +179,7 @@ LATE = {
     "cli.parsing.arguments": {"cli.calls.completing"},
     "cli.calls.completing": {
         "local.images.catalogue",
-        "local.isolation.bwrap_binary",
+        "local.identity",
         "local.images.built_in",
         "local.images.store",
         "local.options",

@@ -65,10 +65,10 @@ def local_files(_ctx: click.Context, _incomplete: str) -> list[CompletionItem[st
 
 def images(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     """Return the names of this machine's images that begin like that."""
+    from sandkasten.local.identity import Identity  # noqa: PLC0415
     from sandkasten.local.images.built_in import find_images  # noqa: PLC0415
     from sandkasten.local.images.catalogue import images_dir  # noqa: PLC0415  (the daemon's, Linux only)
     from sandkasten.local.images.store import ImageStore  # noqa: PLC0415
-    from sandkasten.local.isolation.bwrap_binary import Identity  # noqa: PLC0415
     from sandkasten.local.options import find_data_dir  # noqa: PLC0415
 
     identity = Identity.of_this_process()

@@ -18,10 +18,10 @@ from sandkasten._directories import Trouble, find_trouble
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.files.directories import data_trouble
 from sandkasten.local.files.rundir import run_dir
+from sandkasten.local.identity import Identity, has_user, missing_capabilities
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bwrap_binary, causes, seccomp
 from sandkasten.local.isolation.backend import prepare
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.limits.cgroups import find_cgroups
 from sandkasten.local.limits.limits import Resource
 from sandkasten.local.linux.openat2 import check_openat2
@@ -166,8 +166,8 @@ def read_machine() -> Readings:
             machine=platform.machine(),
             uid=os.geteuid(),
             sandbox_uid=identity.uid,
-            missing_capabilities=bwrap_binary.missing_capabilities(identity),
-            is_mapped=bwrap_binary.has_user(identity.uid),
+            missing_capabilities=missing_capabilities(identity),
+            is_mapped=has_user(identity.uid),
             missing_packages=tuple(name for name in _NEEDED if importlib.util.find_spec(name) is None),
             max_user_namespaces=_switch("user/max_user_namespaces"),
             unprivileged_userns=_as_bool(_switch("kernel/unprivileged_userns_clone")),

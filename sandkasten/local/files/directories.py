@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandkasten._directories import Trouble, find_trouble
 from sandkasten.local.errors import IsolationError
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 
 # What is in a data directory.
 WORKSPACES = "workspaces"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sandkasten.local.isolation import bwrap_binary
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten._directories import find_trouble
+from sandkasten.local.errors import IsolationError
+from sandkasten.local.identity import Identity
 from sandkasten.local.linux import scratch
 
 PREFIX = "sandkasten-run-"
@@ -22,9 +24,25 @@ def run_dir(identity: Identity) -> Generator[Path, None, None]:
     Raises:
         IsolationError: there is no such place.
     """
-    with closing(scratch.Scratch(Path(bwrap_binary.run_dir_base(identity)), PREFIX)) as directory:
+    with closing(scratch.Scratch(Path(run_dir_base(identity)), PREFIX)) as directory:
         identity.let_pass(directory.path)
         yield directory.path
+
+
+def run_dir_base(identity: Identity) -> str:
+    """Return where the directory may be that holds what ends with a daemon: sandboxes are built from it.
+
+    Raises:
+        IsolationError: there is no such place.
+    """
+    for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (what is made there is ours alone)
+        # A socket's path may have 107 bytes at most.
+        if len(base) < 60 and os.path.isdir(base) and _is_usable(identity, Path(base)):
+            return base
+    raise IsolationError(
+        "No directory for temporary files can be reached by the user that sandboxes run as and is safe from "
+        "other users. Set TMPDIR to one of root's or your own that everybody may enter, with a short path."
+    )
 
 
 def sweep(base: Path) -> None:
@@ -48,3 +66,11 @@ def _end_left(path: Path) -> None:
                     signal.pidfd_send_signal(process, signal.SIGKILL)
             finally:
                 os.close(process)
+
+
+def _is_usable(identity: Identity, directory: Path) -> bool:
+    try:
+        is_open = all(map(identity.can_pass, (directory, *directory.parents)))
+        return is_open and os.access(directory, os.W_OK) and find_trouble(directory) is None
+    except OSError:
+        return False

@@ -31,7 +31,7 @@ from sandkasten._names import is_name, to_json
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile, Staging, explained, in_the_making, move
 from sandkasten.local.files.usage import Usage, held_usage, tree_usage
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.linux.openat2 import open_inside
 from sandkasten.local.sessions.pipes import Pipes
 

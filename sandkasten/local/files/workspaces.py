@@ -28,7 +28,7 @@ from pathlib import Path
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.directories import make_closed
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.directories import IMAGES
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import choose
 from sandkasten.local.images.store import ImageStore, own_etc
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.isolation.policy import Image
 
 

@@ -35,10 +35,10 @@ from pathlib import Path
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.directories import make_closed
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.archives import Limits, bad_image
 from sandkasten.local.images.sources import fill
 from sandkasten.local.images.unpack import Unpacker
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.isolation.closedbash import copy_closed
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.linux.openat2 import open_inside

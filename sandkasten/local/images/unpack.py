@@ -30,6 +30,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.archives import (
     CHUNK_BYTES,
     Budget,
@@ -39,7 +40,6 @@ from sandkasten.local.images.archives import (
     explained,
     parse_path,
 )
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.linux.openat2 import open_inside
 
 Names = Sequence[bytes]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import platform
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from sandkasten.local.errors import IsolationError
+from sandkasten.local.identity import Identity, has_user, missing_capabilities
 from sandkasten.local.images.built_in import find_images
-from sandkasten.local.isolation import bwrap_binary, mounttable, seccomp
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
 from sandkasten.local.isolation.closedbash import with_closed_bash
 from sandkasten.local.isolation.etc import make_etc
 from sandkasten.local.isolation.names import HostNames
@@ -37,7 +38,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
     Raises:
         IsolationError: it does not; the text says what fixes it.
     """
-    bwrap_binary.check_identity(identity)
+    _check_identity(identity)
     check_openat2(directory)
     limits = options.limits
     cgroups = find_cgroups()
@@ -67,6 +68,19 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
         raise
 
 
+def _check_identity(identity: Identity) -> None:
+    """Make sure that this process may do to sandboxes, as another user's, what it has to.
+
+    Raises:
+        IsolationError: there is no such user here, or this root has not all of root's rights.
+    """
+    if not has_user(identity.uid):
+        raise IsolationError(f"{causes.unmapped(identity.uid)} {causes.UNMAPPED_MEND}")
+    missing = missing_capabilities(identity)
+    if missing:
+        raise IsolationError(f"{causes.powerless(missing)} {causes.powerless_mend(missing)}")
+
+
 def _tried(settings: Settings) -> Settings:
     """Return the settings that sandboxes can be built with."""
     closed = with_closed_bash(settings.images, settings.run_dir)
@@ -78,7 +92,7 @@ def _tried(settings: Settings) -> Settings:
         complaint = _try(candidate)
         if complaint is None:
             return candidate
-    raise IsolationError(bwrap_binary.explain(str(complaint)), complaint=complaint)
+    raise IsolationError(causes.explain(str(complaint), os.geteuid()), complaint=complaint)
 
 
 def _try(settings: Settings) -> str | None:

@@ -1,6 +1,6 @@
 """Why machines refuse to build sandboxes, how bubblewrap puts it, and how to fix it; pure.
 
-`host.explain` tells it to whoever meets a refusal, and `doctor.py` to whoever asks beforehand.
+`explain` puts it to whoever meets a refusal, and the doctor to whoever asks beforehand.
 """
 
 from __future__ import annotations
@@ -110,3 +110,10 @@ def cause_of(complaint: str) -> Cause | None:
 def refusal(complaint: str) -> str:
     """Say that there are no sandboxes, in bubblewrap's words."""
     return f"This machine does not let sandboxes be built (bubblewrap says: {complaint[-300:]})."
+
+
+def explain(complaint: str, uid: int) -> str:
+    """Return the meaning of bubblewrap's complaint and its remedy, for a user."""
+    said = refusal(complaint)
+    cause = cause_of(complaint)
+    return said if cause is None else f"{said} {cause.says} {advice_for(cause.mend, uid)}"

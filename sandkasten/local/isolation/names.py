@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.etc import LOCAL_HOSTS, OWN_FILES
 
 # Where it is mounted, below /etc; see `imagestore.OWN_ETC`.

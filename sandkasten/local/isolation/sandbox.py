@@ -24,8 +24,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
+from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
-from sandkasten.local.isolation.bwrap_binary import Identity, popen_identity
 from sandkasten.local.isolation.policy import BASH, SandboxPolicy
 from sandkasten.local.limits.limits import OOM_SCORE_SANDBOX, OOM_SCORE_SHELL
 from sandkasten.local.linux import processes

@@ -13,7 +13,7 @@ from pathlib import Path
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.isolation.sandbox import Sandbox
 from sandkasten.local.linux import loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -23,7 +24,7 @@ from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.images.built_in import programs_of
 from sandkasten.local.images.catalogue import Catalogue
-from sandkasten.local.isolation.bwrap_binary import explain
+from sandkasten.local.isolation.causes import explain
 from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import Image, SandboxPolicy
 from sandkasten.local.isolation.sandbox import Sandbox
@@ -272,7 +273,7 @@ class Manager:
         except BaseException as error:
             self._keep(self._give_up(making, shell, directory))
             if isinstance(error, SandboxLostError):
-                raise ApiError(500, "INTERNAL_ERROR", explain(str(error))) from error
+                raise ApiError(500, "INTERNAL_ERROR", explain(str(error), os.geteuid())) from error
             raise
         quota = DiskQuota(
             tree,

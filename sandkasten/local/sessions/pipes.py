@@ -23,7 +23,7 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 
 _READ_BYTES = 64 * 1024
 _HIGH_WATER_BYTES = 256 * 1024

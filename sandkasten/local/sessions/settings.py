@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandkasten.local.clock import Clock
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.limits.cgroups import Cgroups

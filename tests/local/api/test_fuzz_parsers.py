@@ -31,10 +31,10 @@ from sandkasten import _tar
 from sandkasten.local.api import bodies, jsonbodies
 from sandkasten.local.api.connections import Bounds, Connection, Connections
 from sandkasten.local.errors import ApiError
+from sandkasten.local.identity import Identity
 from sandkasten.local.images import archives
 from sandkasten.local.images.archives import Budget, Limits
 from sandkasten.local.images.unpack import Unpacker, unpack_tar
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.control import ControlChannel, ControlReader, Ended, Ready, Result
 from sandkasten.local.sessions.transcript import Transcript

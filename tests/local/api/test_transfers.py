@@ -40,7 +40,7 @@ from sandkasten.local.files.quota import WorkspaceQuotas
 from sandkasten.local.files.tarballs import TreeSink, pack
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.linux.scratch import remove_tree
 from sandkasten.local.observe.observer import Observer

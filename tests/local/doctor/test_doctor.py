@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten._directories import Trouble
+from sandkasten._directories import Trouble, is_mapped
 from sandkasten.local.doctor.findings import findings, version_of
 from sandkasten.local.doctor.readings import Bubblewrap, Groups, Readings, Trial, has_profile, masked
 from sandkasten.local.doctor.report import Finding, State, can_build, examine, report
+from sandkasten.local.identity import Identity
 from sandkasten.local.isolation import bwrap_binary, causes
-from sandkasten.local.isolation.bwrap_binary import Identity, is_mapped
 from sandkasten.local.limits.limits import ALL_RESOURCES, GIB
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -370,7 +370,7 @@ COMPLAINTS = {
 def test_the_doctor_and_a_refusal_say_the_same(complaint: str, cause: causes.Cause | None) -> None:
     assert causes.cause_of(complaint) is cause
     finding = found("trial", replace(GOOD, trial=Trial(complaint=complaint)))
-    explained = bwrap_binary.explain(complaint)
+    explained = causes.explain(complaint, os.geteuid())
     assert complaint in explained
     assert explained.startswith(finding.says)
     if cause is not None:

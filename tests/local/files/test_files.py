@@ -26,7 +26,7 @@ from sandkasten.local.files import tree
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree, inside_path
 from sandkasten.local.files.workspaces import Workspaces
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.linux.scratch import remove_tree
 from tests.local.box import content_of
 from tests.soon import soon

@@ -20,7 +20,7 @@ import pytest
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import workspaces as module
 from sandkasten.local.files.workspaces import Workspaces
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.box import Box, connect, content_of, until
 

@@ -30,11 +30,11 @@ import pytest
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.images import built_in
 from sandkasten.local.images.archives import Limits
 from sandkasten.local.images.store import BUILT_IN, OWN_ETC, ImageStore, own_etc
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.isolation.etc import make_etc
 from sandkasten.local.isolation.policy import SandboxPolicy
 
@@ -225,7 +225,7 @@ def run(place: Place, script: str, name: str = "mine") -> str:
         check=False,
         text=True,
         timeout=20,
-        **bwrap_binary.popen_identity(IDENTITY),
+        **popen_identity(IDENTITY),
     )
     os.close(seccomp_filter)
     assert done.returncode == 0, done.stderr
@@ -727,7 +727,7 @@ def test_an_etc_that_is_a_link_is_left_out(place: Place, target: str) -> None:
 
 ADD = """
 import sys; from pathlib import Path
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.images.store import ImageStore
 ImageStore(Path(sys.argv[1]), Identity.of_this_process()).add("mine", Path(sys.argv[2]))
 """

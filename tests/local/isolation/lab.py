@@ -22,6 +22,7 @@ from typing import Any
 
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
 from sandkasten.local.isolation.etc import make_etc
@@ -169,7 +170,7 @@ with subprocess.Popen(argv, stdin=-1, stdout=-1, stderr=-2, close_fds=False) as 
 class Lab:
     """Runs programs in sandboxes with and without their protections, and on the bare host."""
 
-    def __init__(self, bwrap: str, base: Path, identity: bwrap_binary.Identity, found: Targets) -> None:
+    def __init__(self, bwrap: str, base: Path, identity: Identity, found: Targets) -> None:
         self._bwrap, self._base, self._identity, self.targets = bwrap, base, identity, found
         self._policy = SandboxPolicy(
             image=find_images()["base"],
@@ -237,7 +238,7 @@ class Lab:
         return [PYTHON, "-I", "-S", "-c", PRELUDE, attempt.program, json.dumps(self.targets.facts())]
 
     def _run(self, argv: list[str], environment: dict[str, str], fds: list[int], *, root: bool) -> str:
-        identity: Any = {} if root else bwrap_binary.popen_identity(self._identity)
+        identity: Any = {} if root else popen_identity(self._identity)
         done = subprocess.run(
             argv,
             check=False,
@@ -274,7 +275,7 @@ def others_rule() -> str:
 @contextmanager
 def lab() -> Iterator[Lab]:
     """A lab, with its targets, in a directory that the sandboxes' user can reach."""
-    identity = bwrap_binary.Identity.of_this_process()
+    identity = Identity.of_this_process()
     base = Path(tempfile.mkdtemp(prefix="sk-isolation-", dir="/tmp"))
     base.chmod(0o711)
     try:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandkasten.local.isolation import bwrap_binary, syscalls
+from sandkasten.local.identity import Identity, popen_identity
+from sandkasten.local.isolation import syscalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,7 +73,7 @@ class Targets:
 
 
 @contextmanager
-def targets(base: Path, identity: bwrap_binary.Identity) -> Iterator[Targets]:
+def targets(base: Path, identity: Identity) -> Iterator[Targets]:
     """Make them, and take them away."""
     name = f"sk-isolation-{secrets.token_hex(8)}"
     with ExitStack() as stack:
@@ -110,7 +111,7 @@ def targets(base: Path, identity: bwrap_binary.Identity) -> Iterator[Targets]:
             ["/bin/sleep", "1800"],
             cwd=base,
             stdin=subprocess.DEVNULL,
-            **bwrap_binary.popen_identity(identity),
+            **popen_identity(identity),
         )
         stack.callback(sleeper.wait)
         stack.callback(sleeper.kill)
@@ -146,7 +147,7 @@ def targets(base: Path, identity: bwrap_binary.Identity) -> Iterator[Targets]:
         )
 
 
-def _directory(path: Path, owner: bwrap_binary.Identity | None) -> Path:
+def _directory(path: Path, owner: Identity | None) -> Path:
     path.mkdir()
     path.chmod(0o755)
     if owner is not None:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.images.catalogue import images_dir
 from sandkasten.local.images.store import ImageStore
 from sandkasten.local.isolation import bwrap_binary, seccomp
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.isolation.closedbash import copy_closed, with_closed_bash
 from sandkasten.local.isolation.etc import make_etc
 from sandkasten.local.isolation.policy import SandboxPolicy

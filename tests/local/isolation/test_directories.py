@@ -21,9 +21,9 @@ from sandkasten._directories import find_trouble
 from sandkasten.errors import LocalDaemonError
 from sandkasten.local import imagecommands
 from sandkasten.local.files import rundir
+from sandkasten.local.identity import ROOT_DROPS_TO, Identity
 from sandkasten.local.images.catalogue import images_dir
 from sandkasten.local.images.store import ImageStore
-from sandkasten.local.isolation.bwrap_binary import ROOT_DROPS_TO, Identity
 from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten.local.linux import scratch
 from tests.local.box import Box, connect

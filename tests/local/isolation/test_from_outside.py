@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from sandkasten.local.errors import ApiError
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.archives import Budget, Limits
 from sandkasten.local.images.unpack import Unpacker, unpack_tar
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box
 from tests.local.isolation.registry import attempt

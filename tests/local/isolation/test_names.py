@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sandkasten.local.isolation.bwrap_binary import Identity
+from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.names import HostNames
 
 ROOT = Path(__file__).resolve().parents[3]

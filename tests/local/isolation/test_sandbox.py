@@ -22,8 +22,8 @@ import pytest
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.backend import prepare
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.isolation.sandbox import Sandbox
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon

@@ -19,6 +19,7 @@ import pytest
 
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.files.rundir import run_dir
+from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bwrap_binary, seccomp, syscalls
 
@@ -334,12 +335,12 @@ real = pytest.mark.skipif(platform.machine() not in MACHINES, reason="no filter 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """Runs a command in a sandbox, filtered unless said otherwise."""
-    identity = bwrap_binary.Identity.of_this_process()
+    identity = Identity.of_this_process()
     with run_dir(identity) as directory:
         yield in_a_sandbox(identity, bwrap_binary.find_bwrap(identity, directory))
 
 
-def in_a_sandbox(identity: bwrap_binary.Identity, bwrap: str) -> Run:
+def in_a_sandbox(identity: Identity, bwrap: str) -> Run:
     image = find_images()["base"]
     words = "--unshare-all --uid 1000 --gid 1000 --cap-drop ALL --die-with-parent --new-session --clearenv"
     words += " --setenv PATH /usr/local/bin:/usr/bin:/bin --setenv HOME /tmp"
@@ -363,7 +364,7 @@ def in_a_sandbox(identity: bwrap_binary.Identity, bwrap: str) -> Run:
                 timeout=40,
                 cwd="/",
                 pass_fds=descriptors,
-                **bwrap_binary.popen_identity(identity),
+                **popen_identity(identity),
             )
         finally:
             for descriptor in descriptors:

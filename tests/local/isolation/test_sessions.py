@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandkasten.local.isolation import bwrap_binary, mounttable, syscalls
+from sandkasten.local.identity import Identity, popen_identity
+from sandkasten.local.isolation import mounttable, syscalls
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box, host_processes_with, until
 from tests.local.isolation.lab import Lab
@@ -214,7 +215,7 @@ def test_a_session_takes_a_part_of_what_its_user_may(box: Box, what: str, most: 
         capture_output=True,
         text=True,
         cwd="/",
-        **bwrap_binary.popen_identity(bwrap_binary.Identity.of_this_process()),
+        **popen_identity(Identity.of_this_process()),
     )
     assert int(outside.stdout) > most
 
@@ -352,7 +353,7 @@ def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
         capture_output=True,
         text=True,
         cwd="/",
-        **bwrap_binary.popen_identity(bwrap_binary.Identity.of_this_process()),
+        **popen_identity(Identity.of_this_process()),
     ).stdout
     if name not in on_host:
         pytest.skip("there are no keys on this machine")

@@ -17,9 +17,9 @@ from sandkasten.local.api.bodies import CreateBody
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.workspaces import Workspaces
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import Catalogue
 from sandkasten.local.isolation.backend import prepare
-from sandkasten.local.isolation.bwrap_binary import Identity
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.observe.observer import Observer
