@@ -72,10 +72,10 @@ DAEMON = [
     {
         "local.api.connections",
         "local.files.newfile",
-        "local.linux.openat2",
+        "local.linux.syscalls",
         "local.limits.limits",
         "local.isolation.names",
-        "local.sessions.pipes",
+        "local.files.pipes",
         "local.linux.scratch",
         "local.files.directories",
     },

@@ -22,11 +22,11 @@ from sandkasten.local.api.bodies import ExecBody
 from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import explained
+from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.sessions.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
 from sandkasten.local.sessions.manager import Manager, Session
-from sandkasten.local.sessions.pipes import Pipes
 
 _KEEP_ALIVE_SECONDS = 15.0
 # Most commands are over by then; before that nobody looks whether the client is still there.

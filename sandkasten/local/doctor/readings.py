@@ -24,7 +24,7 @@ from sandkasten.local.isolation import bwrap_binary, causes, seccomp
 from sandkasten.local.isolation.backend import prepare
 from sandkasten.local.limits.cgroups import find_cgroups
 from sandkasten.local.limits.limits import Resource
-from sandkasten.local.linux.openat2 import check_openat2
+from sandkasten.local.linux.syscalls import check_openat2
 from sandkasten.local.options import Options, find_data_dir
 
 _NEEDED = ("httptools", "multipart", "starlette", "uvicorn")

@@ -23,7 +23,7 @@ from sandkasten.local.api.bodystream import PIECE_BYTES, BrokenOffError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile, explained
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.linux.openat2 import open_inside
+from sandkasten.local.linux.syscalls import open_inside
 
 MAX_MEMBERS = 1_000_000
 MAX_WAITING = 100_000  # directories that were seen and not yet opened

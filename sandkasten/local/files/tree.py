@@ -30,10 +30,10 @@ from typing import IO, Any
 from sandkasten._names import is_name, to_json
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile, Staging, explained, in_the_making, move
+from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.usage import Usage, held_usage, tree_usage
 from sandkasten.local.identity import Identity
-from sandkasten.local.linux.openat2 import open_inside
-from sandkasten.local.sessions.pipes import Pipes
+from sandkasten.local.linux.syscalls import open_inside
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six

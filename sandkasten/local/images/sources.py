@@ -34,7 +34,7 @@ from sandkasten.local.images.archives import (
     parse_path,
 )
 from sandkasten.local.images.unpack import Unpacker, apply_whiteouts, copy_directory, unpack_tar
-from sandkasten.local.linux.openat2 import open_inside
+from sandkasten.local.linux.syscalls import open_inside
 
 _MAX_LAYERS = 512
 _MAX_JSON_BYTES = 4 * 1024 * 1024

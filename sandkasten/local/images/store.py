@@ -41,8 +41,8 @@ from sandkasten.local.images.sources import fill
 from sandkasten.local.images.unpack import Unpacker
 from sandkasten.local.isolation.closedbash import copy_closed
 from sandkasten.local.isolation.policy import Image
-from sandkasten.local.linux.openat2 import open_inside
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
+from sandkasten.local.linux.syscalls import open_inside
 
 BUILT_IN = frozenset({"base", "node", "python"})
 # What sandboxes have of their own in /etc.

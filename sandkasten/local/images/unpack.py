@@ -40,7 +40,7 @@ from sandkasten.local.images.archives import (
     explained,
     parse_path,
 )
-from sandkasten.local.linux.openat2 import open_inside
+from sandkasten.local.linux.syscalls import open_inside
 
 Names = Sequence[bytes]
 

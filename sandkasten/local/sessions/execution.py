@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sandkasten._cut import CappedText
+from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.sessions.command import Command
-from sandkasten.local.sessions.pipes import Pipes
 from sandkasten.local.sessions.transcript import Transcript
 
 # For how long a command goes on whose client dropped the connection and may come back.
