@@ -41,7 +41,7 @@ CLIENT = [
     {"__init__"},
 ]
 DAEMON = [
-    {"local.linux.processes"},
+    {"local.linux.processes", "local.linux.kernel", "local.linux.kernfs"},
     {
         "local.clock",
         "local.errors",
@@ -81,6 +81,7 @@ DAEMON = [
     },
     {"local.files.usage"},
     {"local.files.tree", "local.isolation.sandbox", "local.images.archives", "local.api.asgi"},
+    {"local.files.tarballs"},
     {
         "local.api.bodystream",
         "local.sessions.shell",
@@ -93,7 +94,6 @@ DAEMON = [
     {"local.api.bodies"},
     {
         "local.images.unpack",
-        "local.files.tarballs",
         "local.limits.cgroup_kernel",
         "local.limits.systemd",
         "local.listen",

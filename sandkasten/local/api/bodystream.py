@@ -14,18 +14,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sandkasten.local.api.asgi import when_client_leaves
 from sandkasten.local.errors import ApiError
+from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError
 
 T = TypeVar("T")
 
-PIECE_BYTES = 1024 * 1024
 # How long nothing may move.
 IDLE_SECONDS = 60.0
 _AWAKE_SECONDS = 1.0
 _ABORT_SECONDS = 1.0
-
-
-class BrokenOffError(Exception):
-    """What was promised cannot be sent; the connection must not end as if it had been."""
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:

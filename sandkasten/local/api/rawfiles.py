@@ -26,10 +26,8 @@ from sandkasten._tar import TarError, TarReader
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.bodystream import (
-    PIECE_BYTES,
     Behind,
     BodyStream,
-    BrokenOffError,
     in_thread,
     pieces_of,
     read_ahead,
@@ -37,7 +35,7 @@ from sandkasten.local.api.bodystream import (
 from sandkasten.local.api.owners import Find, Owner, Owners
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile
-from sandkasten.local.files.tarballs import TreeSink, pack
+from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError, TreeSink, pack
 from sandkasten.local.files.tree import Tree, inside_path
 from sandkasten.local.observe.observer import Observer
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from sandkasten.local.doctor.readings import Bubblewrap, Readings
 from sandkasten.local.isolation import causes
-from sandkasten.local.limits.limits import ALL_RESOURCES, GIB, counts_processes_per_sandbox, kernel_version
+from sandkasten.local.limits.limits import ALL_RESOURCES, GIB, counts_processes_per_sandbox
+from sandkasten.local.linux.kernel import kernel_version
 
 _LOW_DISK_BYTES = GIB
 _DESCRIPTORS_PER_SESSION = 4

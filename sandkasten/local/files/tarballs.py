@@ -19,14 +19,18 @@ from dataclasses import dataclass
 
 from sandkasten import _tar
 from sandkasten._tar import ERROR_NOTE, Kind, Member
-from sandkasten.local.api.bodystream import PIECE_BYTES, BrokenOffError
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile, explained
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.linux.syscalls import open_inside
 
+PIECE_BYTES = 1024 * 1024
 MAX_MEMBERS = 1_000_000
 MAX_WAITING = 100_000  # directories that were seen and not yet opened
+
+
+class BrokenOffError(Exception):
+    """The rest of what was promised cannot be sent; the connection must not end as if it had been."""
 
 
 def pack(tree: Tree, path: str) -> Generator[bytes, None, None]:

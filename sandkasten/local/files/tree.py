@@ -14,7 +14,6 @@ sees nothing, and then moved to its place by one rename.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -33,7 +32,7 @@ from sandkasten.local.files.newfile import NewFile, Staging, explained, in_the_m
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.usage import Usage, held_usage, tree_usage
 from sandkasten.local.identity import Identity
-from sandkasten.local.linux.syscalls import open_inside
+from sandkasten.local.linux.syscalls import open_inside, syncfs
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
@@ -223,8 +222,7 @@ class Tree:
         if self._durable:
             descriptor = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-                    raise OSError(ctypes.get_errno(), "syncfs failed")
+                syncfs(descriptor)
             finally:
                 os.close(descriptor)
 

@@ -6,16 +6,15 @@ which counts as too much: otherwise code would keep there what it wants to hide.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import platform
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sandkasten.local.limits.limits import DESCRIPTORS_MAX
+from sandkasten.local.linux.syscalls import have_same_descriptors, pidfd_getfd
 
 ENTRY_BYTES = 512
 
@@ -25,11 +24,6 @@ _OPEN_LEVELS = 32
 # Below them the names of directories that are still to be measured are kept; nobody needs as many or as deep.
 _MAX_PENDING = 10_000
 _MAX_DEPTH = 10_000
-_KCMP_FILES = 2
-_SYS_PIDFD_GETFD = 438
-_SYS_KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -286,7 +280,7 @@ class _Held:
 
     def look_at(self, pid: int) -> None:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            if int(thread) == pid or not _share_descriptors(pid, int(thread)):
+            if int(thread) == pid or not have_same_descriptors(pid, int(thread)):
                 with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
                     self._look_at_descriptors(int(thread), f"/proc/{pid}/task/{thread}/fd")
         self._count(f"/proc/{pid}/exe")
@@ -311,12 +305,10 @@ class _Held:
         pidfd = os.pidfd_open(pid)
         try:
             for number in range(DESCRIPTORS_MAX):
-                taken = _libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
-                if taken >= 0:
+                taken = pidfd_getfd(pidfd, number)
+                if taken is not None:
                     self._count(f"/proc/self/fd/{taken}")
                     os.close(taken)
-                elif ctypes.get_errno() != errno.EBADF:
-                    raise OSError(ctypes.get_errno(), "a descriptor cannot be examined")
         finally:
             os.close(pidfd)
 
@@ -342,10 +334,3 @@ class _Held:
         if is_ours and not status.st_nlink and stat.S_ISREG(status.st_mode):
             self.sizes[status.st_ino] = max(status.st_blocks * 512, ENTRY_BYTES)
         return True
-
-
-def _share_descriptors(pid: int, thread: int) -> bool:
-    """Return whether a thread has the descriptors of its process; where nobody knows, it has its own."""
-    if _SYS_KCMP is None:
-        return False
-    return bool(_libc.syscall(_SYS_KCMP, pid, thread, _KCMP_FILES, 0, 0) == 0)

@@ -21,7 +21,6 @@ the image's symlinks. So a policy with such an image may have of /etc only what 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -42,7 +41,7 @@ from sandkasten.local.images.unpack import Unpacker
 from sandkasten.local.isolation.closedbash import copy_closed
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
-from sandkasten.local.linux.syscalls import open_inside
+from sandkasten.local.linux.syscalls import exchange, open_inside
 
 BUILT_IN = frozenset({"base", "node", "python"})
 # What sandboxes have of their own in /etc.
@@ -52,10 +51,6 @@ _OWN = frozenset({".dockerenv", "dev", "etc", "home", "proc", "run", "sys", "tmp
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TEMPORARY = ".new-"
 _MAX_MOUNTS = 500  # each of them makes sandboxes start later, and bubblewrap takes 9000 arguments
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -282,16 +277,9 @@ def _put(place: Path, path: Path) -> None:
     if not path.exists():
         place.rename(path)
         return
-    if _exchange(place, path):
+    if exchange(place, path):
         return
     # NFS, for one, cannot: for a moment there is none.
     with closing(Scratch(path.parent, _TEMPORARY)) as spare:
         path.rename(spare.path / "replaced")
         place.rename(path)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Whether two directories could trade places."""
-    renameat2 = getattr(_libc, "renameat2", None)  # musl had none for long
-    paths = _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second)
-    return renameat2 is not None and renameat2(*paths, ctypes.c_uint(_RENAME_EXCHANGE)) == 0

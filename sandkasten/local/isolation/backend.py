@@ -19,7 +19,8 @@ from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.isolation.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.limits.cgroups import find_cgroups
-from sandkasten.local.limits.limits import clamped, kernel_version, rlimits, ulimit_command
+from sandkasten.local.limits.limits import clamped, rlimits, ulimit_command
+from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.syscalls import check_openat2
 from sandkasten.local.options import Options
 from sandkasten.local.sessions.settings import Settings

@@ -20,9 +20,10 @@ from sandkasten.local.limits.limits import (
     Limits,
     Resource,
     counts_processes_per_sandbox,
-    kernel_version,
 )
 from sandkasten.local.linux import processes
+from sandkasten.local.linux.kernel import kernel_version
+from sandkasten.local.linux.kernfs import number, write
 
 
 class CgroupsError(Exception):
@@ -186,47 +187,6 @@ def expose_to_oom(pid: int) -> None:
     with suppress(OSError):
         if number(path) < OOM_SCORE_SANDBOX:
             write(path, str(OOM_SCORE_SANDBOX))
-
-
-# --- files of the kernel's: written with one call, and read as far as they are there
-
-
-def write(path: Path, text: str) -> None:
-    """Write with one call, as the kernel expects it; errors name the file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def read(path: Path) -> str:
-    """What is in it; nothing where it is not there."""
-    with suppress(OSError):
-        return path.read_text("utf-8")
-    return ""
-
-
-def words(path: Path) -> list[str]:
-    """The words in it."""
-    return read(path).split()
-
-
-def number(path: Path) -> int:
-    """The number in it, or 0."""
-    return int(read(path).strip() or 0)
-
-
-def value(path: Path, key: str) -> int:
-    """The number after a key that begins a line."""
-    for line in read(path).splitlines():
-        name, _, rest = line.partition(" ")
-        if name == key:
-            return int(rest)
-    return 0
 
 
 def listed(names: Iterable[str]) -> str:

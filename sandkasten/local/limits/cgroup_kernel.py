@@ -20,13 +20,10 @@ from sandkasten.local.limits.cgroup_base import (
     Usage,
     expose_to_oom,
     listed,
-    number,
-    value,
-    words,
-    write,
 )
 from sandkasten.local.limits.limits import ALL_RESOURCES, Limits, Resource
 from sandkasten.local.linux import processes
+from sandkasten.local.linux.kernfs import number, value, words, write
 
 _PREFIX = "sandkasten-"
 _OURS = re.compile(r"sandkasten-\d+-[0-9a-f]{8}")

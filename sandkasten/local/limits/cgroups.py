@@ -41,12 +41,10 @@ from sandkasten.local.limits.cgroup_base import (
     Group,
     NoCgroups,
     Usage,
-    read,
-    words,
-    write,
 )
 from sandkasten.local.limits.cgroup_kernel import KernelCgroups
 from sandkasten.local.limits.limits import ALL_RESOURCES
+from sandkasten.local.linux.kernfs import read, words, write
 
 __all__ = [
     "Cgroups",

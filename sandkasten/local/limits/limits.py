@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import resource
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -134,13 +133,6 @@ def machine_limits() -> Limits:
     """What suits this machine."""
     total_memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Limits.for_machine(total_memory_bytes, len(os.sched_getaffinity(0)))
-
-
-def kernel_version(release: str = "") -> tuple[int, int]:
-    """The running kernel's, or the one of a text like "5.15.0-91-generic"."""
-    major, minor = (release or platform.release()).split(".")[:2]
-    digits = "".join(character if character.isdigit() else " " for character in minor).split()
-    return int(major), int(digits[0]) if digits else 0
 
 
 def counts_processes_per_sandbox(kernel: tuple[int, int]) -> bool:

@@ -1,10 +1,15 @@
-"""Paths of a sandbox, resolved by the kernel: openat2(2), so that no link leads out of a directory."""
+"""System calls that Python has no function for, all through one handle of the C library.
+
+The first of them is openat2(2): the kernel resolves paths of a sandbox, so that no link leads out of a
+directory.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import platform
 from pathlib import Path
 
 from sandkasten.local.errors import IsolationError
@@ -24,6 +29,13 @@ _RESOLVE_IN_ROOT = 0x10
 _RESOLVE = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
 
 _ATTEMPTS = 100
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+# Numbers of system calls; that of kcmp is not the same everywhere.
+_SYS_PIDFD_GETFD = 438
+_SYS_KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
+_KCMP_FILES = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,3 +77,41 @@ def open_inside(root: int, path: str, flags: int) -> int:
         if number != errno.EAGAIN:  # directories were moved meanwhile, so the kernel was not sure
             break
     raise OSError(number, os.strerror(number))
+
+
+def syncfs(descriptor: int) -> None:
+    """Write to the disk what the file system of an open file has in memory.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if _libc.syncfs(descriptor) != 0:
+        raise OSError(ctypes.get_errno(), "syncfs failed")
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Let two directories trade places in one moment; return whether that could be done."""
+    renameat2 = getattr(_libc, "renameat2", None)  # musl had none for long
+    paths = _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second)
+    return renameat2 is not None and renameat2(*paths, ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int | None:
+    """Return a copy of one of a process's descriptors, or None if it has none of that number.
+
+    Raises:
+        OSError: this process may not have it.
+    """
+    taken = _libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
+    if taken >= 0:
+        return int(taken)
+    if ctypes.get_errno() == errno.EBADF:
+        return None
+    raise OSError(ctypes.get_errno(), "a descriptor cannot be examined")
+
+
+def have_same_descriptors(first: int, second: int) -> bool:
+    """Return whether two threads share one table of descriptors; False where the kernel does not say."""
+    if _SYS_KCMP is None:
+        return False
+    return bool(_libc.syscall(_SYS_KCMP, first, second, _KCMP_FILES, 0, 0) == 0)

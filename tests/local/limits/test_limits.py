@@ -36,12 +36,12 @@ from sandkasten.local.limits.limits import (
     Limits,
     Rlimit,
     clamped,
-    kernel_version,
     machine_limits,
     rlimits,
     ulimit_command,
 )
 from sandkasten.local.limits.values import LimitsError
+from sandkasten.local.linux.kernel import kernel_version
 from tests.local.box import until
 from tests.soon import soon
 
@@ -442,7 +442,7 @@ ABANDON = """
 import os, subprocess, sys
 from dataclasses import replace
 from sandkasten.local.limits.cgroups import find_cgroups
-from tests.local.test_limits import NONE
+from tests.local.limits.test_limits import NONE
 found = find_cgroups()
 found.create("empty", NONE)
 if sys.argv[1] == "busy":

@@ -1,0 +1,45 @@
+"""Files of the kernel's, such as those of control groups: written with one call, and read as they are."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write(path: Path, text: str) -> None:
+    """Write with one call, as the kernel expects it; errors name the file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> str:
+    """Return the content of a file; nothing where there is no such file."""
+    with suppress(OSError):
+        return path.read_text("utf-8")
+    return ""
+
+
+def words(path: Path) -> list[str]:
+    """Return the words in a file."""
+    return read(path).split()
+
+
+def number(path: Path) -> int:
+    """Return the number in a file, or 0."""
+    return int(read(path).strip() or 0)
+
+
+def value(path: Path, key: str) -> int:
+    """Return the number after a key that begins a line, or 0."""
+    for line in read(path).splitlines():
+        name, _, rest = line.partition(" ")
+        if name == key:
+            return int(rest)
+    return 0
