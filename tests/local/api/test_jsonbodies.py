@@ -14,8 +14,8 @@ import pytest
 
 from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, MAX_COMMAND_BYTES
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from tests.local.api.test_transfers import memory_of
 from tests.local.box import Box, boxes
-from tests.local.test_transfers import memory_of
 
 MIB = 1024 * 1024
 PIECE = 3 * 256 * 1024  # of a read

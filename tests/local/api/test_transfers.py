@@ -46,7 +46,7 @@ from sandkasten.local.linux.scratch import remove_tree
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
 from tests.local.box import Box, boxes, connect, until
-from tests.local.test_files import ATTACKS, Place, Swapping
+from tests.local.files.test_files import ATTACKS, Place, Swapping
 
 MIB = 1024 * 1024
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.held import HeldDaemon
+from tests.local.api.test_transfers import begin_put
 from tests.local.box import Box, boxes, host_processes_with, until
-from tests.local.test_transfers import begin_put
 
 MIB = 1024 * 1024
 TTL_SECONDS = 100
