@@ -10,14 +10,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from sandkasten import _filecommands as commands
-from sandkasten import _filewire
-from sandkasten import _transfers as plan
-from sandkasten._downloads import Target, TreeTarget
-from sandkasten._filecommands import Pieces, Slices
+from sandkasten._plain import commands
+from sandkasten._plain.commands import Pieces, Slices
 from sandkasten._tar import Kind, Member, TarError, TarReader
-from sandkasten._transfers import Item, Way
-from sandkasten._uploads import Source, items_of, read_item
+from sandkasten._transfer import calls
+from sandkasten._transfer import reading as plan
+from sandkasten._transfer.reading import Item, Way
+from sandkasten._transfer.sources import Source, items_of, read_item
+from sandkasten._transfer.targets import Target, TreeTarget
 from sandkasten.errors import (
     SandboxIsDirectoryError,
     SandkastenError,
@@ -42,7 +42,7 @@ class ShellFiles:
         """Bind to the path of a session or of a workspace; nothing is sent."""
         self._connection = connection
         self._owner = owner
-        self._has_shell = _filewire.has_shell(owner)
+        self._has_shell = calls.has_shell(owner)
 
     def _check(self, path: str) -> None:
         if not self._has_shell:
@@ -82,9 +82,9 @@ class ShellFiles:
     async def _send_whole(self, path: str, content: bytes, way: Way) -> None:
         directory, name = posixpath.split(path)
         if way is Way.JSON:
-            await self._connection.call(_filewire.write_json(self._owner, path, content))
+            await self._connection.call(calls.write_json(self._owner, path, content))
         else:
-            await self._connection.call(_filewire.upload(self._owner, directory, [(name, content)]))
+            await self._connection.call(calls.upload(self._owner, directory, [(name, content)]))
 
     async def _send_pieces(self, path: str, parts: Iterator[bytes], finish: Callable[[Pieces], str]) -> None:
         """Write parts beside `path`, under names of their own, and make one thing of them by a command."""
@@ -99,7 +99,7 @@ class ShellFiles:
 
         try:
             while part := await run_in_thread(next_part):
-                await self._connection.call(_filewire.write_json(self._owner, f"{prefix}.{count}", part))
+                await self._connection.call(calls.write_json(self._owner, f"{prefix}.{count}", part))
                 count += 1
                 size_bytes += len(part)
             await self._run(finish(Pieces(prefix, count, size_bytes, checksum.hexdigest())))
@@ -128,9 +128,9 @@ class ShellFiles:
             if plan.is_plain_name(name):
                 files.append((name, content))
             else:
-                await self._connection.call(_filewire.write_json(self._owner, item.path, content))
+                await self._connection.call(calls.write_json(self._owner, item.path, content))
         if files:
-            await self._connection.call(_filewire.upload(self._owner, directory, files))
+            await self._connection.call(calls.upload(self._owner, directory, files))
 
     # --- out
 
@@ -139,7 +139,7 @@ class ShellFiles:
         self._check(path)
         most_bytes = plan.max_read_bytes(has_shell=self._has_shell)
         first_bytes = most_bytes if max_bytes is None else min(max_bytes, most_bytes)
-        first = await self._connection.call(_filewire.read_json(self._owner, path, first_bytes))
+        first = await self._connection.call(calls.read_json(self._owner, path, first_bytes))
         is_all = not first.truncated or len(first.content) == max_bytes
         await at(target, partial(target.begin, len(first.content) if is_all else None, 0o644))
         await at(target, partial(target.write, first.content))
@@ -208,7 +208,7 @@ class ShellFiles:
         self._check(whole)
         most_bytes = plan.max_read_bytes(has_shell=False)
         try:
-            result = await self._connection.call(_filewire.read_json(self._owner, whole, most_bytes))
+            result = await self._connection.call(calls.read_json(self._owner, whole, most_bytes))
         except SandboxIsDirectoryError:
             return  # a symlink to one
         if result.truncated:
@@ -220,18 +220,18 @@ class ShellFiles:
         """List a directory."""
         self._check(path)
         if not self._has_shell:
-            return await self._connection.call(_filewire.list_directory(self._owner, path))
+            return await self._connection.call(calls.list_directory(self._owner, path))
         if posixpath.normpath(posixpath.join(plan.WORKSPACE, path)) != plan.WORKSPACE:
             await self._check_directory(path)
         mark = secrets.token_hex(8)
         cmd = commands.list_command(plan.absolute(path), mark)
-        call = _filewire.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
+        call = calls.command(self._owner, cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
         result = await self._connection.call(call)
         return commands.listed(path, result.output, mark, truncated=result.truncated)
 
     async def _check_directory(self, path: str) -> None:
         try:  # so that the daemon itself says what is wrong with a path
-            await self._connection.call(_filewire.read_json(self._owner, path, 1))
+            await self._connection.call(calls.read_json(self._owner, path, 1))
         except SandboxIsDirectoryError:
             return
         raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
@@ -239,19 +239,19 @@ class ShellFiles:
     async def _slices(self, slices: Slices) -> AsyncIterator[bytes]:
         while not slices.is_complete:
             mark = secrets.token_hex(8)
-            call = _filewire.command(self._owner, slices.command(mark), idempotent=True)
+            call = calls.command(self._owner, slices.command(mark), idempotent=True)
             result = await self._connection.call(call)
             yield slices.take(result.output, mark, truncated=result.truncated)
 
     async def _run(self, cmd: str, *, idempotent: bool = False) -> str:
-        result = await self._connection.call(_filewire.command(self._owner, cmd, idempotent=idempotent))
+        result = await self._connection.call(calls.command(self._owner, cmd, idempotent=idempotent))
         return result.check().output
 
     async def _remove(self, path: str) -> None:
         """Take temporary files away, as well as that can be done now."""
         with uninterrupted(_CLEAN_UP_SECONDS):
             try:
-                await self._connection.call(_filewire.command(self._owner, commands.remove_command(path)))
+                await self._connection.call(calls.command(self._owner, commands.remove_command(path)))
             except SandkastenError:
                 return
 

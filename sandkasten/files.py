@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from sandkasten import _checks as check
-from sandkasten import _filewire
-from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
 from sandkasten._names import is_text
-from sandkasten._places import check_tree_place, make_directories, place_for, remove_directories
-from sandkasten._transfers import SMALL_BYTES, Progress, needs_extension_for_name
-from sandkasten._uploads import Source, open_source, source_of
+from sandkasten._transfer import calls
+from sandkasten._transfer.places import check_tree_place, make_directories, place_for, remove_directories
+from sandkasten._transfer.reading import SMALL_BYTES, Progress, needs_extension_for_name
+from sandkasten._transfer.sources import Source, open_source, source_of
+from sandkasten._transfer.targets import FileTarget, MemoryTarget, TreeTarget
 from sandkasten.errors import SandboxIsDirectoryError
 from sandkasten.models import DirEntry, ReadResult, Rows
 
@@ -58,7 +58,7 @@ class FileVerbs:
         """
         path, content = check.sandbox_path(path), check.content(content)
         if 0 < len(content) <= SMALL_BYTES and is_text(path):
-            await self._connection.call(_filewire.write_json(self._owner, path, content))
+            await self._connection.call(calls.write_json(self._owner, path, content))
         else:
             await self._send(path, source_of(content, path))
 
@@ -76,7 +76,7 @@ class FileVerbs:
         """
         path = check.sandbox_path(path)
         if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES and is_text(path):
-            return await self._connection.call(_filewire.read_json(self._owner, path, max_bytes))
+            return await self._connection.call(calls.read_json(self._owner, path, max_bytes))
         target = MemoryTarget()
         ways = await self._ways(path)
         truncated = await ways.fetch(path, target, max_bytes)
@@ -216,7 +216,7 @@ class FileVerbs:
         return await ways.send(path, source)
 
     async def _ways(self, path: str) -> RawFiles | ShellFiles:
-        if await self._connection.has(_filewire.EXTENSION):
+        if await self._connection.has(calls.EXTENSION):
             return RawFiles(self._connection, self._owner)
         if not is_text(path):
             raise needs_extension_for_name(path)

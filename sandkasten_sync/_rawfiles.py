@@ -12,11 +12,11 @@ from typing import TypeVar
 import httpx
 from attrs import evolve
 
-from sandkasten import _filewire
-from sandkasten._downloads import Target, Teller, TreeTarget
 from sandkasten._tar import TarError, TarReader
-from sandkasten._transfers import PIECE_BYTES, Fetch, Tries
-from sandkasten._uploads import Source
+from sandkasten._transfer import calls
+from sandkasten._transfer.reading import PIECE_BYTES, Fetch, Tries
+from sandkasten._transfer.sources import Source
+from sandkasten._transfer.targets import Target, Teller, TreeTarget
 from sandkasten.errors import SandkastenConnectionError, SandkastenResponseError
 from sandkasten.models import DirEntry
 
@@ -37,9 +37,9 @@ class RawFiles:
     def send(self, path: str, source: Source) -> str:
         """Send a file, or merge a directory into `path`; return its path in the sandbox."""
         if source.stream is None:
-            call = _filewire.put_tar(self._owner, path, source.pieces)
+            call = calls.put_tar(self._owner, path, source.pieces)
         else:
-            call = _filewire.put_raw(self._owner, path, source.pieces, source.size_bytes, source.mode)
+            call = calls.put_raw(self._owner, path, source.pieces, source.size_bytes, source.mode)
         try:
             return self._connection.call(evolve(call, idempotent=source.can_repeat))
         except SandkastenConnectionError:
@@ -64,7 +64,7 @@ class RawFiles:
             target.write(piece)
             state.take(len(piece))
 
-        response = self._connection.open_body(_filewire.get_raw(self._owner, path, state.headers))
+        response = self._connection.open_body(calls.get_raw(self._owner, path, state.headers))
         try:
             if state.begin(response.status_code, response.headers):
                 at(target, partial(target.begin, state.wanted_bytes, state.mode))
@@ -87,12 +87,12 @@ class RawFiles:
                     raise
 
     def _fetch_tree(self, path: str, target: TreeTarget) -> None:
-        response = self._connection.open_body(_filewire.get_tar(self._owner, path))
+        response = self._connection.open_body(calls.get_tar(self._owner, path))
         try:
             run_in_thread(target.restart)
             reader = TarReader(target)
             self._pump(response, target, reader.feed)
-            if (error := _filewire.error_in_archive(reader.notes, response)) is not None:
+            if (error := calls.error_in_archive(reader.notes, response)) is not None:
                 raise error
             reader.close()
         except TarError as error:
@@ -102,7 +102,7 @@ class RawFiles:
 
     def entries(self, path: str) -> list[DirEntry]:
         """List a directory."""
-        return self._connection.call(_filewire.list_directory(self._owner, path))
+        return self._connection.call(calls.list_directory(self._owner, path))
 
     def _pump(self, response: httpx.Response, target: Teller, take: Callable[[bytes], object]) -> None:
         """Give a body away in pieces of about 1 MiB; before an error comes all that came before it."""

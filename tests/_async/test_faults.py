@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandkasten import _filewire, _retry, _wire, errors
+from sandkasten import _retry, _wire, errors
 from sandkasten._prompts import without_prompts
+from sandkasten._transfer import calls
 from sandkasten.local.launch import LocalDaemon
 from tests.faults import OK, SILENT, TABLE, VERBS, Never
 from tests.faulty import Relay, Served
@@ -76,7 +77,7 @@ def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_retry, "_FIRST_PAUSE_SECONDS", 0.01)
     # How long a daemon may take to store what it got, or to pull an image; it is the timeouts' sum that is
     # tested here.
-    monkeypatch.setattr(_filewire, "_WAIT_MS", 0)
+    monkeypatch.setattr(calls, "_WAIT_MS", 0)
     monkeypatch.setattr(_wire, "_PULL_MS", 0)
 
 

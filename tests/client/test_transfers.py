@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten import _downloads
-from sandkasten import _filecommands as commands
-from sandkasten import _transfers as plan
-from sandkasten._downloads import FileTarget, MemoryTarget, TreeTarget
-from sandkasten._filecommands import Pieces, Slices
-from sandkasten._places import place_for
+from sandkasten._plain import commands
+from sandkasten._plain.commands import Pieces, Slices
 from sandkasten._tar import END, Kind, Member, TarError, TarReader, header, note, padding
-from sandkasten._transfers import Fetch, Item, Tries, Way
-from sandkasten._uploads import Source, items_of, open_source, source_of
+from sandkasten._transfer import reading as plan
+from sandkasten._transfer import targets
+from sandkasten._transfer.places import place_for
+from sandkasten._transfer.reading import Fetch, Item, Tries, Way
+from sandkasten._transfer.sources import Source, items_of, open_source, source_of
+from sandkasten._transfer.targets import FileTarget, MemoryTarget, TreeTarget
 from sandkasten.errors import (
     ExtensionMissingError,
     LocalDaemonError,
@@ -835,7 +835,7 @@ def test_hard_links_become_copies_of_files_in_the_archive_alone(target: TreeTarg
 def test_directories_that_are_made_on_the_way_count(
     target: TreeTarget, tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_downloads, "MAX_MEMBERS", 4)
+    monkeypatch.setattr(targets, "MAX_MEMBERS", 4)
     unpack(target, Member(("a", "b", "c", "d"), kind, target="x"))
     target = TreeTarget(tmp_path / "other", None, None)
     target.restart()
@@ -847,7 +847,7 @@ def test_directories_that_are_made_on_the_way_count(
 def test_a_directory_that_comes_for_ever_is_refused(
     target: TreeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_downloads, "MAX_MEMBERS", 4)
+    monkeypatch.setattr(targets, "MAX_MEMBERS", 4)
     with pytest.raises(SandkastenError, match="more than 4 files"):
         unpack(target, *[Member(("d",), Kind.DIRECTORY)] * 5)
 
@@ -855,7 +855,7 @@ def test_a_directory_that_comes_for_ever_is_refused(
 def test_symlinks_that_wait_for_the_end_are_bounded(
     target: TreeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_downloads, "MAX_LINK_CHARS", 100)
+    monkeypatch.setattr(targets, "MAX_LINK_CHARS", 100)
     with pytest.raises(TooLargeError, match="too many symlinks"):
         unpack(target, *(Member(("d", f"{n}"), Kind.SYMLINK, target="x" * 20) for n in range(6)))
 
@@ -954,6 +954,6 @@ def test_a_download_goes_into_a_directory_or_becomes_what_is_named(tmp_path: Pat
 def test_names_that_mean_something_else_on_windows_are_refused_there(
     target: TreeTarget, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandkasten._places._IS_WINDOWS", True)
+    monkeypatch.setattr("sandkasten._transfer.places._IS_WINDOWS", True)
     with pytest.raises(SandkastenError, match="means something else"):
         target.begin(Member((name,), Kind.FILE))

@@ -29,9 +29,9 @@ CLIENT = [
         "local.limits.values",
     },
     {"models", "_config", "_checks", "_limits", "_prompts", "_sentences"},
-    {"_answers", "_transfers", "local.launch"},
-    {"_wire", "_events", "_aiohttp", "_uploads", "_filecommands", "_places"},
-    {"_retry", "_observe", "_seam", "_filewire", "_downloads"},
+    {"_answers", "_transfer.reading", "local.launch"},
+    {"_wire", "_events", "_aiohttp", "_transfer.sources", "_plain.commands", "_transfer.places"},
+    {"_retry", "_observe", "_seam", "_transfer.calls", "_transfer.targets"},
     {"_http"},
     {"_rawfiles", "stream"},
     {"_shellfiles"},
@@ -204,7 +204,7 @@ TESTING = [
 # Packages whose modules are imported from them by name.
 PACKAGES = {
     str(path.parent.relative_to(ROOT)).replace("/", ".")
-    for base in ("cli", "local", "testing")
+    for base in ("cli", "local", "testing", "_transfer", "_plain")
     for path in (ROOT / "sandkasten" / base).rglob("__init__.py")
 } | {"sandkasten"}
 
@@ -258,7 +258,11 @@ def test_nothing_imports_what_is_for_tests() -> None:
 def test_every_module_has_its_layer() -> None:
     files = (ROOT / "sandkasten").rglob("*.py")
     modules = {str(file.relative_to(ROOT / "sandkasten"))[:-3].replace("/", ".") for file in files}
-    packages = {module for module in modules if re.fullmatch(r"(local|cli)(\.\w+)?\.__init__", module)}
+    packages = {
+        module
+        for module in modules
+        if re.fullmatch(r"(local|cli|_transfer|_plain)(\.\w+)?\.__init__", module)
+    }
     assert modules - packages | {"cli.__init__"} == set().union(
         *CLIENT, *DAEMON, *INTEGRATIONS, *NOTEBOOK, *CLI, *TESTING
     )

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from sandkasten import _checks as check
-from sandkasten._places import beside, check_name, remove_tree
 from sandkasten._tar import Kind, Member
-from sandkasten._transfers import PIECE_BYTES, Progress, stays_inside
+from sandkasten._transfer.places import beside, check_name, remove_tree
+from sandkasten._transfer.reading import PIECE_BYTES, Progress, stays_inside
 from sandkasten.errors import SandkastenError, TooLargeError
 
 if TYPE_CHECKING:

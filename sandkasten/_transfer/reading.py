@@ -2,7 +2,7 @@
 
 A daemon with the extension `files` takes and gives bytes as they are. One without it has limits, which are
 the Go daemon's: what is too large for its calls goes in pieces, by its uploads and by commands in the
-session's shell (`_filecommands`). Here is which way a file goes.
+session's shell (`_plain.commands`). Here is which way a file goes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sandkasten._transfers import absolute
+from sandkasten._transfer.reading import absolute
 from sandkasten.errors import SandkastenError, SandkastenInputError
 
 _IS_WINDOWS = os.name == "nt"

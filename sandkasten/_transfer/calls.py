@@ -22,7 +22,7 @@ from sandkasten import _wire
 from sandkasten._answers import api_error, as_object, structure
 from sandkasten._names import from_json
 from sandkasten._tar import ERROR_NOTE
-from sandkasten._transfers import SMALL_BYTES, in_workspace
+from sandkasten._transfer.reading import SMALL_BYTES, in_workspace
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
 from sandkasten.models import DirEntry, ExecResult, ReadResult

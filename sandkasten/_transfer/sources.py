@@ -16,7 +16,7 @@ from attrs import define
 from sandkasten import _tar
 from sandkasten._checks import filename as check_filename
 from sandkasten._tar import Kind, Member
-from sandkasten._transfers import PIECE_BYTES, Item, Progress, needs_shell, stays_inside
+from sandkasten._transfer.reading import PIECE_BYTES, Item, Progress, needs_shell, stays_inside
 from sandkasten.errors import LocalFileError, SandkastenError, SandkastenInputError
 
 
