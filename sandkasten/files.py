@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from sandkasten import _checks as check
 from sandkasten._names import is_text
 from sandkasten._transfer import calls
+from sandkasten._transfer.calls import FilesOf
+from sandkasten._transfer.pieces import SMALL_BYTES, Progress
 from sandkasten._transfer.places import check_tree_place, make_directories, place_for, remove_directories
-from sandkasten._transfer.reading import SMALL_BYTES, Progress, needs_extension_for_name
 from sandkasten._transfer.sources import Source, open_source, source_of
-from sandkasten._transfer.targets import FileTarget, MemoryTarget, TreeTarget
+from sandkasten._transfer.targets import FileTarget, MemoryTarget
+from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import SandboxIsDirectoryError
 from sandkasten.models import DirEntry, ReadResult, Rows
 
@@ -22,7 +24,7 @@ from ._rawfiles import RawFiles
 from ._seam import run_in_thread, told_here, uninterrupted
 
 if TYPE_CHECKING:
-    from ._shellfiles import ShellFiles
+    from ._plainfiles import PlainFiles
 
 # How long somebody who was interrupted waits until a large half of a download is gone.
 _CLEAN_UP_SECONDS = 60.0
@@ -38,12 +40,12 @@ class FileVerbs:
     session's shell; a workspace has none, and says so where it needs one.
     """
 
-    __slots__ = ("_connection", "_owner")
+    __slots__ = ("_connection", "_of")
 
-    def __init__(self, connection: Connection, owner: str) -> None:
-        """Bind to the path of a session or of a workspace; nothing is sent."""
+    def __init__(self, connection: Connection, of: FilesOf) -> None:
+        """Bind to a session or a workspace; nothing is sent."""
         self._connection = connection
-        self._owner = owner
+        self._of = of
 
     async def write(self, path: str | PurePosixPath, content: str | bytes) -> None:
         """Write a file, replacing what is there; text is stored as UTF-8.
@@ -58,7 +60,7 @@ class FileVerbs:
         """
         path, content = check.sandbox_path(path), check.content(content)
         if 0 < len(content) <= SMALL_BYTES and is_text(path):
-            await self._connection.call(calls.write_json(self._owner, path, content))
+            await self._connection.call(calls.write_json(self._of, path, content))
         else:
             await self._send(path, source_of(content, path))
 
@@ -76,7 +78,7 @@ class FileVerbs:
         """
         path = check.sandbox_path(path)
         if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES and is_text(path):
-            return await self._connection.call(calls.read_json(self._owner, path, max_bytes))
+            return await self._connection.call(calls.read_json(self._of, path, max_bytes))
         target = MemoryTarget()
         ways = await self._ways(path)
         truncated = await ways.fetch(path, target, max_bytes)
@@ -215,11 +217,17 @@ class FileVerbs:
         ways = await self._ways(path)
         return await ways.send(path, source)
 
-    async def _ways(self, path: str) -> RawFiles | ShellFiles:
+    async def _ways(self, path: str) -> RawFiles | PlainFiles:
         if await self._connection.has(calls.EXTENSION):
-            return RawFiles(self._connection, self._owner)
+            return RawFiles(self._connection, self._of)
+        # For other daemons only.
+        from sandkasten._plain.plan import needs_extension_for_name  # noqa: PLC0415
+
+        from ._plainfiles import PlainFiles  # noqa: PLC0415
+        from ._shellfiles import ShellFiles  # noqa: PLC0415
+
         if not is_text(path):
             raise needs_extension_for_name(path)
-        from ._shellfiles import ShellFiles  # noqa: PLC0415  (for other daemons alone)
-
-        return ShellFiles(self._connection, self._owner)
+        if self._of.session_id is None:
+            return PlainFiles(self._connection, self._of)
+        return ShellFiles(self._connection, self._of, self._of.session_id)

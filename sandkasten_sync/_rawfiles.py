@@ -14,9 +14,12 @@ from attrs import evolve
 
 from sandkasten._tar import TarError, TarReader
 from sandkasten._transfer import calls
-from sandkasten._transfer.reading import PIECE_BYTES, Fetch, Tries
+from sandkasten._transfer.calls import FilesOf
+from sandkasten._transfer.pieces import PIECE_BYTES
+from sandkasten._transfer.reading import Fetch, Tries
 from sandkasten._transfer.sources import Source
-from sandkasten._transfer.targets import Target, Teller, TreeTarget
+from sandkasten._transfer.targets import Target, Teller
+from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import SandkastenConnectionError, SandkastenResponseError
 from sandkasten.models import DirEntry
 
@@ -29,17 +32,17 @@ T = TypeVar("T")
 class RawFiles:
     """Files of one session or workspace, of a daemon with the extension."""
 
-    def __init__(self, connection: Connection, owner: str) -> None:
-        """Bind to the path of a session or of a workspace; nothing is sent."""
+    def __init__(self, connection: Connection, of: FilesOf) -> None:
+        """Bind to a session or a workspace; nothing is sent."""
         self._connection = connection
-        self._owner = owner
+        self._of = of
 
     def send(self, path: str, source: Source) -> str:
         """Send a file, or merge a directory into `path`; return its path in the sandbox."""
         if source.stream is None:
-            call = calls.put_tar(self._owner, path, source.pieces)
+            call = calls.put_tar(self._of, path, source.pieces)
         else:
-            call = calls.put_raw(self._owner, path, source.pieces, source.size_bytes, source.mode)
+            call = calls.put_raw(self._of, path, source.pieces, source.size_bytes, source.mode)
         try:
             return self._connection.call(evolve(call, idempotent=source.can_repeat))
         except SandkastenConnectionError:
@@ -64,7 +67,7 @@ class RawFiles:
             target.write(piece)
             state.take(len(piece))
 
-        response = self._connection.open_body(calls.get_raw(self._owner, path, state.headers))
+        response = self._connection.open_body(calls.get_raw(self._of, path, state.headers))
         try:
             if state.begin(response.status_code, response.headers):
                 at(target, partial(target.begin, state.wanted_bytes, state.mode))
@@ -87,7 +90,7 @@ class RawFiles:
                     raise
 
     def _fetch_tree(self, path: str, target: TreeTarget) -> None:
-        response = self._connection.open_body(calls.get_tar(self._owner, path))
+        response = self._connection.open_body(calls.get_tar(self._of, path))
         try:
             run_in_thread(target.restart)
             reader = TarReader(target)
@@ -102,7 +105,7 @@ class RawFiles:
 
     def entries(self, path: str) -> list[DirEntry]:
         """List a directory."""
-        return self._connection.call(calls.list_directory(self._owner, path))
+        return self._connection.call(calls.list_directory(self._of, path))
 
     def _pump(self, response: httpx.Response, target: Teller, take: Callable[[bytes], object]) -> None:
         """Give a body away in pieces of about 1 MiB; before an error comes all that came before it."""

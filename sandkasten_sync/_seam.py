@@ -19,7 +19,7 @@ from httpx_sse import EventSource, ServerSentEvent
 
 from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
-from sandkasten._transfer.reading import Progress
+from sandkasten._transfer.pieces import Progress
 from sandkasten.errors import SandkastenInputError
 
 R = TypeVar("R")

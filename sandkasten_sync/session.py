@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from sandkasten import _wire
+from sandkasten._transfer.calls import FilesOf
 from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFoundError
 from sandkasten.models import ExecResult, SessionInfo, SessionStats
 
@@ -37,7 +38,7 @@ class Session(FileVerbs):
         Raises:
             SandkastenInputError: the id cannot be one.
         """
-        super().__init__(connection, _wire.session_path(session_id))
+        super().__init__(connection, FilesOf(_wire.session_path(session_id), session_id))
         self._id = session_id
         self._first_info = first_info
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from sandkasten import _wire
+from sandkasten._transfer.calls import FilesOf
 
 from ._http import Connection
 from .files import FileVerbs
@@ -22,7 +23,7 @@ class Workspace(FileVerbs):
         Raises:
             SandkastenInputError: the id is not well formed.
         """
-        super().__init__(connection, _wire.workspace_path(workspace_id))
+        super().__init__(connection, FilesOf(_wire.workspace_path(workspace_id)))
         self._id = workspace_id
 
     def __repr__(self) -> str:

@@ -40,6 +40,7 @@ RULES: dict[str, str] = {}
 MODULES = (
     "__init__",
     "_http",
+    "_plainfiles",
     "_rawfiles",
     "_shellfiles",
     "client",

@@ -1,4 +1,4 @@
-"""Files on daemons without the extension `files`: what a command in the session's shell does instead.
+"""Files on daemons without the extension `files`: their limits, and the commands that do without it.
 
-If no such daemon is left one day, this folder goes, and `_shellfiles` with it.
+If no such daemon is left one day, this folder goes, and `_plainfiles` and `_shellfiles` with it.
 """

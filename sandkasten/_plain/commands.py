@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from attrs import define, frozen
 
-from sandkasten._transfer.reading import listed_name
+from sandkasten._transfer.places import listed_name
 from sandkasten.errors import SandkastenError, TooLargeError
 from sandkasten.models import DirEntry
 

@@ -1,5 +1,5 @@
 """Files of any size, in and out; what both twins share.
 
-`sources` opens what is uploaded, `targets` takes what is downloaded, `places` names places on this machine,
-`calls` has the requests, `reading` a download that survives broken connections.
+`calls` has the requests and `places` the paths. `sources` opens what is uploaded; `targets` and `trees` take
+what is downloaded, and `reading` lets it go on over connections that break.
 """

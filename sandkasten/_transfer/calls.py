@@ -1,4 +1,4 @@
-"""The calls that carry files, of a session or of a workspace; `owner` is the path of either.
+"""The calls that carry files, of a session or of a workspace.
 
 Those to `fs/raw` and `fs/tar` are the extension `files`: bodies are the bytes as they are. So is the listing
 of a session's directories, and what a listing tells beyond names.
@@ -22,7 +22,8 @@ from sandkasten import _wire
 from sandkasten._answers import api_error, as_object, structure
 from sandkasten._names import from_json
 from sandkasten._tar import ERROR_NOTE
-from sandkasten._transfer.reading import SMALL_BYTES, in_workspace
+from sandkasten._transfer.pieces import SMALL_BYTES
+from sandkasten._transfer.places import in_workspace
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
 from sandkasten.models import DirEntry, ExecResult, ReadResult
@@ -37,17 +38,34 @@ _WAIT_MS = 120_000
 Body = Callable[[], Iterator[bytes]]
 
 
+@frozen(eq=False, repr=False)
+class FilesOf:
+    """The session or the workspace whose files a call is about.
+
+    Attributes:
+        path: the beginning of the paths of its calls.
+        session_id: the id of a session, in which commands can be run; None: a workspace.
+    """
+
+    path: str
+    session_id: str | None = None
+
+    def sent(self, path: str | PurePosixPath) -> str:
+        """Return a path as the calls of the common protocol take it."""
+        return in_workspace(path) if self.session_id is None else check.sandbox_path(path)
+
+
 # --- the common calls
 
 
-def write_json(owner: str, path: str | PurePosixPath, content: str | bytes) -> Call[None]:
+def write_json(of: FilesOf, path: str | PurePosixPath, content: str | bytes) -> Call[None]:
     """`POST {owner}/fs/write`; the content must not be empty, which the Go daemon takes for missing."""
-    body = {"path": _sent(owner, path)}
+    body = {"path": of.sent(path)}
     if isinstance(content, str):
         body["text"] = content
     else:
         body["content_base64"] = base64.b64encode(content).decode()
-    call = Call("POST", f"{owner}/fs/write", _nothing, idempotent=True)
+    call = Call("POST", f"{of.path}/fs/write", _nothing, idempotent=True)
     if len(content) <= SMALL_BYTES:
         return evolve(call, json=body)
     data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -59,73 +77,61 @@ def _pieces(data: bytes) -> Iterator[bytes]:
     return (data[start : start + SMALL_BYTES] for start in range(0, len(data), SMALL_BYTES))
 
 
-def read_json(owner: str, path: str | PurePosixPath, max_bytes: int) -> Call[ReadResult]:
+def read_json(of: FilesOf, path: str | PurePosixPath, max_bytes: int) -> Call[ReadResult]:
     """`GET {owner}/fs/read`."""
-    params: dict[str, str | int] = {"path": _sent(owner, path), "max_bytes": max_bytes}
+    params: dict[str, str | int] = {"path": of.sent(path), "max_bytes": max_bytes}
     return Call(
-        "GET", f"{owner}/fs/read", partial(_read_result, path=str(path)), params=params, idempotent=True
+        "GET", f"{of.path}/fs/read", partial(_read_result, path=str(path)), params=params, idempotent=True
     )
 
 
-def upload(owner: str, directory: str, files: Sequence[tuple[str, bytes]]) -> Call[list[str]]:
+def upload(of: FilesOf, directory: str, files: Sequence[tuple[str, bytes]]) -> Call[list[str]]:
     """`POST {owner}/fs/upload`: files, each a plain name and its content, into one directory."""
     return Call(
         "POST",
-        f"{owner}/fs/upload",
+        f"{of.path}/fs/upload",
         _paths,
-        data={"path": _sent(owner, directory)},
+        data={"path": of.sent(directory)},
         files=files,
         is_transfer=True,
         idempotent=True,
     )
 
 
-def list_directory(owner: str, path: str | PurePosixPath) -> Call[list[DirEntry]]:
+def list_directory(of: FilesOf, path: str | PurePosixPath) -> Call[list[DirEntry]]:
     """`GET {owner}/fs`, which workspaces have; for a session it is the extension `files`."""
-    params = {"path": _sent(owner, path)}
-    return Call("GET", f"{owner}/fs", _entries, params=params, idempotent=True)
+    params = {"path": of.sent(path)}
+    return Call("GET", f"{of.path}/fs", _entries, params=params, idempotent=True)
 
 
-def _sent(owner: str, path: str | PurePosixPath) -> str:
-    return check.sandbox_path(path) if has_shell(owner) else in_workspace(path)
-
-
-def has_shell(owner: str) -> bool:
-    """Whether there are commands: a session has them, a workspace has not."""
-    return owner.startswith(_SESSIONS)
-
-
-def command(owner: str, cmd: str, *, idempotent: bool = False, timeout_ms: int = 0) -> Call[ExecResult]:
+def command(session_id: str, cmd: str, *, idempotent: bool = False, timeout_ms: int = 0) -> Call[ExecResult]:
     """A command in the session's shell."""
-    call = _wire.exec_command(owner.removeprefix(_SESSIONS), cmd, timeout_ms, raw_output=False)
+    call = _wire.exec_command(session_id, cmd, timeout_ms, raw_output=False)
     return evolve(call, idempotent=idempotent)
-
-
-_SESSIONS = "/v1/sessions/"
 
 
 # --- the extension
 
 
-def put_raw(owner: str, path: str, body: Body, size_bytes: int | None, mode: int | None) -> Call[str]:
+def put_raw(of: FilesOf, path: str, body: Body, size_bytes: int | None, mode: int | None) -> Call[str]:
     """`PUT {owner}/fs/raw`; the answer is the file's path."""
     params = {"path": path} | ({} if mode is None else {"mode": f"{mode:o}"})
-    return _put(f"{owner}/fs/raw", params, body, size_bytes)
+    return _put(f"{of.path}/fs/raw", params, body, size_bytes)
 
 
-def put_tar(owner: str, path: str, body: Body) -> Call[str]:
+def put_tar(of: FilesOf, path: str, body: Body) -> Call[str]:
     """`PUT {owner}/fs/tar`: unpack an archive into a directory; the answer is its path."""
-    return _put(f"{owner}/fs/tar", {"path": path}, body, None)
+    return _put(f"{of.path}/fs/tar", {"path": path}, body, None)
 
 
-def get_raw(owner: str, path: str, headers: Mapping[str, str]) -> Call[None]:
+def get_raw(of: FilesOf, path: str, headers: Mapping[str, str]) -> Call[None]:
     """`GET {owner}/fs/raw`; the body is the file, or the part of it that `headers` ask for."""
-    return _get(f"{owner}/fs/raw", {"path": path}, headers)
+    return _get(f"{of.path}/fs/raw", {"path": path}, headers)
 
 
-def get_tar(owner: str, path: str) -> Call[None]:
+def get_tar(of: FilesOf, path: str) -> Call[None]:
     """`GET {owner}/fs/tar`; the body is an archive of a directory."""
-    return _get(f"{owner}/fs/tar", {"path": path}, {})
+    return _get(f"{of.path}/fs/tar", {"path": path}, {})
 
 
 def _put(path: str, params: Mapping[str, str], body: Body, size_bytes: int | None) -> Call[str]:

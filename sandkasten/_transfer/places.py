@@ -1,4 +1,4 @@
-"""Where on this machine a download goes, and which names this machine takes for names."""
+"""Places on both sides: paths in the sandbox, and where on this machine a download goes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from sandkasten._transfer.reading import absolute
-from sandkasten.errors import SandkastenError, SandkastenInputError
+from sandkasten import _checks as check
+from sandkasten.errors import SandkastenError, SandkastenInputError, SandkastenResponseError
+
+WORKSPACE = "/workspace"
 
 _IS_WINDOWS = os.name == "nt"
 
@@ -19,6 +21,57 @@ _SLASHES = ("/", os.sep)
 _NOT_ON_WINDOWS = re.compile(
     r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)', re.IGNORECASE
 )
+
+
+# --- in the sandbox
+
+
+def absolute(path: str | PurePosixPath, *, name: str = "path") -> str:
+    """The path as commands see it.
+
+    Raises:
+        SandkastenInputError: it is not below /workspace, which is all that the file verbs reach.
+    """
+    whole = posixpath.normpath(posixpath.join(WORKSPACE, check.sandbox_path(path, name=name)))
+    if whole != WORKSPACE and not whole.startswith(f"{WORKSPACE}/"):
+        raise SandkastenInputError(
+            f"{name} {str(path)[:200]!r} is outside /workspace. Reach other files by a command."
+        )
+    return whole
+
+
+def in_workspace(path: str | PurePosixPath) -> str:
+    """Return the path from the root of a workspace, as calls without a session take it on every daemon.
+
+    A path outside begins with `..`, which every daemon refuses to read and to write. (The Go daemon lists its
+    root instead, so `check_in_workspace` comes first.)
+    """
+    return posixpath.relpath(posixpath.join(WORKSPACE, check.sandbox_path(path)), WORKSPACE)
+
+
+def listed_name(name: str) -> str:
+    """A name in a directory, as a daemon says it.
+
+    Raises:
+        SandkastenResponseError: it is none.
+    """
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise SandkastenResponseError(f"The daemon lists a file {name[:100]!r}, which is not a name.")
+    return name
+
+
+def stays_inside(path: Sequence[str], target: str) -> bool:
+    """Whether a symlink at this place of a tree leads to something in the tree, whatever else is in it.
+
+    So `..` may only come first, and not more often than there are directories: behind another name it
+    could begin anywhere, since that may be a symlink itself.
+    """
+    names = target.split("/")
+    ups = next((index for index, name in enumerate(names) if name != ".."), len(names))
+    return not target.startswith("/") and ".." not in names[ups:] and ups < len(path) and bool(target)
+
+
+# --- on this machine
 
 
 def place_for(dest: str | Path, path: str) -> Path:

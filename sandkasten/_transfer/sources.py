@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import posixpath
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from attrs import define
 from sandkasten import _tar
 from sandkasten._checks import filename as check_filename
 from sandkasten._tar import Kind, Member
-from sandkasten._transfer.reading import PIECE_BYTES, Item, Progress, needs_shell, stays_inside
+from sandkasten._transfer.pieces import PIECE_BYTES, Progress
+from sandkasten._transfer.places import stays_inside
 from sandkasten.errors import LocalFileError, SandkastenError, SandkastenInputError
 
 
@@ -173,7 +173,7 @@ def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _member_opener(path: str, flags: int) -> int:
+def member_opener(path: str, flags: int) -> int:
     """Open what was a plain file when its directory was read, and may have become a symlink."""
     return _opener(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
@@ -287,47 +287,6 @@ def _size_of(directory: Path) -> int:
         raise SandkastenInputError(f"{str(directory)!r} cannot be read: {error}.") from error
 
 
-def items_of(directory: Path, path: str) -> list[Item]:
-    """The files in a directory, as parts of uploads; blocks.
-
-    Raises:
-        ExtensionMissingError: there is something in it that cannot be uploaded so.
-    """
-    items: list[Item] = []
-    filled: set[tuple[str, ...]] = {()}
-    empty: set[tuple[str, ...]] = set()
-    for names, entry in entries_of(directory):
-        filled.add(names[:-1])
-        if entry.is_dir(follow_symlinks=False):
-            empty.add(names)
-        elif entry.is_symlink():
-            if stays_inside(names, os.readlink(entry.path)):
-                raise needs_shell(f"{entry.path!r} cannot be sent", "symlinks")
-        elif entry.is_file(follow_symlinks=False):
-            items.append(Item(posixpath.join(path, *names), entry.stat().st_size, entry.path))
-    for names in empty - filled:
-        raise needs_shell(f"{'/'.join(names)!r} cannot be sent", "empty directories")
-    return items
-
-
-def read_item(item: Item) -> bytes:
-    """Read one of them; blocks.
-
-    Raises:
-        SandkastenInputError: it cannot be read, or is not what it was.
-    """
-    try:
-        with open(item.source, "rb", opener=_member_opener) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise changed(item.source)
-            content = file.read(item.size_bytes + 1)
-    except OSError as error:
-        raise SandkastenInputError(f"{item.source!r} cannot be read: {error}.") from error
-    if len(content) != item.size_bytes:
-        raise changed(item.source)
-    return content
-
-
 def _packed(directory: Path) -> Iterator[tuple[bytes, bool]]:
     """The parts of an archive, and whether each is of a file's content."""
     for path, entry in entries_of(directory):
@@ -342,7 +301,7 @@ def _packed(directory: Path) -> Iterator[tuple[bytes, bool]]:
 
 
 def _packed_file(path: tuple[str, ...], name: str) -> Iterator[tuple[bytes, bool]]:
-    with open(name, "rb", buffering=0, opener=_member_opener) as file:
+    with open(name, "rb", buffering=0, opener=member_opener) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise changed("/".join(path))

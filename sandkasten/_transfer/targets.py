@@ -1,34 +1,22 @@
-"""Where downloads go: to another name first, so that nobody ever sees a part of one under its own.
-
-What comes was made by code in a sandbox, and is believed in nothing. A directory grows inside a new one
-that only this user can enter, so that nothing in it was planted before: each file must be new, no name may
-stand for another one, and symlinks are made last, when nothing is written through them any more. Those that
-would lead out of the directory are left out, and so are devices, FIFOs and sockets.
-"""
+"""The place of a downloaded file: another name first, so that nobody ever sees a part of it under its own."""
 
 from __future__ import annotations
 
 import io
 import os
 import shutil
-import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from sandkasten import _checks as check
-from sandkasten._tar import Kind, Member
-from sandkasten._transfer.places import beside, check_name, remove_tree
-from sandkasten._transfer.reading import PIECE_BYTES, Progress, stays_inside
+from sandkasten._transfer.pieces import PIECE_BYTES, Progress
+from sandkasten._transfer.places import beside
 from sandkasten.errors import SandkastenError, TooLargeError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
-
-MAX_MEMBERS = 1_000_000
-# Symlinks are made last; until then their names and targets are in memory.
-MAX_LINK_CHARS = 64 * 1024 * 1024
 
 
 class Teller(Protocol):
@@ -178,8 +166,8 @@ class FileTarget:
         self.allowance.restart()
         if size_bytes is not None:
             self.expect(size_bytes)
-        with _explained(self._place):
-            self._file = _new_file(self._temporary, mode)
+        with explained(self._place):
+            self._file = new_file(self._temporary, mode)
 
     def expect(self, size_bytes: int) -> None:
         """Refuse what is too large for the place, or for who asked."""
@@ -192,26 +180,26 @@ class FileTarget:
         self.allowance.take(len(data))
         self._settle()
         if len(data) < PIECE_BYTES:
-            with _explained(self._place):
-                _write(self._file, data)
+            with explained(self._place):
+                write_all(self._file, data)
             return
         if self._writer is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (for large files alone)
 
             self._writer = ThreadPoolExecutor(1)
-        self._writing = self._writer.submit(_write, self._file, data)
+        self._writing = self._writer.submit(write_all, self._file, data)
 
     def _settle(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            with _explained(self._place):
+            with explained(self._place):
                 writing.result()
 
     def commit(self) -> Path:
         """Put it in its place."""
         assert self._file is not None
         self._settle()
-        with _explained(self._place):
+        with explained(self._place):
             self._file.close()
             os.replace(self._temporary, self._place)
         self._file = None
@@ -229,149 +217,20 @@ class FileTarget:
                 self._temporary.unlink()
 
 
-# The names in a directory, and in each of them; a set of whole paths would weigh the square of a deep tree.
-_Names = dict[str, "_Names"]
-
-
-class TreeTarget:
-    """A directory in the making, which takes the members of an archive. Methods block, see `FileTarget`."""
-
-    in_memory = False
-
-    def __init__(self, place: Path, max_bytes: int | None, on_progress: Progress | None) -> None:
-        """Make nothing yet; `place` is the directory's own path."""
-        self._place = place
-        self._temporary = beside(place)
-        self._root = self._temporary / "tree"
-        self._count = 0
-        self._directories: _Names = {}
-        self._links: list[tuple[str, str]] = []
-        self._link_chars = 0
-        self._file: BinaryIO | None = None
-        self.allowance = Allowance(place.parent, max_bytes, on_progress)
-
-    def tell(self) -> None:
-        """Say how much came."""
-        self.allowance.tell()
-
-    def restart(self) -> None:
-        """Begin, or begin again."""
-        self.discard()
-        self.allowance.restart()
-        self._count = 0
-        self._directories = {}
-        self._links = []
-        self._link_chars = 0
-        with _explained(self._place):
-            self._temporary.mkdir(mode=0o700)
-            self._root.mkdir()
-
-    def begin(self, member: Member) -> None:
-        """Make a directory, or begin a file."""
-        with _explained(self._place):
-            is_directory = member.kind is Kind.DIRECTORY
-            made = self._make_directories(member.path if is_directory else member.path[:-1])
-            self._count_more(made if is_directory and made else made + 1)
-            if member.kind is Kind.FILE:
-                self.allowance.check(member.size_bytes)
-                self._file = _new_file(self._at(member.path), member.mode)
-            elif member.kind is Kind.HARD_LINK:
-                self._copy(member)
-            elif member.kind is Kind.SYMLINK and stays_inside(member.path, member.target):
-                self._keep_link("/".join(member.path), member.target)
-
-    def _count_more(self, count: int) -> None:
-        self._count += count
-        if self._count > MAX_MEMBERS:
-            raise TooLargeError(
-                f"The directory has more than {MAX_MEMBERS} files in it. Download it part by part."
-            )
-
-    def _keep_link(self, path: str, target: str) -> None:
-        self._link_chars += len(path) + len(target)
-        if self._link_chars > MAX_LINK_CHARS:
-            raise TooLargeError("The directory has too many symlinks in it. Download it part by part.")
-        self._links.append((path, target))
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Write on."""
-        assert self._file is not None
-        self.allowance.take(len(data))
-        with _explained(self._place):
-            _write(self._file, data)
-
-    def end(self) -> None:
-        """The file is complete."""
-        assert self._file is not None
-        with _explained(self._place):
-            self._file.close()
-        self._file = None
-
-    def add_file(self, path: tuple[str, ...], content: bytes) -> None:
-        """Make a file whose content is known."""
-        self.begin(Member(path, Kind.FILE, len(content)))
-        self.write(content)
-        self.end()
-
-    def commit(self) -> Path:
-        """Make the symlinks, and put the directory in its place."""
-        with _explained(self._place):
-            for path, target in self._links:
-                check_name(target.replace("/", "."), what="target")
-                os.symlink(target, self._at(tuple(path.split("/"))))
-            os.rename(self._root, self._place)
-            self._temporary.rmdir()
-        return self._place
-
-    def discard(self) -> None:
-        """Leave nothing of it, unless it is in its place."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        remove_tree(self._temporary)
-
-    def _at(self, path: tuple[str, ...]) -> Path:
-        for name in path:
-            check_name(name)
-        return self._root.joinpath(*path)
-
-    def _make_directories(self, path: tuple[str, ...]) -> int:
-        """Make what is missing on the way; return how many those were."""
-        known, made = self._directories, 0
-        for depth, name in enumerate(path, start=1):
-            if name not in known:
-                self._at(path[:depth]).mkdir()  # fails if another name means the same here
-                known[name] = {}
-                made += 1
-            known = known[name]
-        return made
-
-    def _copy(self, member: Member) -> None:
-        """What has several names becomes several files."""
-        names = tuple(name for name in member.target.split("/") if name not in {"", "."})
-        source = self._at(names)
-        if ".." in names or not stat.S_ISREG((status := os.lstat(source)).st_mode):
-            raise SandkastenError("The archive has a hard link to something that is not a file in it.")
-        self.allowance.check(status.st_size)
-        with open(source, "rb") as old, _new_file(self._at(member.path), status.st_mode) as new:
-            shutil.copyfileobj(old, new, PIECE_BYTES)
-        self.allowance.take(status.st_size)
-
-
-def _new_file(path: Path, mode: int) -> BinaryIO:
+def new_file(path: Path, mode: int) -> BinaryIO:
     """Open a file that must not exist; its permissions are those of the sandbox, as far as the umask lets."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return open(os.open(path, flags, mode & 0o777 | 0o400), "wb", buffering=0)
 
 
-def _write(file: BinaryIO, data: bytes | memoryview) -> None:
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
 
 
 @contextmanager
-def _explained(place: Path) -> Generator[None, None, None]:
+def explained(place: Path) -> Generator[None, None, None]:
     try:
         yield
     except SandkastenError:

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten._plain import commands
+from sandkasten._plain import commands, plan
 from sandkasten._plain.commands import Pieces, Slices
+from sandkasten._plain.plan import Item, Way, items_of
 from sandkasten._tar import END, Kind, Member, TarError, TarReader, header, note, padding
-from sandkasten._transfer import reading as plan
-from sandkasten._transfer import targets
+from sandkasten._transfer import places, trees
 from sandkasten._transfer.places import place_for
-from sandkasten._transfer.reading import Fetch, Item, Tries, Way
-from sandkasten._transfer.sources import Source, items_of, open_source, source_of
-from sandkasten._transfer.targets import FileTarget, MemoryTarget, TreeTarget
+from sandkasten._transfer.reading import Fetch, Tries
+from sandkasten._transfer.sources import Source, open_source, source_of
+from sandkasten._transfer.targets import FileTarget, MemoryTarget
+from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import (
     ExtensionMissingError,
     LocalDaemonError,
@@ -64,21 +65,20 @@ MIB = 1024 * 1024
 def test_the_way_of_a_file_follows_from_its_size_and_name(
     path: str, size_bytes: int, in_session: Way, in_workspace: Way | None
 ) -> None:
-    assert plan.way_to_write(path, size_bytes, has_shell=True) is in_session
+    assert plan.way_to_session(path, size_bytes) is in_session
     if in_workspace is not None:
-        assert plan.way_to_write(path, size_bytes, has_shell=False) is in_workspace
+        assert plan.way_to_workspace(path, size_bytes) is in_workspace
         return
     with pytest.raises(ExtensionMissingError, match="Create a session with this workspace_id"):
-        plan.way_to_write(path, size_bytes, has_shell=False)
+        plan.way_to_workspace(path, size_bytes)
 
 
 def test_what_goes_by_each_way_fits_into_the_go_daemons_limits() -> None:
     longest_path_bytes = 4 * 4096
     assert len(base64.b64encode(b"x" * plan.MAX_JSON_BYTES)) + longest_path_bytes + 100 < 2 * MIB
-    assert len(base64.b64encode(b"x" * plan.max_read_bytes(has_shell=True))) + 64 * 1024 < 5 * MIB
-    assert plan.max_read_bytes(has_shell=False) == 100 * MIB
-    assert plan.piece_bytes(has_shell=True) == plan.MAX_JSON_BYTES
-    assert plan.piece_bytes(has_shell=False) == plan.MAX_UPLOAD_BYTES < 10 * MIB
+    assert len(base64.b64encode(b"x" * plan.MAX_SESSION_READ_BYTES)) + 64 * 1024 < 5 * MIB
+    assert plan.MAX_WORKSPACE_READ_BYTES == 100 * MIB
+    assert plan.MAX_UPLOAD_BYTES < 10 * MIB
     assert len(base64.encodebytes(b"x" * commands.FIRST_SLICE_BYTES)) + 1024 < MIB
 
 
@@ -97,7 +97,7 @@ def test_what_goes_by_each_way_fits_into_the_go_daemons_limits() -> None:
     ],
 )
 def test_a_path_in_a_workspace_is_sent_as_it_is_seen_from_its_root(path: str, sent: str) -> None:
-    assert plan.in_workspace(path) == sent
+    assert places.in_workspace(path) == sent
 
 
 @pytest.mark.parametrize("path", ["a..b", "d../x", "..."])
@@ -115,12 +115,12 @@ def test_a_way_up_that_stays_inside_is_no_name_with_two_dots() -> None:
 @pytest.mark.parametrize("path", ["/etc/passwd", "..", "../x", "a/../../x", "/workspacex", "/"])
 def test_commands_reach_no_other_paths_than_the_file_verbs(path: str) -> None:
     with pytest.raises(SandkastenInputError, match="outside /workspace"):
-        plan.absolute(path)
+        places.absolute(path)
 
 
 def test_paths_are_seen_from_the_workspace() -> None:
-    assert plan.absolute("a/./b/../c") == "/workspace/a/c"
-    assert plan.absolute("/workspace") == "/workspace"
+    assert places.absolute("a/./b/../c") == "/workspace/a/c"
+    assert places.absolute("/workspace") == "/workspace"
 
 
 def test_many_files_are_grouped_by_directory_number_and_size() -> None:
@@ -419,7 +419,7 @@ def test_a_transfer_goes_on_as_long_as_it_gets_on() -> None:
 def test_a_link_stays_inside_only_if_no_other_link_can_change_that(
     path: tuple[str, ...], target: str, stays: bool
 ) -> None:
-    assert plan.stays_inside(path, target) is stays
+    assert places.stays_inside(path, target) is stays
 
 
 def test_no_chain_of_links_that_stay_leads_out(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ def test_no_chain_of_links_that_stay_leads_out(tmp_path: Path) -> None:
         made = []
         for link in links:
             target = generator.choice(targets)
-            if plan.stays_inside(link, target):
+            if places.stays_inside(link, target):
                 top.joinpath(*link).symlink_to(target)
                 made.append(top.joinpath(*link))
         for link_path in made:
@@ -835,7 +835,7 @@ def test_hard_links_become_copies_of_files_in_the_archive_alone(target: TreeTarg
 def test_directories_that_are_made_on_the_way_count(
     target: TreeTarget, tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "MAX_MEMBERS", 4)
+    monkeypatch.setattr(trees, "MAX_MEMBERS", 4)
     unpack(target, Member(("a", "b", "c", "d"), kind, target="x"))
     target = TreeTarget(tmp_path / "other", None, None)
     target.restart()
@@ -847,7 +847,7 @@ def test_directories_that_are_made_on_the_way_count(
 def test_a_directory_that_comes_for_ever_is_refused(
     target: TreeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "MAX_MEMBERS", 4)
+    monkeypatch.setattr(trees, "MAX_MEMBERS", 4)
     with pytest.raises(SandkastenError, match="more than 4 files"):
         unpack(target, *[Member(("d",), Kind.DIRECTORY)] * 5)
 
@@ -855,7 +855,7 @@ def test_a_directory_that_comes_for_ever_is_refused(
 def test_symlinks_that_wait_for_the_end_are_bounded(
     target: TreeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "MAX_LINK_CHARS", 100)
+    monkeypatch.setattr(trees, "MAX_LINK_CHARS", 100)
     with pytest.raises(TooLargeError, match="too many symlinks"):
         unpack(target, *(Member(("d", f"{n}"), Kind.SYMLINK, target="x" * 20) for n in range(6)))
 
