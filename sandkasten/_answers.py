@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 
+from sandkasten._protocol import Code
 from sandkasten._sentences import meant_code
 from sandkasten.errors import (
     BY_ERROR_CODE,
@@ -193,7 +194,7 @@ def api_error(message: str, body: Mapping[str, Any], response: httpx.Response) -
     request = response.request.url.raw_path.decode(errors="replace")
     code = meant_code(given if isinstance(given, str) and given else None, message, request)
     if code is None and response.status_code == httpx.codes.UNAUTHORIZED:
-        code = "UNAUTHORIZED"
+        code = Code.UNAUTHORIZED
     error_class = BY_ERROR_CODE.get(code or "", SandkastenAPIError)
     return error_class(
         message,

@@ -5,37 +5,36 @@ All of them raise `SandkastenInputError`. The limits are the protocol's, if noth
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 
 from sandkasten._names import is_name
+from sandkasten._protocol import (
+    MAX_COMMAND_BYTES,
+    MAX_TIMEOUT_MS,
+    MAX_TTL_SECONDS,
+    NETWORKS,
+    SESSION_ID,
+    WORKSPACE_ID,
+    WORKSPACE_ID_FORM,
+)
 from sandkasten.errors import SandkastenInputError
 
-MAX_COMMAND_BYTES = 1024 * 1024
-MAX_TTL_SECONDS = 86_400
 MAX_PATH_CHARS = 4096  # Linux has no longer ones, in bytes
 # What is read into memory as a whole. Sandboxed code can make a file of any size out of nothing.
-MAX_READ_BYTES = 4 * 1024**3
-
-# Daemons make ids such as 1a2b3c4d-5e6 or UUIDs; anything else could only change the meaning of the URL.
-_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
+MAX_MEMORY_BYTES = 4 * 1024**3
 
 
 def session_id(value: str) -> str:
     """An id that can stand in a URL."""
-    if not isinstance(value, str) or not _SESSION_ID.fullmatch(value):
+    if not isinstance(value, str) or not SESSION_ID.fullmatch(value):
         raise SandkastenInputError(f"session_id is {_shown(value)}: it must be an id that a daemon gave.")
     return value
 
 
 def workspace_id(value: str) -> str:
     """2 to 64 of `a-z 0-9 -`, without a dash at either end."""
-    if not isinstance(value, str) or not _WORKSPACE_ID.fullmatch(value):
-        raise SandkastenInputError(
-            f"workspace_id is {_shown(value)}: it must be 2 to 64 characters of a-z, 0-9 and -, "
-            "without a dash at either end."
-        )
+    if not isinstance(value, str) or not WORKSPACE_ID.fullmatch(value):
+        raise SandkastenInputError(f"workspace_id is {_shown(value)}: it must be {WORKSPACE_ID_FORM}.")
     return value
 
 
@@ -48,7 +47,7 @@ def image(value: str) -> str:
 
 def network(value: str) -> str:
     """`none` or `host`."""
-    if value not in {"none", "host"}:
+    if value not in NETWORKS:
         raise SandkastenInputError(f"network is {_shown(value)}: it must be 'none' or 'host'.")
     return value
 
@@ -58,14 +57,14 @@ def ttl_seconds(value: int) -> int:
     return _whole_number(value, "ttl_seconds", "seconds", 0, MAX_TTL_SECONDS)
 
 
-def timeout_ms(value: int, maximum_ms: int) -> int:
+def timeout_ms(value: int) -> int:
     """A command's time limit, 0 for the daemon's maximum."""
-    return _whole_number(value, "timeout_ms", "milliseconds", 0, maximum_ms)
+    return _whole_number(value, "timeout_ms", "milliseconds", 0, MAX_TIMEOUT_MS)
 
 
 def max_bytes(value: int) -> int:
     """How much of a file to read."""
-    return _whole_number(value, "max_bytes", "bytes", 1, MAX_READ_BYTES)
+    return _whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
 
 
 def command(value: str) -> str:

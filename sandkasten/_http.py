@@ -15,6 +15,7 @@ from sandkasten._brief import interrupts_in_brief
 from sandkasten._config import Target, environment_error
 from sandkasten._events import late_answer
 from sandkasten._observe import Observed, new_request_id
+from sandkasten._protocol import Extension
 from sandkasten._retry import RetryPolicy
 from sandkasten._wire import Call, cancel, health, receive, understood
 from sandkasten.errors import (
@@ -173,7 +174,11 @@ class Connection:
 
         A daemon without keys needs no telling: there a command ends with its connection.
         """
-        if call.cancel_path is None or self._health is None or "idempotency" not in self._health.extensions:
+        if (
+            call.cancel_path is None
+            or self._health is None
+            or Extension.IDEMPOTENCY not in self._health.extensions
+        ):
             return
         with uninterrupted(_CANCEL_SECONDS):
             try:

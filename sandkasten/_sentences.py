@@ -10,8 +10,10 @@ import re
 
 from attrs import frozen
 
+from sandkasten._protocol import Code
+
 # An error of these codes may be any error.
-_VAGUE_CODES = {None, "INTERNAL_ERROR", "INVALID_REQUEST"}
+_VAGUE_CODES = {None, Code.INTERNAL_ERROR, Code.INVALID_REQUEST}
 
 
 @frozen(eq=False, repr=False)
@@ -37,24 +39,26 @@ _FILES = r"/fs(/\w+)?(\?|$)"
 
 # The first row that fits counts, so narrow ones come first.
 _ROWS = (
-    _row("SESSION_NOT_FOUND", r"^session not found: "),
-    _row("SESSION_EXPIRED", r"^session not running: .*\(status=expired\)"),
-    _row("SESSION_NOT_FOUND", r"^session not running: "),
-    _row("SESSION_EXPIRED", r"^session expired: "),
-    _row("SESSION_NOT_FOUND", r"read state: open \S*/state\.json: no such file or directory"),
-    _row("COMMAND_TIMEOUT", r"^command timeout: "),
-    _row("WORKSPACES_DISABLED", r"^workspaces not enabled$"),
-    _row("WORKSPACE_NOT_FOUND", r"^workspace not found: "),
-    _row("WORKSPACE_NOT_FOUND", r"\blstat \S*/workspaces/[a-z0-9-]+: no such file or directory"),
-    _row("INVALID_IMAGE", r"^create sandbox: image .* not found at |\bauto-pull image |^image not allowed: "),
-    _row("READ_ONLY", r": read-only file system$"),
-    _row("PERMISSION_DENIED", r": permission denied$", _FILES),
-    _row("IS_DIRECTORY", r"\bis a directory$", _FILES),
-    _row("IS_DIRECTORY", r"must (be|point to) a file under /workspace$", _FILES),
-    _row("IS_DIRECTORY", r"^invalid file path$", r"/fs/read\?(.*&)?path=\.(&|$)"),
-    _row("INVALID_REQUEST", r"^invalid file path$|\bpath escapes workspace$", _FILES),
-    _row("INSUFFICIENT_STORAGE", r": no space left on device$"),
-    _row("FILE_NOT_FOUND", r": (no such file or directory|not a directory)$", _FILES),
+    _row(Code.SESSION_NOT_FOUND, r"^session not found: "),
+    _row(Code.SESSION_EXPIRED, r"^session not running: .*\(status=expired\)"),
+    _row(Code.SESSION_NOT_FOUND, r"^session not running: "),
+    _row(Code.SESSION_EXPIRED, r"^session expired: "),
+    _row(Code.SESSION_NOT_FOUND, r"read state: open \S*/state\.json: no such file or directory"),
+    _row(Code.COMMAND_TIMEOUT, r"^command timeout: "),
+    _row(Code.WORKSPACES_DISABLED, r"^workspaces not enabled$"),
+    _row(Code.WORKSPACE_NOT_FOUND, r"^workspace not found: "),
+    _row(Code.WORKSPACE_NOT_FOUND, r"\blstat \S*/workspaces/[a-z0-9-]+: no such file or directory"),
+    _row(
+        Code.INVALID_IMAGE, r"^create sandbox: image .* not found at |\bauto-pull image |^image not allowed: "
+    ),
+    _row(Code.READ_ONLY, r": read-only file system$"),
+    _row(Code.PERMISSION_DENIED, r": permission denied$", _FILES),
+    _row(Code.IS_DIRECTORY, r"\bis a directory$", _FILES),
+    _row(Code.IS_DIRECTORY, r"must (be|point to) a file under /workspace$", _FILES),
+    _row(Code.IS_DIRECTORY, r"^invalid file path$", r"/fs/read\?(.*&)?path=\.(&|$)"),
+    _row(Code.INVALID_REQUEST, r"^invalid file path$|\bpath escapes workspace$", _FILES),
+    _row(Code.INSUFFICIENT_STORAGE, r": no space left on device$"),
+    _row(Code.FILE_NOT_FOUND, r": (no such file or directory|not a directory)$", _FILES),
 )
 
 

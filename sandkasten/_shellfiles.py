@@ -12,10 +12,11 @@ from itertools import chain
 from sandkasten._plain import commands, plan
 from sandkasten._plain.commands import Pieces, Slices
 from sandkasten._plain.plan import Way
+from sandkasten._protocol import WORKSPACE
 from sandkasten._tar import TarError, TarReader
 from sandkasten._transfer import calls
 from sandkasten._transfer.calls import FilesOf
-from sandkasten._transfer.places import WORKSPACE, absolute
+from sandkasten._transfer.places import absolute
 from sandkasten._transfer.sources import Source
 from sandkasten._transfer.targets import Target
 from sandkasten._transfer.trees import TreeTarget

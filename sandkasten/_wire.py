@@ -27,6 +27,15 @@ from sandkasten._answers import (
 )
 from sandkasten._names import query_of
 from sandkasten._prompts import without_prompts
+from sandkasten._protocol import (
+    ALREADY_DESTROYED,
+    KEEP_ALIVE_HEADER,
+    MAX_KEEP_ALIVE_MS,
+    MAX_TIMEOUT_MS,
+    MIN_KEEP_ALIVE_MS,
+    Code,
+    Extension,
+)
 from sandkasten.errors import (
     SandkastenError,
     SandkastenResponseError,
@@ -44,19 +53,8 @@ from sandkasten.models import (
 
 T = TypeVar("T")
 
-# What a daemon may take for a command when `timeout_ms` is 0.
-MAX_TIMEOUT_MS = 600_000
-
 # The Go daemon pulls an image when a session needs it for the first time; after 5 minutes it gives up itself.
 _PULL_MS = 300_000
-
-# How often a daemon with the extension `resume` sends something on a stream at the least.
-KEEP_ALIVE_MS = 15_000
-_MIN_KEEP_ALIVE_MS = 20
-
-# With this field the embedded daemon says that a `DELETE` had nothing to do. It succeeds then as well, since
-# clients written for the Go daemon rely on that.
-ALREADY_DESTROYED = "already_destroyed"
 
 # How long a command may leave its input unread: commands before it may take the maximum, too.
 _INPUT_SECONDS = 24 * 3600.0
@@ -130,9 +128,9 @@ class Call(Generic[T]):
 
 def understood(call: Call[T], health: Health, silence_seconds: float) -> Call[T]:
     """Return the call as a daemon understands it that says this of itself, for a client of this patience."""
-    if call.key is not None and "idempotency" not in health.extensions:
+    if call.key is not None and Extension.IDEMPOTENCY not in health.extensions:
         call = evolve(call, key=None)
-    if call.in_line and "keep-alive" in health.extensions:
+    if call.in_line and Extension.KEEP_ALIVE in health.extensions:
         call = kept_alive(call, silence_seconds)
     return call if health.server else evolve(call, **(call.unnamed or {}))
 
@@ -263,7 +261,7 @@ def exec_input(call: Call[None], pieces: Iterable[bytes]) -> Call[None]:
 def _exec(
     session_id: str, cmd: str, timeout_ms: int, raw_output: bool, *, suffix: str, parse: Callable[[Any], T]
 ) -> Call[T]:
-    timeout_ms = check.timeout_ms(timeout_ms, MAX_TIMEOUT_MS)
+    timeout_ms = check.timeout_ms(timeout_ms)
     body = {"cmd": check.command(cmd), "timeout_ms": timeout_ms, "raw_output": bool(raw_output)}
     key = _new_key()
     return Call(
@@ -285,8 +283,8 @@ def kept_alive(call: Call[T], silence_seconds: float) -> Call[T]:
     or runs: comments on a stream of events. The answer of an exec that takes longer than that is such a
     stream, too; its only event is `answer`, with `{"status", "body"}`.
     """
-    pause_ms = min(max(round(silence_seconds * 1000 / 3), _MIN_KEEP_ALIVE_MS), KEEP_ALIVE_MS)
-    headers = {**(call.headers or {}), "X-Keep-Alive-Ms": str(pause_ms)}
+    pause_ms = min(max(round(silence_seconds * 1000 / 3), MIN_KEEP_ALIVE_MS), MAX_KEEP_ALIVE_MS)
+    headers = {**(call.headers or {}), KEEP_ALIVE_HEADER: str(pause_ms)}
     return evolve(call, headers=headers, wait_ms=0, is_kept_alive=True)
 
 
@@ -294,7 +292,7 @@ def resumed(call: Call[T], last_event_id: str | None) -> Call[T]:
     """A stream's call to a daemon with the extension `resume`, to go on after an event if one is given."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     # Such a daemon is never silent for long, whatever the command does.
-    return evolve(call, headers=headers, wait_ms=min(call.wait_ms, 3 * KEEP_ALIVE_MS))
+    return evolve(call, headers=headers, wait_ms=min(call.wait_ms, 3 * MAX_KEEP_ALIVE_MS))
 
 
 def cancel(call: Call[Any], timeout_seconds: float) -> Call[None]:
@@ -360,7 +358,7 @@ def _running(answer: Any) -> SessionInfo:
     info = structure(answer, SessionInfo)
     if info.status == _RUNNING:
         return info
-    status, code = (410, "SESSION_EXPIRED") if info.status == _EXPIRED else (404, "SESSION_NOT_FOUND")
+    status, code = (410, Code.SESSION_EXPIRED) if info.status == _EXPIRED else (404, Code.SESSION_NOT_FOUND)
     raise RefusedError(
         status, code, f"The session {info.id} has ended or is not ready (its status is {info.status})"
     )
@@ -368,7 +366,7 @@ def _running(answer: Any) -> SessionInfo:
 
 def _destroyed(answer: Any) -> None:
     if as_object(answer).get(ALREADY_DESTROYED):
-        raise RefusedError(404, "SESSION_NOT_FOUND", "The session was destroyed before")
+        raise RefusedError(404, Code.SESSION_NOT_FOUND, "The session was destroyed before")
 
 
 def _result_without_prompts(answer: Any) -> ExecResult:

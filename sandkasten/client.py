@@ -15,6 +15,7 @@ from sandkasten._config import (
     check_timeout,
     resolve_target,
 )
+from sandkasten._protocol import Extension
 from sandkasten._retry import RetryPolicy
 from sandkasten.errors import SandkastenError, SandkastenInputError
 from sandkasten.local.launch import LocalOptions
@@ -110,7 +111,7 @@ class SandboxClient:
         """
         call = _wire.create_session(image, ttl_seconds, workspace_id, network)
         if network is not None:
-            await self._connection.require("network")
+            await self._connection.require(Extension.NETWORK)
         info = await self._connection.call(call)
         return Session(self._connection, info.id, info)
 

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from sandkasten._brief import in_brief
+from sandkasten._protocol import Code
 
 if TYPE_CHECKING:
     from sandkasten.models import ExecResult
@@ -330,21 +331,21 @@ class InsufficientStorageError(_CommandStoppedError):
 
 
 BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
-    "UNAUTHORIZED": AuthenticationError,
-    "INVALID_REQUEST": InvalidRequestError,
-    "INVALID_IMAGE": InvalidImageError,
-    "INVALID_WORKSPACE": InvalidWorkspaceError,
-    "IS_DIRECTORY": SandboxIsDirectoryError,
-    "SESSION_NOT_FOUND": SessionNotFoundError,
-    "WORKSPACE_NOT_FOUND": WorkspaceNotFoundError,
-    "FILE_NOT_FOUND": SandboxFileNotFoundError,
-    "PERMISSION_DENIED": SandboxPermissionError,
-    "READ_ONLY": SandboxReadOnlyError,
-    "WORKSPACES_DISABLED": WorkspacesDisabledError,
-    "SESSION_EXPIRED": SessionExpiredError,
-    "CAPACITY_EXCEEDED": CapacityExceededError,
-    "COMMAND_TIMEOUT": ExecTimeoutError,
-    "INSUFFICIENT_STORAGE": InsufficientStorageError,
+    Code.UNAUTHORIZED: AuthenticationError,
+    Code.INVALID_REQUEST: InvalidRequestError,
+    Code.INVALID_IMAGE: InvalidImageError,
+    Code.INVALID_WORKSPACE: InvalidWorkspaceError,
+    Code.IS_DIRECTORY: SandboxIsDirectoryError,
+    Code.SESSION_NOT_FOUND: SessionNotFoundError,
+    Code.WORKSPACE_NOT_FOUND: WorkspaceNotFoundError,
+    Code.FILE_NOT_FOUND: SandboxFileNotFoundError,
+    Code.PERMISSION_DENIED: SandboxPermissionError,
+    Code.READ_ONLY: SandboxReadOnlyError,
+    Code.WORKSPACES_DISABLED: WorkspacesDisabledError,
+    Code.SESSION_EXPIRED: SessionExpiredError,
+    Code.CAPACITY_EXCEEDED: CapacityExceededError,
+    Code.COMMAND_TIMEOUT: ExecTimeoutError,
+    Code.INSUFFICIENT_STORAGE: InsufficientStorageError,
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from sandkasten import _checks as check
 from sandkasten._names import is_text
+from sandkasten._protocol import Extension
 from sandkasten._transfer import calls
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._transfer.pieces import SMALL_BYTES, Progress
@@ -218,7 +219,7 @@ class FileVerbs:
         return await ways.send(path, source)
 
     async def _ways(self, path: str) -> RawFiles | PlainFiles:
-        if await self._connection.has(calls.EXTENSION):
+        if await self._connection.has(Extension.FILES):
             return RawFiles(self._connection, self._of)
         # For other daemons only.
         from sandkasten._plain.plan import needs_extension_for_name  # noqa: PLC0415

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from sandkasten import _wire
+from sandkasten._protocol import Extension
 from sandkasten._transfer.calls import FilesOf
 from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFoundError
 from sandkasten.models import ExecResult, SessionInfo, SessionStats
@@ -127,7 +128,7 @@ class Session(FileVerbs):
             self._id, cmd, timeout_ms,
             raw_output=raw_output, pipe_input=pipe_input, pipe_output=pipe_output,
         )  # fmt: skip
-        needs = "pipes" if pipe_input or pipe_output else None
+        needs = Extension.PIPES if pipe_input or pipe_output else None
         return ExecStream(self._connection, call, needs)
 
     async def interrupt(self) -> bool:
@@ -144,7 +145,7 @@ class Session(FileVerbs):
             SandkastenError: any other failure.
         """
         call = _wire.interrupt(self._id)
-        await self._connection.require("interrupt")
+        await self._connection.require(Extension.INTERRUPT)
         return await self._connection.call(call)
 
     async def stats(self) -> SessionStats:

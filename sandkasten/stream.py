@@ -7,6 +7,7 @@ from itertools import takewhile
 from types import TracebackType
 
 from sandkasten._events import StreamReader
+from sandkasten._protocol import Extension
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk
@@ -60,7 +61,7 @@ class ExecStream:
         Raises:
             SandkastenError: any failure.
         """
-        await self._connection.require("pipes")
+        await self._connection.require(Extension.PIPES)
         # A daemon reads to its end what nobody takes any more; that end must come.
         wanted = takewhile(lambda _piece: not self._reader.is_over, pieces)
         await self._connection.call(exec_input(self._call, wanted))
@@ -76,7 +77,7 @@ async def _chunks(
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     if needs is not None:
         await connection.require(needs)
-    may_resume = await connection.has("resume")
+    may_resume = await connection.has(Extension.RESUME)
     reader.has_prompts = not await connection.names_itself()
     try:
         while not reader.finished:

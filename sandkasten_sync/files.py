@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from sandkasten import _checks as check
 from sandkasten._names import is_text
+from sandkasten._protocol import Extension
 from sandkasten._transfer import calls
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._transfer.pieces import SMALL_BYTES, Progress
@@ -221,7 +222,7 @@ class FileVerbs:
         return ways.send(path, source)
 
     def _ways(self, path: str) -> RawFiles | PlainFiles:
-        if self._connection.has(calls.EXTENSION):
+        if self._connection.has(Extension.FILES):
             return RawFiles(self._connection, self._of)
         # For other daemons only.
         from sandkasten._plain.plan import needs_extension_for_name  # noqa: PLC0415

@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from sandkasten import _wire
+from sandkasten._protocol import Extension
 from sandkasten._transfer.calls import FilesOf
 from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFoundError
 from sandkasten.models import ExecResult, SessionInfo, SessionStats
@@ -128,7 +129,7 @@ class Session(FileVerbs):
             self._id, cmd, timeout_ms,
             raw_output=raw_output, pipe_input=pipe_input, pipe_output=pipe_output,
         )  # fmt: skip
-        needs = "pipes" if pipe_input or pipe_output else None
+        needs = Extension.PIPES if pipe_input or pipe_output else None
         return ExecStream(self._connection, call, needs)
 
     def interrupt(self) -> bool:
@@ -145,7 +146,7 @@ class Session(FileVerbs):
             SandkastenError: any other failure.
         """
         call = _wire.interrupt(self._id)
-        self._connection.require("interrupt")
+        self._connection.require(Extension.INTERRUPT)
         return self._connection.call(call)
 
     def stats(self) -> SessionStats:

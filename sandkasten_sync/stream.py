@@ -10,6 +10,7 @@ from itertools import takewhile
 from types import TracebackType
 
 from sandkasten._events import StreamReader
+from sandkasten._protocol import Extension
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk
@@ -63,7 +64,7 @@ class ExecStream:
         Raises:
             SandkastenError: any failure.
         """
-        self._connection.require("pipes")
+        self._connection.require(Extension.PIPES)
         # A daemon reads to its end what nobody takes any more; that end must come.
         wanted = takewhile(lambda _piece: not self._reader.is_over, pieces)
         self._connection.call(exec_input(self._call, wanted))
@@ -79,7 +80,7 @@ def _chunks(
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     if needs is not None:
         connection.require(needs)
-    may_resume = connection.has("resume")
+    may_resume = connection.has(Extension.RESUME)
     reader.has_prompts = not connection.names_itself()
     try:
         while not reader.finished:

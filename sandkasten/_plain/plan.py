@@ -15,6 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from sandkasten._protocol import MAX_JSON_READ_BYTES
 from sandkasten._transfer.places import absolute, stays_inside
 from sandkasten._transfer.sources import changed, entries_of, member_opener
 from sandkasten.errors import ExtensionMissingError, SandkastenInputError
@@ -25,7 +26,7 @@ MAX_JSON_BYTES = 1_560_000
 MAX_UPLOAD_BYTES = 10 * 1024 * 1024 - 64 * 1024
 MAX_UPLOAD_FILES = 100
 MAX_SESSION_READ_BYTES = 3_500_000
-MAX_WORKSPACE_READ_BYTES = 100 * 1024 * 1024
+MAX_WORKSPACE_READ_BYTES = MAX_JSON_READ_BYTES
 
 
 def check_in_workspace(path: str) -> None:

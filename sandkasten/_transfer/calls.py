@@ -28,8 +28,6 @@ from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
 from sandkasten.models import DirEntry, ExecResult, ReadResult
 
-EXTENSION = "files"
-
 # Nothing between here and there may change the bytes, or count others.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 # Writing what was received to the disk takes a while after the last byte.

@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from sandkasten import _checks as check
+from sandkasten._protocol import WORKSPACE
 from sandkasten.errors import SandkastenError, SandkastenInputError, SandkastenResponseError
-
-WORKSPACE = "/workspace"
 
 _IS_WINDOWS = os.name == "nt"
 

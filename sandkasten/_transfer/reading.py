@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from attrs import define
 
+from sandkasten._protocol import FILE_MODE_HEADER
 from sandkasten.errors import (
     LocalDaemonError,
     SandkastenConnectionError,
@@ -69,7 +70,7 @@ class Fetch:
             raise SandkastenResponseError("The daemon goes on with another file than the one it began.")
         self.offset, self.size_bytes = start, int(size)
         self.etag = headers.get("etag", "")
-        mode = headers.get("x-file-mode", "")
+        mode = headers.get(FILE_MODE_HEADER.lower(), "")
         self.mode = int(mode, 8) & 0o777 if re.fullmatch("[0-7]{1,4}", mode) else 0o644
         return start == 0
 

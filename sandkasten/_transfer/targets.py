@@ -117,10 +117,10 @@ class MemoryTarget:
 
     def expect(self, size_bytes: int) -> None:
         """Refuse what is too large for memory."""
-        if size_bytes > check.MAX_READ_BYTES:
+        if size_bytes > check.MAX_MEMORY_BYTES:
             raise TooLargeError(
-                f"The file has {size_bytes} bytes; no more than {check.MAX_READ_BYTES} are read into memory. "
-                "Use download(), or pass max_bytes=."
+                f"The file has {size_bytes} bytes; no more than {check.MAX_MEMORY_BYTES} are read into "
+                "memory. Use download(), or pass max_bytes=."
             )
 
     def write(self, data: bytes) -> None:

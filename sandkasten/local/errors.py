@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from errno import EAGAIN, EMFILE, ENFILE, ENOMEM, ENOSPC
 from typing import Any
 
+from sandkasten._protocol import Code
+
 # What is used up where a sandbox cannot be started, by the error.
 _EXHAUSTED: Mapping[int, str] = {
     ENOSPC: "pseudo-terminals (kernel.pty.max)",
@@ -40,7 +42,7 @@ class ApiError(Exception):
 
 def invalid_request(message: str) -> ApiError:
     """A request that cannot be understood, or may not be."""
-    return ApiError(400, "INVALID_REQUEST", message)
+    return ApiError(400, Code.INVALID_REQUEST, message)
 
 
 def exhausted(error: OSError) -> ApiError | None:
@@ -49,7 +51,7 @@ def exhausted(error: OSError) -> ApiError | None:
     if too_few is None:
         return None
     says = f"For another session this machine has too few {too_few} left."
-    return ApiError(503, "CAPACITY_EXCEEDED", f"{says} Destroy some sessions, or try later.")
+    return ApiError(503, Code.CAPACITY_EXCEEDED, f"{says} Destroy some sessions, or try later.")
 
 
 class IsolationError(Exception):

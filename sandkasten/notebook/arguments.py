@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sandkasten._wire import MAX_TIMEOUT_MS
+from sandkasten._protocol import MAX_TIMEOUT_MS
 from sandkasten.notebook.errors import MagicError
 from sandkasten.notebook.languages import LANGUAGES
 

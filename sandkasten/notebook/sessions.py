@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.errors import SandkastenError
 from sandkasten_sync import SandboxClient, Session
 
 # A notebook may lie untouched overnight, and its variables with it.
-_TTL_SECONDS = 86_400
+_TTL_SECONDS = MAX_TTL_SECONDS
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from sandkasten._protocol import Code
 from sandkasten.cli.output.failures import USAGE, CommandLineError
 from sandkasten.cli.output.out import has_rich
 from sandkasten.cli.parsing.arguments import NAME, ROOT
@@ -87,7 +88,7 @@ def is_directory(files: Files, path: str) -> bool:
     except SandboxIsDirectoryError:
         return True
     except NotFoundError as error:
-        if error.error_code == "SESSION_NOT_FOUND":
+        if error.error_code == Code.SESSION_NOT_FOUND:
             raise
     return False
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.cli.calls.connecting import Where, open_client
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, CommandLineError, sentence_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     help="The workspace to use; without, its files end with the session.",
 )  # fmt: skip
 @click.option(
-    "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, 86_400), metavar="SECONDS",
+    "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, MAX_TTL_SECONDS), metavar="SECONDS",
     help="How long it lives after its last use, up to 86400; the daemon's default, if not given.",
 )  # fmt: skip
 @click.pass_obj

@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sandkasten._protocol import (
+    MAX_COMMAND_BYTES,
+    MAX_TIMEOUT_MS,
+    SESSION_ID,
+    WORKSPACE,
+    WORKSPACE_ID,
+    WORKSPACE_ID_FORM,
+)
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-ROOT = "/workspace"
+ROOT = WORKSPACE
 # Python keeps bytes that are not UTF-8 as surrogates. Only names of files can have such.
 UNICODE = re.compile(r"[^\ud800-\udfff]+")
 NAME = re.compile(r"[^\ud800-\udc7f\udd00-\udfff]+")
 
-_LONGEST_SECONDS = 600
-_LONGEST_COMMAND_BYTES = 1024 * 1024
+_LONGEST_SECONDS = MAX_TIMEOUT_MS // 1000
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
@@ -56,13 +64,8 @@ def seconds(number: Callable[[str], Number], lowest: float, highest: float) -> C
     return read
 
 
-session_id = form(
-    re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"), "the id of a session (sandkasten ls lists them)"
-)
-workspace_id = form(
-    re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]"),
-    "2 to 64 characters of a-z, 0-9 and -, without a dash at either end",
-)
+session_id = form(SESSION_ID, "the id of a session (sandkasten ls lists them)")
+workspace_id = form(WORKSPACE_ID, WORKSPACE_ID_FORM)
 image_name = form(UNICODE, "the name of an image, such as python")
 remote_path = form(NAME, "a path in the sandbox")
 local_path = form(re.compile(r"(?s:.+)"), "a path")
@@ -129,7 +132,7 @@ def fault_of(command: str) -> str | None:
         return "The command is empty. Give one."
     if not UNICODE.fullmatch(command):
         return "The command is not UTF-8. Copy it as a file, and run that."
-    if len(command.encode()) > _LONGEST_COMMAND_BYTES:
+    if len(command.encode()) > MAX_COMMAND_BYTES:
         return "The command is longer than 1 MiB. Copy it as a file, and run that."
     return None
 

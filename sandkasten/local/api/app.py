@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS
 from sandkasten._version import __version__
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import ApiMiddleware, Guard, answer, answer_error
@@ -24,9 +25,6 @@ from sandkasten.local.observe.metrics import CONTENT_TYPE
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.command import SandboxLostError
 from sandkasten.local.sessions.manager import Manager, Session
-
-# What this daemon does beyond the common protocol, as `GET /healthz` lists it.
-EXTENSIONS = ["files", "idempotency", "interrupt", "keep-alive", "network", "pipes", "resume"]
 
 
 def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
@@ -118,7 +116,7 @@ class Api:
     async def destroy_session(self, request: Request) -> Response:
         """End one; clients written for the Go daemon rely on that it may be done twice."""
         was_there = await self._manager.destroy(request.path_params["session_id"])
-        return answer({"ok": True} if was_there else {"ok": True, "already_destroyed": True})
+        return answer({"ok": True} if was_there else {"ok": True, ALREADY_DESTROYED: True})
 
     async def session_stats(self, request: Request) -> Response:
         """Tell what one uses."""

@@ -16,13 +16,23 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
 from sandkasten._names import param_of
+from sandkasten._protocol import (
+    DEFAULT_JSON_READ_BYTES,
+    KEEP_ALIVE_HEADER,
+    MAX_COMMAND_BYTES,
+    MAX_JSON_READ_BYTES,
+    MAX_KEEP_ALIVE_MS,
+    MAX_TIMEOUT_MS,
+    MAX_TTL_SECONDS,
+    MIN_KEEP_ALIVE_MS,
+    NETWORKS,
+    WORKSPACE,
+)
 from sandkasten.local.api.bodystream import receive_in_time
 from sandkasten.local.api.jsonbodies import (
     COMMAND_BYTES,
     CONTENT_BYTES,
     CREATION_BYTES,
-    MAX_COMMAND_BYTES,
-    MAX_READ_BYTES,
     Fields,
     decode_base64,
     read_json,
@@ -30,13 +40,7 @@ from sandkasten.local.api.jsonbodies import (
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.tree import inside_path
 
-MAX_TIMEOUT_MS = 600_000
 MAX_UPLOAD_FILES = 1000
-MIN_KEEP_ALIVE_MS = 20
-MAX_KEEP_ALIVE_SECONDS = 15.0
-MAX_TTL_SECONDS = 86_400
-DEFAULT_READ_BYTES = 10 * 1024 * 1024
-_WORKSPACE = "/workspace"
 
 
 @dataclass(frozen=True)
@@ -159,14 +163,14 @@ def _file_name(path: str | None) -> str:
 
 def keep_alive_seconds(request: Request) -> float | None:
     """Return how often a client wants to hear that its command still waits or runs; None: it did not ask."""
-    text = request.headers.get("x-keep-alive-ms")
+    text = request.headers.get(KEEP_ALIVE_HEADER)
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= MIN_KEEP_ALIVE_MS):
         raise invalid_request(
-            f"X-Keep-Alive-Ms must be a whole number of milliseconds, at least {MIN_KEEP_ALIVE_MS}."
+            f"{KEEP_ALIVE_HEADER} must be a whole number of milliseconds, at least {MIN_KEEP_ALIVE_MS}."
         )
-    return min(int(text) / 1000, MAX_KEEP_ALIVE_SECONDS)
+    return min(int(text), MAX_KEEP_ALIVE_MS) / 1000
 
 
 def path_query(request: Request, default: str | None = None) -> str:
@@ -179,7 +183,7 @@ def path_query(request: Request, default: str | None = None) -> str:
 
 def _meant(request: Request, path: str) -> str:
     """Return the path that a client means: in a workspace, `/` and `/x` are seen from its root as well."""
-    is_below = path == _WORKSPACE or path.startswith(f"{_WORKSPACE}/")
+    is_below = path == WORKSPACE or path.startswith(f"{WORKSPACE}/")
     if "workspace_id" not in request.path_params or not path.startswith("/") or is_below:
         return path
     return path.lstrip("/") or "."
@@ -216,15 +220,15 @@ def content_length(headers: Headers) -> int | None:
 
 def max_bytes_query(request: Request) -> int:
     """The `max_bytes` of a query; 0 asks for as much as one answer may hold."""
-    text = request.query_params.get("max_bytes", "") or str(DEFAULT_READ_BYTES)
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_READ_BYTES):
-        raise invalid_request(f"'max_bytes' must be a whole number from 0 to {MAX_READ_BYTES}.")
-    return int(text) or MAX_READ_BYTES
+    text = request.query_params.get("max_bytes", "") or str(DEFAULT_JSON_READ_BYTES)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_JSON_READ_BYTES):
+        raise invalid_request(f"'max_bytes' must be a whole number from 0 to {MAX_JSON_READ_BYTES}.")
+    return int(text) or MAX_JSON_READ_BYTES
 
 
 def _host_network(body: Fields) -> bool:
     network = _text(body, "network", default="none")
-    if network not in {"none", "host"}:
+    if network not in NETWORKS:
         raise invalid_request("'network' must be 'none' or 'host'.")
     return network == "host"
 

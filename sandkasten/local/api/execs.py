@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandkasten._cut import CappedText
+from sandkasten._protocol import MAX_KEEP_ALIVE_MS
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
 from sandkasten.local.api.bodies import ExecBody
@@ -28,7 +29,6 @@ from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, 
 from sandkasten.local.sessions.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
 from sandkasten.local.sessions.manager import Manager, Session
 
-_KEEP_ALIVE_SECONDS = 15.0
 # Most commands are over by then; before that nobody looks whether the client is still there.
 _SOON_SECONDS = 0.005
 _REPLAY_BYTES = 1024 * 1024
@@ -80,7 +80,7 @@ class Execs:
         position = _last_event_id(request)
         execution = self._execution(session, request, body, Replay(_REPLAY_BYTES), is_resumed=position > 0)
         listener = execution.listen()
-        pause_seconds = bodies.keep_alive_seconds(request) or _KEEP_ALIVE_SECONDS
+        pause_seconds = bodies.keep_alive_seconds(request) or MAX_KEEP_ALIVE_MS / 1000
         events = _events(execution, listener, position, pause_seconds)
         return EventStream(events, request, on_leave=listener.leave)
 

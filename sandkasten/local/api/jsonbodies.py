@@ -17,14 +17,13 @@ from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
 
+from sandkasten._protocol import MAX_COMMAND_BYTES
 from sandkasten.local.api.bodystream import in_thread, pieces_of
 from sandkasten.local.errors import ApiError, invalid_request
 
 T = TypeVar("T")
 Fields = dict[str, Any]
 
-MAX_COMMAND_BYTES = 1024 * 1024
-MAX_READ_BYTES = 100 * 1024 * 1024
 # What a body may have. A session's fields are short names and numbers.
 CREATION_BYTES = 256 * 1024
 # Each byte of a command may be escaped with six, as \u0001 is.

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandkasten._names import to_json
+from sandkasten._protocol import FILE_MODE_HEADER
 from sandkasten._tar import TarError, TarReader
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
@@ -38,8 +39,6 @@ from sandkasten.local.files.newfile import NewFile
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError, TreeSink, pack
 from sandkasten.local.files.tree import Tree, inside_path
 from sandkasten.local.observe.observer import Observer
-
-MODE_HEADER = "X-File-Mode"
 
 
 class Transfers:
@@ -207,7 +206,7 @@ class _Opened:
             "Content-Length": str(len(self._asked)),
             "ETag": etag,
             "Accept-Ranges": "bytes",
-            MODE_HEADER: f"{stat.S_IMODE(status.st_mode) & 0o777:o}",
+            FILE_MODE_HEADER: f"{stat.S_IMODE(status.st_mode) & 0o777:o}",
         }
         if asked is not None:
             self.headers["Content-Range"] = f"bytes {asked.start}-{asked.stop - 1}/{status.st_size}"

@@ -25,13 +25,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sandkasten._protocol import WORKSPACE_ID
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.directories import make_closed
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
 
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
 # A call that writes holds a workspace for a moment, and so does a session that is being cleaned up.
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _WRITING = ".writing-"
@@ -136,7 +136,7 @@ class Workspaces:
         found: list[tuple[str, datetime]] = []
         for path in self._directory.iterdir():
             with suppress(FileNotFoundError):  # deleted just now, or a link to nowhere
-                if _ID.fullmatch(path.name):
+                if WORKSPACE_ID.fullmatch(path.name):
                     found.append((path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)))
         return sorted(found)
 
@@ -180,7 +180,7 @@ class Workspaces:
         Raises:
             ApiError: INVALID_WORKSPACE.
         """
-        if not _ID.fullmatch(workspace_id):
+        if not WORKSPACE_ID.fullmatch(workspace_id):
             raise ApiError(
                 400,
                 "INVALID_WORKSPACE",

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, MAX_COMMAND_BYTES
+from sandkasten._protocol import MAX_COMMAND_BYTES
+from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.api.test_transfers import memory_of
 from tests.local.box import Box, boxes

@@ -1,0 +1,96 @@
+"""The numbers, names and codes of the wire, each once: client, daemon and command line take them from here.
+
+The fake daemon of `sandkasten.testing` keeps its own, so that one wrong number cannot agree with itself.
+"""
+
+from __future__ import annotations
+
+import re
+
+# --- numbers
+
+# The most that a command may ask for, and what it gets if `timeout_ms` is 0.
+MAX_TIMEOUT_MS = 600_000
+MAX_TTL_SECONDS = 86_400
+MAX_COMMAND_BYTES = 1024 * 1024
+# What one answer of `fs/read` may hold, and what it holds if nothing else is asked for.
+MAX_JSON_READ_BYTES = 100 * 1024 * 1024
+DEFAULT_JSON_READ_BYTES = 10 * 1024 * 1024
+# How often a daemon with the extension `keep-alive` can be asked to send something while a command runs; with
+# `resume` it sends something on a stream at least as often as the maximum.
+MIN_KEEP_ALIVE_MS = 20
+MAX_KEEP_ALIVE_MS = 15_000
+
+# --- names
+
+WORKSPACE = "/workspace"
+# Daemons make ids such as 1a2b3c4d-5e6 or UUIDs; anything else could only change the meaning of the URL.
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
+WORKSPACE_ID_FORM = "2 to 64 characters of a-z, 0-9 and -, without a dash at either end"
+NETWORKS = ("none", "host")
+
+KEEP_ALIVE_HEADER = "X-Keep-Alive-Ms"
+FILE_MODE_HEADER = "X-File-Mode"
+
+# With this field the embedded daemon says that a `DELETE` had nothing to do. It succeeds then as well, since
+# clients written for the Go daemon rely on that.
+ALREADY_DESTROYED = "already_destroyed"
+
+
+class Extension:
+    """What a daemon may list in `/healthz`: what it can do beyond the common protocol."""
+
+    FILES = "files"
+    IDEMPOTENCY = "idempotency"
+    INTERRUPT = "interrupt"
+    KEEP_ALIVE = "keep-alive"
+    NETWORK = "network"
+    PIPES = "pipes"
+    RESUME = "resume"
+
+
+# What the embedded daemon lists.
+EXTENSIONS = (
+    Extension.FILES,
+    Extension.IDEMPOTENCY,
+    Extension.INTERRUPT,
+    Extension.KEEP_ALIVE,
+    Extension.NETWORK,
+    Extension.PIPES,
+    Extension.RESUME,
+)
+
+# --- codes
+
+
+class Code:
+    """The `error_code` of an answer that is an error. `sandkasten.errors` has a class for many of them."""
+
+    CANCELLED = "CANCELLED"
+    CAPACITY_EXCEEDED = "CAPACITY_EXCEEDED"
+    COMMAND_TIMEOUT = "COMMAND_TIMEOUT"
+    CONFLICT = "CONFLICT"
+    FILE_NOT_FOUND = "FILE_NOT_FOUND"
+    IMAGE_BUSY = "IMAGE_BUSY"
+    IMAGE_EXISTS = "IMAGE_EXISTS"
+    IMAGE_IN_USE = "IMAGE_IN_USE"
+    IMAGE_NOT_FOUND = "IMAGE_NOT_FOUND"
+    INSUFFICIENT_STORAGE = "INSUFFICIENT_STORAGE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    INVALID_IMAGE = "INVALID_IMAGE"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    INVALID_WORKSPACE = "INVALID_WORKSPACE"
+    IS_DIRECTORY = "IS_DIRECTORY"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    NOT_FOUND = "NOT_FOUND"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    READ_ONLY = "READ_ONLY"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    RESULT_GONE = "RESULT_GONE"
+    SESSION_EXPIRED = "SESSION_EXPIRED"
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    WORKSPACE_NOT_FOUND = "WORKSPACE_NOT_FOUND"
+    WORKSPACES_DISABLED = "WORKSPACES_DISABLED"
