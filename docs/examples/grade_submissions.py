@@ -1,6 +1,6 @@
 """Grade the submissions of a class, eight at a time, each in a sandbox of its own.
 
-    pip install 'sandkasten[local]'
+    pip install '.[local]'
     python docs/examples/grade_submissions.py
 
 The submissions are made up here. Some are wrong, some never end, one tries to give itself full marks.

@@ -1,6 +1,6 @@
 """An agent of LangChain writes a program, runs it, reads the error and fixes it.
 
-    pip install 'sandkasten[local,langchain]' langchain
+    pip install '.[local,langchain]' langchain
     python docs/examples/langchain_agent.py
 
 It runs without a key, since the model follows a script.

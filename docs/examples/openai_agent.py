@@ -1,6 +1,6 @@
 """An agent of the OpenAI Agents SDK writes a program, runs it, reads the error and fixes it.
 
-    pip install 'sandkasten[local,openai-agents]'
+    pip install '.[local,openai-agents]'
     python docs/examples/openai_agent.py
 
 It runs without a key, since the model follows a script.

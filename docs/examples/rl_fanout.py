@@ -1,6 +1,6 @@
 """Roll out many episodes at once, each in a sandbox of its own, as reinforcement learning does.
 
-    pip install 'sandkasten[local]'
+    pip install '.[local]'
     python docs/examples/rl_fanout.py 200
 
 A policy proposes programs, the sandbox runs them, a test gives the reward. The policy here is a toy: put a

@@ -1,6 +1,6 @@
 """An HTTP service that gives each of its users a sandbox.
 
-    pip install 'sandkasten[local]'
+    pip install '.[local]'
     python docs/examples/service.py 8000
     curl -H 'X-User: ada' -d 'cd /tmp; pwd' http://127.0.0.1:8000/exec
 

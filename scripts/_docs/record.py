@@ -1,13 +1,15 @@
 """Draw the pictures of the start page from what real commands and cells print.
 
-Usage: `python scripts/_docs/record.py` writes terminal.svg and notebook.svg in docs/assets, with `--check` it
-only compares. It needs what tests need, and curl.
+Usage: `python scripts/_docs/record.py` writes terminal.svg and notebook.svg in docs/assets, and the outputs
+of the notebook in docs/examples. With `--check` it only compares the pictures; a test of notebooks compares
+the outputs. It needs what tests need, and curl.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import copy
 import os
 import re
 import shutil
@@ -26,6 +28,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from _docs.pictures import Step, notebook, terminal  # noqa: E402  (found by the line above)
 
 ASSETS = ROOT / "docs" / "assets"
+EXAMPLE = ROOT / "docs" / "examples" / "data_analysis.ipynb"
 COMMANDS = [
     "sandkasten run -- python3 -c 'print(6 * 7)'",
     "sandkasten run -- ls ~/.ssh  # your files are not there",
@@ -87,6 +90,12 @@ def printed(command: str, environ: dict[str, str]) -> str:
 def notebook_steps(data_dir: Path) -> list[Step]:
     """Run the cells in a kernel."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    execute(book, data_dir)
+    return [step_of(cell) for cell in book.cells]
+
+
+def execute(book: Any, data_dir: Path) -> None:
+    """Run a notebook's cells, whose outputs it has then, without the times at which they ran."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SANDKASTEN_")}
     environ |= {
         "SANDKASTEN_DATA_DIR": str(data_dir),
@@ -94,10 +103,37 @@ def notebook_steps(data_dir: Path) -> list[Step]:
         "IPYTHONDIR": str(data_dir / "ipython"),
     }
     client = NotebookClient(
-        book, timeout=30, kernel_name="python3", resources={"metadata": {"path": str(data_dir)}}
+        book,
+        timeout=30,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(data_dir)}},
     )
     client.execute(env=environ)
-    return [step_of(cell) for cell in book.cells]
+
+
+def example_text(data_dir: Path) -> str:
+    """Return the example's notebook with the outputs of this run, and with the metadata that it had."""
+    book = nbformat.read(EXAMPLE, 4)
+    metadata = copy.deepcopy(book.metadata)
+    execute(book, data_dir)
+    book.metadata = metadata
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = merged(cell.outputs)
+    return str(nbformat.writes(book)) + "\n"
+
+
+def merged(outputs: list[Any]) -> list[Any]:
+    """Join pieces of one stream, which come apart as chance has it."""
+    joined: list[Any] = []
+    for output in outputs:
+        is_more = output.output_type == "stream" and joined and joined[-1].get("name") == output.name
+        if is_more:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def step_of(cell: Any) -> Step:
@@ -126,20 +162,26 @@ def main() -> int:
     data_dir = Path(tempfile.mkdtemp(prefix="sandkasten-pictures-", dir="/tmp"))
     data_dir.chmod(0o711)
     try:
-        drawn = pictures(data_dir)
+        files = {ASSETS / name: text for name, text in pictures(data_dir).items()}
+        if not arguments.check:
+            files[EXAMPLE] = example_text(data_dir)
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
-    stale = [
-        name
-        for name, text in drawn.items()
-        if not (ASSETS / name).is_file() or (ASSETS / name).read_text("utf-8") != text
-    ]
-    if arguments.check:
-        for name in stale:
-            print(f"docs/assets/{name} is stale. Run: python scripts/_docs/record.py", file=sys.stderr)
-        return 1 if stale else 0
-    for name, text in drawn.items():
-        (ASSETS / name).write_text(text, "utf-8")
+    return compare(files) if arguments.check else write(files)
+
+
+def compare(files: dict[Path, str]) -> int:
+    """Name the files that are not as they should be; the exit code."""
+    stale = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} is stale. Run: python scripts/_docs/record.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+def write(files: dict[Path, str]) -> int:
+    """Write files; the exit code."""
+    for path, text in files.items():
+        path.write_text(text, "utf-8")
     return 0
 
 

@@ -50,6 +50,24 @@ def run(name: str, data_dir: Path, *words: str) -> str:
     return done.stdout
 
 
+def on_page(name: str) -> list[str]:
+    """Return the lines that a program prints, as its page says, without marks of Python's version."""
+    page = (EXAMPLES / name).with_suffix(".md").read_text("utf-8")
+    (block,) = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return unmarked(block)
+
+
+def unmarked(output: str) -> list[str]:
+    return [line for line in output.splitlines() if not re.fullmatch(r" *[~^]+", line)]
+
+
+def test_every_example_has_a_page_that_shows_it() -> None:
+    for example in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
+        page = example.with_suffix(".md").read_text("utf-8")
+        assert f"<!-- show: {example.name} -->" in page
+        assert f"]({example.name})" in page
+
+
 def test_every_example_is_run_by_a_test() -> None:
     source = Path(__file__).read_text("utf-8")
     for example in EXAMPLES.glob("*.py"):
@@ -62,10 +80,13 @@ def test_an_agent_fixes_its_program(name: str, data_dir: Path) -> None:
     assert "TypeError: function missing required argument 'day'" in output
     assert "exit code 0, directory /workspace\n1461\n" in output
     assert output.endswith("=== There are 1461 days.\n")
+    if name == "openai_agent.py":
+        assert unmarked(output) == on_page(name)
 
 
 def test_submissions_are_graded_and_none_escapes_its_sandbox(data_dir: Path) -> None:
     lines = run("grade_submissions.py", data_dir).splitlines()
+    assert set(on_page("grade_submissions.py")) < set(lines)
     assert json.loads(lines.pop()) == {"graded": 20, "full_marks": 12}
     grades = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
     assert [grades[f"student-{number:02}"] for number in range(1, 13)] == [["4/4", "well done"]] * 12
@@ -162,6 +183,7 @@ def lives(pid: int) -> bool:
 
 def test_a_service_gives_each_user_a_shell_that_remembers(data_dir: Path) -> None:
     with service(data_dir) as one:
+        assert one.exec("ada", "cd /tmp; pwd").text.splitlines() == on_page("service.py")
         assert one.exec("ada", "cd /tmp; name=Ada; echo hers > /workspace/note").json()["cwd"] == "/tmp"
         assert one.exec("bob", "echo [$name]; ls /workspace").json()["output"] == "[]\n"
         assert one.exec("ada", "echo [$name] $PWD; cat /workspace/note").json() == {

@@ -30,6 +30,15 @@ def shown(notebook: Any) -> list[Any]:
     return [output["data"] for output in outputs if output["output_type"] == "display_data"]
 
 
+def brought(cell: Any) -> list[Any]:
+    """Return what a cell printed and displayed; of the magic's words on the session only the kinds."""
+    outputs = cell.get("outputs", [])
+    if cell.source.startswith("%sandbox"):
+        return [sorted(output.get("data", {})) for output in outputs]
+    texts = "".join(output.get("text", "") for output in outputs)
+    return [texts, *(sorted(output.data.items()) for output in outputs if "data" in output)]
+
+
 def svg_in(html: str) -> ElementTree.Element:
     match = re.fullmatch(
         r'<img src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)" alt="[^"<>]*" style="[^"<>]*">', html
@@ -41,6 +50,9 @@ def svg_in(html: str) -> ElementTree.Element:
 def test_the_example_draws_its_pictures(kernel_environment: dict[str, str], tmp_path: Path) -> None:
     path = ROOT / "docs" / "examples" / "data_analysis.ipynb"
     notebook = run(nbformat.read(path, 4), kernel_environment, tmp_path)
+    assert [brought(cell) for cell in notebook.cells] == [
+        brought(cell) for cell in nbformat.read(path, 4).cells
+    ]
     year, week = [svg_in(data["text/html"]) for data in shown(notebook)]
     assert len(year.findall("{*}circle")) == 365
     assert len(week.findall("{*}rect")) == 1 + 7 * 24

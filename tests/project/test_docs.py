@@ -19,6 +19,7 @@ from tests.alone import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "docs" / "examples").glob("*.md"))
 MARK = "<!-- run -->"
 # A fence, whatever its language; the mark before it; and the output after it.
 _BLOCK = re.compile(
