@@ -9,8 +9,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -62,45 +64,69 @@ PROCESSES = [
 ]
 
 
+class Outcomes:
+    """The outcome of each case; reading one waits until the program has come to it."""
+
+    def __init__(self, process: subprocess.Popen[str], complaints: IO[str]) -> None:
+        self._process, self._complaints = process, complaints
+        self._read: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        assert self._process.stdout is not None
+        while name not in self._read:
+            line = self._process.stdout.readline()
+            assert line, self._last_words()
+            case, outcome = json.loads(line)
+            self._read[case] = outcome
+        return self._read[name]
+
+    def _last_words(self) -> str:
+        self._complaints.seek(0)
+        return self._complaints.read()[-3000:]
+
+
 @pytest.fixture(scope="module")
-def found(data_dir: Path) -> dict[str, Any]:
-    """What became of each case."""
+def found(data_dir: Path) -> Iterator[Outcomes]:
+    """One run of all cases, beside the tests: each test waits only for the cases that it is about."""
     directory = data_dir / "surroundings"
     directory.mkdir(mode=0o711)
-    done = subprocess.run(
-        [sys.executable, PROGRAM, directory, "plain", *WORKS, *FAILS, *PROCESSES],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    outcomes: dict[str, Any] = json.loads(done.stdout)
-    return outcomes
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            [sys.executable, PROGRAM, directory, "plain", *WORKS, *FAILS, *PROCESSES],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        ) as process,
+    ):
+        yield Outcomes(process, complaints)
+        assert process.stdout is not None
+        process.stdout.close()  # the program ends at its next line, if it has one left
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_it_works(found: dict[str, Any], name: str) -> None:
+def test_it_works(found: Outcomes, name: str) -> None:
     assert found[name]["outcome"] == "works"
     assert found[name]["exit_code"] == 3
     assert found[name]["printed"] == "printed\n"
 
 
 @pytest.mark.parametrize("name", FAILS)
-def test_it_says_in_a_sentence_why_not(found: dict[str, Any], name: str) -> None:
+def test_it_says_in_a_sentence_why_not(found: Outcomes, name: str) -> None:
     assert found[name]["outcome"].startswith("LocalDaemonError: ")
     assert FAILS[name] in found[name]["outcome"]
 
 
 @pytest.mark.parametrize("name", [*WORKS, *FAILS])
-def test_it_takes_no_longer_than_elsewhere(found: dict[str, Any], name: str) -> None:
+def test_it_takes_no_longer_than_elsewhere(found: Outcomes, name: str) -> None:
     # The machine may have become slower meanwhile, so more than what a plain start took is allowed.
     assert found[name]["seconds"] < 3 * found["plain"]["seconds"] + MORE_SECONDS
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_nothing_of_it_reaches_the_daemon_or_the_sandbox(found: dict[str, Any], name: str) -> None:
+def test_nothing_of_it_reaches_the_daemon_or_the_sandbox(found: Outcomes, name: str) -> None:
     plain = found["plain"]
     inside = plain["inside"]
     if name == "few_descriptors":  # more than there are, nobody has
@@ -109,7 +135,7 @@ def test_nothing_of_it_reaches_the_daemon_or_the_sandbox(found: dict[str, Any], 
     assert found[name]["daemon"] == plain["daemon"]
 
 
-def test_what_is_plain_is_plain(found: dict[str, Any]) -> None:
+def test_what_is_plain_is_plain(found: Outcomes) -> None:
     nothing = "0" * 16
     assert found["plain"]["daemon"]["SigBlk"] == nothing
     assert found["plain"]["daemon"]["loader"] == "[]"
@@ -117,13 +143,13 @@ def test_what_is_plain_is_plain(found: dict[str, Any]) -> None:
         assert line in found["plain"]["inside"]
 
 
-def test_a_tilde_is_the_home(found: dict[str, Any]) -> None:
+def test_a_tilde_is_the_home(found: Outcomes) -> None:
     assert found["home_in_the_data_dir"]["made"]
     assert not found["home_in_the_data_dir"]["odd"]
 
 
 def test_a_daemon_ends_at_once_though_a_forked_child_holds_all_that_its_owner_had(
-    found: dict[str, Any],
+    found: Outcomes,
 ) -> None:
     case = found["forked_child_lives_on"]
     assert case["outcome"] == "works"
@@ -132,36 +158,36 @@ def test_a_daemon_ends_at_once_though_a_forked_child_holds_all_that_its_owner_ha
     assert case["seconds"] < 3 * found["plain"]["seconds"] + MORE_SECONDS
 
 
-def test_a_daemon_ends_with_its_owner_though_forked_children_live(found: dict[str, Any]) -> None:
+def test_a_daemon_ends_with_its_owner_though_forked_children_live(found: Outcomes) -> None:
     assert found["owner_ends_with_forks"] == {"outcome": "works", "ended": True, "children": True}
 
 
-def test_a_daemon_outlives_the_thread_that_started_it(found: dict[str, Any]) -> None:
+def test_a_daemon_outlives_the_thread_that_started_it(found: Outcomes) -> None:
     assert found["owners_thread_ends"] == {"outcome": "works", "printed": "printed\n"}
 
 
-def test_a_forked_child_cannot_end_its_parents_daemon(found: dict[str, Any]) -> None:
+def test_a_forked_child_cannot_end_its_parents_daemon(found: Outcomes) -> None:
     case = found["child_uses_and_drops_the_client"]
     assert case["outcome"] == "works"
     assert "before the fork" in case["said"]
     assert case["printed"] == "printed\n"
 
 
-def test_workers_that_were_forked_use_the_client_of_before(found: dict[str, Any]) -> None:
+def test_workers_that_were_forked_use_the_client_of_before(found: Outcomes) -> None:
     assert found["prefork"] == {"outcome": "works", "printed": "printed\nprinted\n"}
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_an_error_comes_whole_out_of_a_pool_of_processes(found: dict[str, Any], name: str) -> None:
+def test_an_error_comes_whole_out_of_a_pool_of_processes(found: Outcomes, name: str) -> None:
     assert found[name] == {"outcome": "works", "error": "CommandFailedError", "printed": "printed\n"}
 
 
-def test_a_client_in_a_second_loop_says_so_and_can_be_closed_in_a_third(found: dict[str, Any]) -> None:
+def test_a_client_in_a_second_loop_says_so_and_can_be_closed_in_a_third(found: Outcomes) -> None:
     case = found["two_loops"]
     assert (case["outcome"], case["printed"], case["closed"]) == ("works", "printed\n", True)
     assert "in another event loop" in case["said"]
     assert "Make a new SandboxClient" in case["said"]
 
 
-def test_two_daemons_share_a_data_directory(found: dict[str, Any]) -> None:
+def test_two_daemons_share_a_data_directory(found: Outcomes) -> None:
     assert found["two_daemons_on_one_directory"] == {"outcome": "works", "printed": "printed\nprinted\n"}

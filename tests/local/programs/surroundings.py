@@ -1,4 +1,4 @@
-"""Uses the embedded daemon in surroundings that people have; prints what became of it, as JSON.
+"""Uses the embedded daemon in surroundings that people have; prints the outcome of each case as a line of JSON.
 
 Each case is a function that changes the process it is in, and that process is a fork of this one: so all of
 them share one start of Python. The arguments are a directory for the daemons' data, and names of cases.
@@ -485,7 +485,8 @@ def outcome_of(function: Callable[[], Any]) -> Any:
 def main() -> None:
     os.environ["SANDKASTEN_DATA_DIR"] = str(DATA_DIR / "data")
     subprocess.run(["true"], check=True)  # what that imports, no case must find without a current directory
-    print(json.dumps({name: outcome_of(CASES[name]) for name in sys.argv[2:] or CASES}))
+    for name in sys.argv[2:] or CASES:
+        print(json.dumps([name, outcome_of(CASES[name])]), flush=True)
 
 
 if __name__ == "__main__":
