@@ -305,7 +305,7 @@ if b"sleep" not in open(f"/proc/{facts.pid}/cmdline", "rb").read(): raise Stoppe
     ),
     Attempt(
         "host-processes/slow-down",
-        "os.setpriority(os.PRIO_PROCESS, facts.pid, 1)",
+        "os.setpriority(os.PRIO_PROCESS, facts.pid, 19)",
         "ESRCH",
         (layers.PROCESSES,),
     ),

@@ -1,4 +1,4 @@
-"""Uses the embedded daemon in surroundings that people have; prints the outcome of each case as a line of JSON.
+"""Uses the embedded daemon in surroundings that people have; prints the outcome of each case as a JSON line.
 
 Each case is a function that changes the process it is in, and that process is a fork of this one: so all of
 them share one start of Python. The arguments are a directory for the daemons' data, and names of cases.
