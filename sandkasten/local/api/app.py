@@ -15,16 +15,18 @@ from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS
 from sandkasten._version import __version__
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import ApiMiddleware, Guard, answer, answer_error
+from sandkasten.local.api.creations import Creation
 from sandkasten.local.api.execs import Execs, lost_error
 from sandkasten.local.api.files import FileCalls
-from sandkasten.local.api.keys import Creation, Keys, key_of
+from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.api.owners import Owners
 from sandkasten.local.api.rawfiles import Transfers
 from sandkasten.local.errors import ApiError
 from sandkasten.local.observe.metrics import CONTENT_TYPE
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.command import SandboxLostError
-from sandkasten.local.sessions.manager import Manager, Session
+from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.session import Session
 
 
 def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
@@ -120,13 +122,13 @@ class Api:
 
     async def session_stats(self, request: Request) -> Response:
         """Tell what one uses."""
-        usage = await asyncio.to_thread(self._session(request).group.usage)
+        usage = await asyncio.to_thread(self._session(request).usage)
         limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
         return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)
 
     async def interrupt(self, request: Request) -> Response:
         """Stop the command that runs."""
-        return answer({"interrupted": self._session(request).shell.interrupt()})
+        return answer({"interrupted": self._session(request).interrupt()})
 
     # --- workspaces
 

@@ -39,18 +39,9 @@ from sandkasten.local.api.jsonbodies import (
 )
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.tree import inside_path
+from sandkasten.local.sessions.session import SessionSpec
 
 MAX_UPLOAD_FILES = 1000
-
-
-@dataclass(frozen=True)
-class CreateBody:
-    """`POST /v1/sessions`."""
-
-    image: str
-    ttl_seconds: int
-    workspace_id: str | None
-    host_network: bool
 
 
 @dataclass(frozen=True)
@@ -73,13 +64,13 @@ class WriteBody:
     size_bytes: int
 
 
-async def create_body(request: Request) -> CreateBody:
+async def create_body(request: Request) -> SessionSpec:
     """Read a request for a session; an empty body asks for all defaults."""
     return await read_json(request, CREATION_BYTES, _creation, may_be_empty=True)
 
 
-def _creation(body: Fields) -> CreateBody:
-    return CreateBody(
+def _creation(body: Fields) -> SessionSpec:
+    return SessionSpec(
         image=_text(body, "image", default="python") or "python",
         ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
         workspace_id=_text(body, "workspace_id", default="") or None,

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from sandkasten.local.api.asgi import when_client_leaves
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError
+from sandkasten.local.threads import in_thread
 
 T = TypeVar("T")
 
@@ -22,16 +23,6 @@ T = TypeVar("T")
 IDLE_SECONDS = 60.0
 _AWAKE_SECONDS = 1.0
 _ABORT_SECONDS = 1.0
-
-
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Call something that blocks; who is cancelled waits for its end, and then may close what it used."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise
 
 
 class Behind:
@@ -98,6 +89,21 @@ async def pieces_of(request: Request) -> AsyncIterator[tuple[bytes, bool]]:
         if size >= PIECE_BYTES or not more:
             yield b"".join(pending), more
             pending, size = [], 0
+
+
+async def body_of(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield a request's body as it comes, however slowly.
+
+    Raises:
+        ClientDisconnect: it ended before its end.
+    """
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
 
 
 async def receive_in_time(request: Request) -> Message:

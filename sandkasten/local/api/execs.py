@@ -20,14 +20,17 @@ from sandkasten._protocol import MAX_KEEP_ALIVE_MS
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
 from sandkasten.local.api.bodies import ExecBody
+from sandkasten.local.api.bodystream import body_of
 from sandkasten.local.api.keys import Keys, key_of
+from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.sessions.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
-from sandkasten.local.sessions.manager import Manager, Session
+from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.session import Session
 
 # Most commands are over by then; before that nobody looks whether the client is still there.
 _SOON_SECONDS = 0.005
@@ -96,7 +99,7 @@ class Execs:
         if execution is None or execution.pipes is None or execution.pipes.input is None:
             raise invalid_request("There is no command with this key whose standard input is a pipe.")
         try:
-            await execution.pipes.input.fill(request.receive)
+            await execution.pipes.input.fill(body_of(request))
         except ClientDisconnect:
             execution.cancel()  # a part of its input must not pass for the whole
             raise
@@ -139,20 +142,19 @@ class Execs:
             self._keys.add(session.id, key, asked, execution)
             if (arrival := self._arrivals.pop((session.id, key or ""), None)) is not None:
                 arrival.set()
-            command.on_finished = partial(self._on_finished, session, key, execution)
+            command.when_finished(partial(self._on_finished, session, key, execution))
         return execution
 
     def _pipes(self, session: Session, body: ExecBody) -> Pipes | None:
         if not body.pipe_input and not body.pipe_output:
             return None
         with explained("A pipe in the workspace"):
-            return session.tree.make_pipes(has_input=body.pipe_input, has_output=body.pipe_output)
+            return session.make_pipes(has_input=body.pipe_input, has_output=body.pipe_output)
 
     def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:
         execution.complete()
         self._keys.end(session.id, key, execution.kept.size_bytes)
-        self._observer.exec_ended(execution.command.outcome)
-        self._manager.renew(session)
+        self._observer.exec_ended(execution.command.end, execution.command.duration_seconds)
 
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
@@ -235,7 +237,7 @@ def _result(execution: Execution) -> Response:
     if command.error is not None:
         raise lost_error(command.error)
     assert command.outcome is not None
-    if command.outcome.timed_out or command.outcome.over_quota:
+    if command.outcome.was_stopped:
         raise _stopped_error(command, command.outcome, output)
     return answer(_ending(command.outcome) | {"output": output.text(), "truncated": output.truncated})
 
@@ -244,7 +246,7 @@ def _last_event(command: Command, lost: SandboxLostError | None, position: int) 
     if lost is not None:
         return _error_event(lost_error(lost), position)
     assert command.outcome is not None
-    if command.outcome.timed_out or command.outcome.over_quota:
+    if command.outcome.was_stopped:
         return _error_event(_stopped_error(command, command.outcome), position)
     return event("done", _ending(command.outcome) | {"timestamp": _now_ms()}, position)
 
@@ -271,7 +273,7 @@ def _stopped_error(command: Command, outcome: Outcome, output: CappedText | None
     }
     if output is not None:
         details |= {"output": output.text(), "truncated": output.truncated}
-    if outcome.over_quota:
+    if outcome.end is JobEnd.OVER_QUOTA:
         sentence = "The command was stopped: it filled the workspace. Delete files in it."
         return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)
     limit_ms = round(command.timeout_seconds * 1000)

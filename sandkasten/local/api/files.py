@@ -23,11 +23,12 @@ from sandkasten._names import to_json
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.bodies import uploaded
-from sandkasten.local.api.bodystream import BodyStream, in_thread, read_ahead
+from sandkasten.local.api.bodystream import BodyStream, read_ahead
 from sandkasten.local.api.owners import Find, Owner, Owners
 from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.observe.observer import Observer
+from sandkasten.local.threads import in_thread
 
 # Names and boundaries in a form, which are not files.
 _FORM_BYTES = 1024 * 1024

@@ -18,8 +18,9 @@ from typing import Any, TypeVar, cast
 from starlette.requests import Request
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
-from sandkasten.local.api.bodystream import in_thread, pieces_of
+from sandkasten.local.api.bodystream import pieces_of
 from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.threads import in_thread
 
 T = TypeVar("T")
 Fields = dict[str, Any]

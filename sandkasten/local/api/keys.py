@@ -7,20 +7,13 @@ repetition is refused and never done again.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from starlette.types import Receive
-
-from sandkasten.local.api.asgi import when_client_leaves
 from sandkasten.local.errors import ApiError, invalid_request
-from sandkasten.local.sessions.execution import GRACE_SECONDS
-from sandkasten.local.sessions.manager import Manager, Session
 
 T = TypeVar("T")
 
@@ -108,49 +101,3 @@ class Keys(Generic[T]):
 
 def _fingerprint(request: bytes) -> bytes:
     return hashlib.sha256(request).digest()
-
-
-class Creation:
-    """A session that is being made for whoever asks with the same key."""
-
-    def __init__(self, manager: Manager, making: Coroutine[Any, Any, Session]) -> None:
-        """Begin."""
-        self._manager = manager
-        self._task: asyncio.Future[Session] | None = asyncio.ensure_future(making)
-        self._info: dict[str, Any] = {}
-        self._is_wanted = False
-
-    async def wait(self, receive: Receive, *, is_final: bool) -> dict[str, Any]:
-        """Wait until it is made, and tell about it as it was then.
-
-        If the client leaves meanwhile and nobody else asks, it is ended again: at once if this is final,
-        else after a time in which the client may come back.
-
-        Raises:
-            ApiError: as `Manager.create` does.
-        """
-        if self._task is None:
-            return self._info
-        left = asyncio.Event()
-        with when_client_leaves(receive, left.set):
-            session = await asyncio.shield(self._task)
-        self._task, self._info = None, self._info or session.info  # kept for longer than the session may be
-        if not left.is_set():
-            self._is_wanted = True
-        elif is_final:
-            await self._manager.destroy(session.id)
-        else:
-            asyncio.get_running_loop().call_later(GRACE_SECONDS, self._drop, session)
-        return self._info
-
-    async def cancel(self) -> bool:
-        """End the session, whether it is made already or not; whether there was one to end."""
-        try:
-            session_id = (await asyncio.shield(self._task)).id if self._task is not None else self._info["id"]
-            return await self._manager.destroy(session_id)
-        except ApiError:  # it could not be made, or is gone
-            return False
-
-    def _drop(self, session: Session) -> None:
-        if not self._is_wanted:
-            self._manager.end_unwanted(session)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 from starlette.requests import Request
 
-from sandkasten.local.api.bodystream import in_thread
-from sandkasten.local.clock import Timer
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.quota import DiskQuota
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.sessions.manager import Manager, Session
+from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.session import Session
+from sandkasten.local.threads import in_thread
 
 
 class Owner:
@@ -47,24 +47,8 @@ class Owner:
     @contextmanager
     def kept(self) -> Generator[None, None, None]:
         """Keep the session from expiring during the block, and count its lifetime from the end of that."""
-        session = self._session
-        if session is None:
+        with nullcontext() if self._session is None else self._session.lifetime.used():
             yield
-            return
-        timer: Timer | None = None
-
-        def renew() -> None:
-            nonlocal timer
-            self._renew(session)
-            timer = self._manager.clock.call_later(session.ttl_seconds / 2, renew)
-
-        renew()
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._renew(session)
 
     @asynccontextmanager
     async def written(self) -> AsyncGenerator[None, None]:
@@ -104,11 +88,6 @@ class Owner:
         with self._quota.reserved(size_bytes):
             yield
 
-    def _renew(self, session: Session) -> None:
-        with suppress(ApiError):  # it is gone
-            self.check()
-            self._manager.renew(session)
-
 
 Find = Callable[..., Awaitable[Owner]]
 
@@ -142,6 +121,4 @@ class Owners:
         """
         workspaces, name = self._manager.workspaces, request.path_params["workspace_id"]
         tree = workspaces.tree(name) if create else await in_thread(workspaces.get, name)
-        sessions = [session for session in self._manager.list() if session.workspace_id == name]
-        quota = sessions[0].quota if sessions else self._manager.quotas.get(name, tree)
-        return Owner(tree, quota, self._manager, workspace_id=name)
+        return Owner(tree, self._manager.quota_of(name, tree), self._manager, workspace_id=name)

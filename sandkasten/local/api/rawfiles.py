@@ -26,19 +26,14 @@ from sandkasten._protocol import FILE_MODE_HEADER
 from sandkasten._tar import TarError, TarReader
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
-from sandkasten.local.api.bodystream import (
-    Behind,
-    BodyStream,
-    in_thread,
-    pieces_of,
-    read_ahead,
-)
+from sandkasten.local.api.bodystream import Behind, BodyStream, pieces_of, read_ahead
 from sandkasten.local.api.owners import Find, Owner, Owners
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError, TreeSink, pack
 from sandkasten.local.files.tree import Tree, inside_path
 from sandkasten.local.observe.observer import Observer
+from sandkasten.local.threads import in_thread
 
 
 class Transfers:

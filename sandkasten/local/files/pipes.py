@@ -16,12 +16,9 @@ import os
 import secrets
 import shlex
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive
 
 from sandkasten.local.identity import Identity
 
@@ -160,13 +157,13 @@ class Input:
         self._opened.set()
         self._close_reader()
 
-    async def fill(self, receive: Receive) -> None:
-        """Write a request's body into the pipe, until either that or the command ends.
+    async def fill(self, pieces: AsyncIterator[bytes]) -> None:
+        """Write what an iterator yields into the pipe, until either that or the command ends.
 
         Raises:
-            ClientDisconnect: the body was broken off while the command could still read.
+            Exception: what the iterator raises while the command can still read.
         """
-        tasks = [asyncio.ensure_future(wait) for wait in (self._pump(receive), self._closed.wait())]
+        tasks = [asyncio.ensure_future(wait) for wait in (self._pump(pieces), self._closed.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
@@ -181,14 +178,9 @@ class Input:
         self._close_writer()
         self._close_reader()
 
-    async def _pump(self, receive: Receive) -> None:
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            more = message.get("more_body", False)
-            if not await self._write(message.get("body", b"")):
+    async def _pump(self, pieces: AsyncIterator[bytes]) -> None:
+        async for piece in pieces:
+            if not await self._write(piece):
                 await self._closed.wait()  # no answer before the body's end, and nobody reads that
         await self._opened.wait()  # a pipe that nobody holds is empty
         self._close_writer()

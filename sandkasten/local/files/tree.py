@@ -29,7 +29,6 @@ from typing import IO, Any
 from sandkasten._names import is_name, to_json
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile, Staging, explained, in_the_making, move
-from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.usage import Usage, held_usage, tree_usage
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.syscalls import open_inside, syncfs
@@ -208,14 +207,6 @@ class Tree:
                     move(temporary, parent, name, make)
             finally:
                 os.close(parent)
-
-    def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
-        """Make the pipes of a command whose /workspace this is; this does not block for long.
-
-        Raises:
-            OSError: they cannot be made.
-        """
-        return Pipes(self.workspace, self._identity, has_input=has_input, has_output=has_output)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk, if this tree's files are durable."""

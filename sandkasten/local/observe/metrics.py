@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from sandkasten.local.endings import EndReason, JobEnd
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # From a builtin of the shell to the longest deadline.
@@ -34,12 +36,12 @@ _COUNTERS: Mapping[str, _Family] = {
         "Sessions that were made, by where they came from.", ("source",), (("cold",), ("pool",))
     ),
     "sandkasten_sessions_ended_total": _Family(
-        "Sessions that ended, by why.", ("reason",), (("destroyed",), ("expired",), ("lost",), ("stopped",))
+        "Sessions that ended, by why.", ("reason",), tuple((reason,) for reason in EndReason)
     ),
     "sandkasten_execs_total": _Family(
         "Commands that ended, by what came of them.",
         ("outcome",),
-        (("failed",), ("lost",), ("ok",), ("over_quota",), ("timeout",)),
+        tuple((end,) for end in JobEnd),
     ),
     "sandkasten_requests_total": _Family("Requests that were answered.", ("method", "route", "status")),
     "sandkasten_file_bytes_total": _Family(
@@ -65,13 +67,13 @@ class Metrics:
         """Count a session, by where it came from."""
         self._count("sandkasten_sessions_created_total", source)
 
-    def session_ended(self, reason: str) -> None:
+    def session_ended(self, reason: EndReason) -> None:
         """Count its end, by why."""
         self._count("sandkasten_sessions_ended_total", reason)
 
-    def exec_ended(self, outcome: str, seconds: float | None) -> None:
+    def exec_ended(self, end: JobEnd, seconds: float | None) -> None:
         """Count a command, and how long it ran if that is known."""
-        self._count("sandkasten_execs_total", outcome)
+        self._count("sandkasten_execs_total", end)
         if seconds is not None:
             self._in_bucket[bisect_left(_BUCKETS, seconds)] += 1
             self._seconds += seconds

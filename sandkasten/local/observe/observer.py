@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+from sandkasten.local.endings import EndReason, JobEnd
 from sandkasten.local.observe.logs import tell
 from sandkasten.local.observe.metrics import Metrics
-from sandkasten.local.sessions.command import Outcome
 
-# The manager's words for the end of a session, and the labels that are counted.
-_REASONS = {
-    "expired": "expired",
-    "it was destroyed": "destroyed",
-    "its sandbox ended": "lost",
-    "the daemon stopped": "stopped",
-}
 # What machines ask every few seconds is counted, but not logged.
 _POLLED = frozenset({"/healthz", "/metrics"})
 
@@ -29,16 +22,14 @@ class Observer:
         self.metrics.session_created(source)
         tell("session.created", session_id=session_id, image=image, source=source)
 
-    def session_ended(self, session_id: str, reason: str) -> None:
+    def session_ended(self, session_id: str, reason: EndReason) -> None:
         """It ended."""
-        label = _REASONS.get(reason, "other")
-        self.metrics.session_ended(label)
-        tell("session.ended", session_id=session_id, reason=label)
+        self.metrics.session_ended(reason)
+        tell("session.ended", session_id=session_id, reason=str(reason))
 
-    def exec_ended(self, outcome: Outcome | None) -> None:
-        """A command ended; None: with its sandbox."""
-        seconds = None if outcome is None else outcome.duration_ms / 1000
-        self.metrics.exec_ended(_named(outcome), seconds)
+    def exec_ended(self, end: JobEnd, seconds: float | None) -> None:
+        """A command ended; None: nobody knows how long it ran."""
+        self.metrics.exec_ended(end, seconds)
 
     def request_ended(
         self, method: str, route: str, status: int, seconds: float, *, request_id: str, session_id: str
@@ -60,13 +51,3 @@ class Observer:
     def refused(self, status: int) -> None:
         """Count a peer that sent no request that could be answered; see `Connections` for the log."""
         self.metrics.request_ended("none", "none", status)
-
-
-def _named(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "lost"
-    if outcome.timed_out:
-        return "timeout"
-    if outcome.over_quota:
-        return "over_quota"
-    return "ok" if outcome.exit_code == 0 else "failed"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandkasten.local.endings import JobEnd
 from sandkasten.local.linux.processes import Process
 
 # A consumer that is slower than its command: the command waits, as it would on a pipe.
@@ -23,17 +24,20 @@ class Outcome:
         exit_code: its status.
         cwd: the shell's directory afterwards.
         duration_ms: how long it ran.
-        timed_out: whether it was stopped at its deadline.
-        over_quota: whether it was stopped because the workspace became too large.
+        end: whether it ended by itself, and else what it was stopped for.
         shell_restarted: whether another shell goes on, with the old one's directory and environment.
     """
 
     exit_code: int
     cwd: str
     duration_ms: int
-    timed_out: bool = False
-    over_quota: bool = False
+    end: JobEnd
     shell_restarted: bool = False
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether its deadline came, or its share of the disk was used up."""
+        return self.end in {JobEnd.TIMEOUT, JobEnd.OVER_QUOTA}
 
 
 class SandboxLostError(Exception):
@@ -66,10 +70,6 @@ class _Nobody:
         """See `Owner`."""
 
 
-def _nothing() -> None:
-    pass
-
-
 class Command:
     """A command that was submitted: its output as it comes, then its outcome."""
 
@@ -81,14 +81,13 @@ class Command:
         self.outcome: Outcome | None = None
         self.error: SandboxLostError | None = None
         self.started_at = 0.0
-        self.timed_out = False
-        self.over_quota = False
+        self.stopped_for: JobEnd | None = None
         self.stopping = False
         self.abandoned = False
         self.ended_status: int | None = None
         self.shell_status: int | None = None
         self.earlier: frozenset[Process] = frozenset()
-        self.on_finished: Callable[[], None] = _nothing
+        self._on_finished: list[Callable[[], None]] = []
         self._owner: Owner = owner
         self._output = bytearray()
         self._changed = asyncio.Event()
@@ -117,6 +116,20 @@ class Command:
             self._output.clear()
             self._owner.output_taken()
         return data
+
+    @property
+    def end(self) -> JobEnd:
+        """How it ended, once it has."""
+        return JobEnd.LOST if self.outcome is None else self.outcome.end
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long it ran; None if there is no outcome."""
+        return None if self.outcome is None else self.outcome.duration_ms / 1000
+
+    def when_finished(self, callback: Callable[[], None]) -> None:
+        """Call a function when the outcome, or what prevents one, is known."""
+        self._on_finished.append(callback)
 
     def wake(self) -> None:
         """Let those who wait look around: something else than output has changed."""
@@ -162,10 +175,12 @@ class Command:
     def finish(self, outcome: Outcome | None, error: SandboxLostError | None = None) -> None:
         """Called by the shell."""
         self.outcome, self.error = outcome, error
-        self.on_finished()
+        callbacks, self._on_finished = self._on_finished, []
+        for callback in callbacks:
+            callback()
         self._changed.set()
         # The result may be kept for long, and must not hold on to what is large or to a session that ended.
-        self.text, self.on_finished, self._owner = "", _nothing, _Nobody()
+        self.text, self._owner = "", _Nobody()
 
 
 def does_nothing(text: str) -> bool:

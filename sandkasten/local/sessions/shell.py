@@ -28,6 +28,7 @@ from contextlib import suppress
 from functools import partial
 
 from sandkasten._cut import CappedBytes
+from sandkasten.local.endings import JobEnd
 from sandkasten.local.isolation.sandbox import Sandbox
 from sandkasten.local.linux.processes import Process, identified
 from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError, does_nothing
@@ -128,7 +129,7 @@ class Shell:
         if self._is_ready:
             self._sandbox.signal_others(self._shell, frozenset(), signal.SIGKILL)
         if self._current is not None:
-            self._current.over_quota = True
+            self._current.stopped_for = JobEnd.OVER_QUOTA
         self._stop_current()
         if with_shell and self._is_ready:
             self._kill_shell()
@@ -215,10 +216,8 @@ class Shell:
         duration_ms = round((time.monotonic() - command.started_at) * 1000)
         if command.stopping and exit_code == _INTERRUPTED:
             command.drop_echo_of_interrupt()
-        outcome = Outcome(
-            exit_code, self.cwd, duration_ms, command.timed_out, command.over_quota, shell_restarted
-        )
-        command.finish(outcome)
+        end = command.stopped_for or (JobEnd.FAILED if exit_code else JobEnd.OK)
+        command.finish(Outcome(exit_code, self.cwd, duration_ms, end, shell_restarted))
         if command.stopping and not shell_restarted:
             self._sandbox.end_input()
             self._probe(_PROBES_MAX)
@@ -228,7 +227,7 @@ class Shell:
 
     def _on_deadline(self) -> None:
         assert self._current is not None
-        self._current.timed_out = True
+        self._current.stopped_for = self._current.stopped_for or JobEnd.TIMEOUT
         self._stop_current()
 
     def _stop_current(self) -> None:

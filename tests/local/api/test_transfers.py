@@ -672,7 +672,7 @@ def served(directory: Path) -> Iterator[str]:
     """Only the files of workspaces, in this process, so that its clock can be set."""
     workspaces = Workspaces(directory / "workspaces", Identity.of_this_process())
     quotas = WorkspaceQuotas(None)
-    manager = cast("Manager", SimpleNamespace(workspaces=workspaces, quotas=quotas, list=list))
+    manager = cast("Manager", SimpleNamespace(workspaces=workspaces, quota_of=quotas.get))
     owners, observer = Owners(manager), Observer()
     application = Starlette(
         routes=[*Transfers(owners, observer).routes(), *FileCalls(owners, observer).routes()],

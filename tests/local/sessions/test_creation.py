@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from sandkasten.local.api.bodies import CreateBody
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.workspaces import Workspaces
@@ -24,7 +23,9 @@ from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.options import Options
-from sandkasten.local.sessions.manager import Manager, Settings
+from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.session import SessionSpec
+from sandkasten.local.sessions.settings import Settings
 from tests.local.box import content_of, control_groups, host_processes_with, until
 
 
@@ -111,7 +112,7 @@ def test_what_is_used_up_is_named(
 
     async def main() -> None:
         manager = manager_of(settings)
-        body = CreateBody(image="base", ttl_seconds=60, workspace_id=None, host_network=False)
+        body = SessionSpec(image="base", ttl_seconds=60, workspace_id=None, host_network=False)
         with monkeypatch.context() as patch:
             patch.setattr(f"sandkasten.local.isolation.sandbox.{call}", refuse)
             with pytest.raises(ApiError, match=says) as refused:
@@ -146,7 +147,7 @@ def test_whoever_asked_is_gone(settings: Settings, milliseconds: int) -> None:
 def test_a_workspace_is_not_deleted_under_a_session_in_the_making(settings: Settings) -> None:
     async def main() -> None:
         manager = manager_of(settings)
-        body = CreateBody(image="base", ttl_seconds=60, workspace_id="ab", host_network=False)
+        body = SessionSpec(image="base", ttl_seconds=60, workspace_id="ab", host_network=False)
         manager.workspaces.get_or_create("ab").write("file", io.BytesIO(b"kept"))
         creating = asyncio.create_task(manager.create(body))
         await asyncio.sleep(0.001)

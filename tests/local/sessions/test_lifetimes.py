@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.held import HeldDaemon
 from tests.local.api.test_transfers import begin_put
-from tests.local.box import Box, boxes, host_processes_with, until
+from tests.local.box import Box, boxes, connect, host_processes_with, until
 
 MIB = 1024 * 1024
 TTL_SECONDS = 100
@@ -116,3 +118,65 @@ def test_an_expired_sessions_processes_are_gone(held_daemon: HeldDaemon, held: B
     until(lambda: host_processes_with(f"sleep\0{marker}"))
     held_daemon.advance(TTL_SECONDS)
     until(lambda: not host_processes_with(marker))
+
+
+# --- sessions whose client left before it knew of them
+
+GRACE_SECONDS = 15
+
+
+def leave_while_it_is_made(daemon: HeldDaemon, client: httpx.Client, key: str) -> Iterator[dict[str, Any]]:
+    """Ask for a session and hang up at once; yield what the daemon lists once it is made."""
+    body = b'{"image": "base", "workspace_id": "%s", "ttl_seconds": 100}' % key.encode()  # never a warm one
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(daemon.target.socket_path or "")
+        connection.sendall(
+            b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\n"
+            + f"Authorization: Bearer {daemon.target.api_key}\r\nIdempotency-Key: {key}\r\n".encode()
+            + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+
+    def made() -> list[dict[str, Any]]:
+        listed = client.get("/v1/sessions").json()
+        return [session for session in listed if session.get("workspace_id") == key]
+
+    until(made)
+    (session,) = made()
+    yield session
+    client.delete(f"/v1/sessions/{session['id']}")
+
+
+@pytest.fixture
+def unclaimed(held_daemon: HeldDaemon) -> Iterator[tuple[httpx.Client, dict[str, Any]]]:
+    """A session whose client hung up, and a connection to its daemon."""
+    with connect(held_daemon) as client:
+        key = f"key-{secrets.token_hex(8)}"
+        for session in leave_while_it_is_made(held_daemon, client, key):
+            yield client, session
+
+
+def test_a_session_that_no_client_knows_of_ends_after_a_time_of_grace(
+    held_daemon: HeldDaemon, unclaimed: tuple[httpx.Client, dict[str, Any]]
+) -> None:
+    client, session = unclaimed
+    held_daemon.advance(GRACE_SECONDS - 0.001)
+    assert client.get(f"/v1/sessions/{session['id']}").status_code == 200
+    held_daemon.advance(0.001)
+    answer = client.get(f"/v1/sessions/{session['id']}")
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "SESSION_NOT_FOUND")
+    assert "its client left" in answer.json()["message"]
+    assert 'sessions_ended_total{reason="unclaimed"} 0' not in client.get("/metrics").text
+
+
+def test_a_client_that_comes_back_for_its_session_has_it_for_its_whole_lifetime(
+    held_daemon: HeldDaemon, unclaimed: tuple[httpx.Client, dict[str, Any]]
+) -> None:
+    client, session = unclaimed
+    held_daemon.advance(GRACE_SECONDS - 1)
+    body = {"image": "base", "workspace_id": session["workspace_id"], "ttl_seconds": TTL_SECONDS}
+    again = client.post("/v1/sessions", json=body, headers={"Idempotency-Key": session["workspace_id"]})
+    assert (again.status_code, again.json()["id"]) == (201, session["id"])
+    held_daemon.advance(TTL_SECONDS - 0.001)
+    assert client.get(f"/v1/sessions/{session['id']}").status_code == 200
+    held_daemon.advance(0.001)
+    assert client.get(f"/v1/sessions/{session['id']}").status_code == 410

@@ -1,0 +1,25 @@
+"""Why sessions and commands end: the words that the daemon, its numbers and its log have in common."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EndReason(StrEnum):
+    """Why a session ended."""
+
+    DESTROYED = "destroyed"
+    EXPIRED = "expired"
+    LOST = "lost"  # its sandbox ended by itself
+    STOPPED = "stopped"  # with the daemon
+    UNCLAIMED = "unclaimed"  # its client left before it knew of it, and did not come back
+
+
+class JobEnd(StrEnum):
+    """How a command ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    LOST = "lost"  # with its sandbox, or before it began
+    OVER_QUOTA = "over_quota"  # stopped, since the workspace became too large
+    TIMEOUT = "timeout"  # stopped at its deadline

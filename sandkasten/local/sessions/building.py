@@ -1,0 +1,182 @@
+"""Sessions are built here: an image, files, a control group and a sandbox become one with a shell in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from sandkasten.local.errors import ApiError, exhausted
+from sandkasten.local.files.newfile import StagingIn
+from sandkasten.local.files.tree import Tree
+from sandkasten.local.files.workspaces import Workspaces
+from sandkasten.local.images.catalogue import Catalogue
+from sandkasten.local.isolation.causes import explain
+from sandkasten.local.isolation.policy import Image, SandboxPolicy
+from sandkasten.local.isolation.sandbox import Sandbox
+from sandkasten.local.limits.cgroups import Group
+from sandkasten.local.sessions.command import SandboxLostError
+from sandkasten.local.sessions.session import Remains, Session, Site
+from sandkasten.local.sessions.settings import Settings
+from sandkasten.local.sessions.shell import Shell
+from sandkasten.local.threads import in_thread
+
+
+class CleanUps:
+    """What goes on in threads after a session ended; the daemon waits for it before it ends."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._tasks = set[asyncio.Task[None]]()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin one, whoever waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def wait(self) -> None:
+        """Wait until there is none."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+
+class Builder:
+    """Builds the sessions of one daemon, and clears away what does not come to be."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        workspaces: Workspaces,
+        images: Catalogue,
+        clean_ups: CleanUps,
+        of_workspace: Callable[[str], Iterable[Session]],
+    ) -> None:
+        """Build by a daemon's settings; see `Session` for `of_workspace`."""
+        self._settings = settings
+        self._workspaces = workspaces
+        self._images = images
+        self._clean_ups = clean_ups
+        self._of_workspace = of_workspace
+
+    async def build(
+        self,
+        session_id: str,
+        image: Image,
+        on_lost: Callable[[], None],
+        workspace_id: str | None = None,
+        *,
+        host_network: bool = False,
+    ) -> Session:
+        """Build a session and wait until its shell is ready.
+
+        Args:
+            session_id: a new one.
+            image: what it runs on.
+            on_lost: called if its sandbox ends by itself.
+            workspace_id: whose files it works on; None: files of its own.
+            host_network: whether it has the network of this machine.
+
+        Raises:
+            ApiError: INVALID_WORKSPACE, CAPACITY_EXCEEDED where the machine has too little left, or
+                INTERNAL_ERROR with what bubblewrap said.
+        """
+        held = await self._images.hold(image, session_id)
+        try:
+            remains = Remains(
+                session_id,
+                self._settings.run_dir / "sessions" / session_id,
+                self._images,
+                self._workspaces,
+            )
+            return await self._build(held, remains, on_lost, workspace_id, host_network=host_network)
+        except BaseException:
+            self._images.release(session_id)
+            raise
+
+    async def _build(
+        self,
+        image: Image,
+        remains: Remains,
+        on_lost: Callable[[], None],
+        workspace_id: str | None,
+        *,
+        host_network: bool,
+    ) -> Session:
+        # In a thread, as moving a process into a group takes the kernel milliseconds and holds up the others.
+        making = asyncio.create_task(
+            asyncio.to_thread(self._settings.cgroups.create, remains.session_id, self._settings.limits)
+        )
+        shell: Shell | None = None
+        try:
+            site = await self._prepare(image, remains, workspace_id, host_network=host_network)
+            sandbox = self._start(site)
+            shell = Shell(sandbox, on_lost)
+            remains.group = group = await asyncio.shield(making)
+            await sandbox.release(group.add)
+            await shell.wait_until_ready()
+        except BaseException as error:
+            self._clean_ups.begin(_give_up(remains, making, shell))
+            if isinstance(error, SandboxLostError):
+                raise ApiError(500, "INTERNAL_ERROR", explain(str(error), os.geteuid())) from error
+            raise
+        return Session(site, shell, remains, self._settings.clock, self._of_workspace)
+
+    async def _prepare(
+        self, image: Image, remains: Remains, workspace_id: str | None, *, host_network: bool
+    ) -> Site:
+        """Make the session's files, or take hold of the workspace that has them."""
+        settings, directory = self._settings, remains.directory
+        if workspace_id is not None:
+            tree = await in_thread(self._workspaces.hold, workspace_id, remains.session_id)
+        else:
+            staging = StagingIn(directory / "staging")
+            tree = Tree(directory / "root", staging, settings.identity, durable=False)
+            tree.create()
+        return Site(
+            id=remains.session_id,
+            image=image,
+            workspace_id=workspace_id,
+            directory=directory,
+            tree=tree,
+            identity=settings.identity,
+            names=settings.names if host_network else None,
+            limit_bytes=settings.limits.workspace_bytes,
+        )
+
+    def _start(self, site: Site) -> Sandbox:
+        # Not in another thread: the kernel ends a sandbox together with the thread that made it.
+        try:
+            return Sandbox.start(self._settings.bwrap, self._policy(site), site.identity)
+        except OSError as error:
+            refusal = exhausted(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+
+    def _policy(self, site: Site) -> SandboxPolicy:
+        settings, etc, links = self._settings, self._images.etc(site.image, self._settings.etc), {}
+        if site.names is not None:
+            site.names.refresh()
+            etc, links = site.names.mounts(etc), site.names.links
+        return SandboxPolicy(
+            image=site.image,
+            workspace=site.tree.workspace,
+            etc=etc,
+            seccomp=settings.seccomp,
+            launcher=settings.launcher,
+            ulimit=settings.ulimit,
+            tmp_bytes=settings.limits.tmp_bytes,
+            host_network=site.names is not None,
+            etc_links=links,
+        )
+
+
+async def _give_up(remains: Remains, making: asyncio.Task[Group], shell: Shell | None) -> None:
+    if shell is not None:
+        remains.reap = shell.close()
+    await asyncio.wait([making])
+    remains.group = None if making.exception() else making.result()
+    await asyncio.to_thread(remains.remove)

@@ -1,0 +1,189 @@
+"""One session: its files, its shell, its lifetime, and what is to be removed at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandkasten.local.clock import Clock
+from sandkasten.local.files.pipes import Pipes
+from sandkasten.local.files.quota import DiskQuota
+from sandkasten.local.files.tree import Tree
+from sandkasten.local.files.workspaces import Workspaces
+from sandkasten.local.identity import Identity
+from sandkasten.local.images.built_in import programs_of
+from sandkasten.local.images.catalogue import Catalogue
+from sandkasten.local.isolation.names import HostNames
+from sandkasten.local.isolation.policy import Image
+from sandkasten.local.limits.cgroup_base import Usage
+from sandkasten.local.limits.cgroups import Group
+from sandkasten.local.linux.scratch import remove_tree
+from sandkasten.local.sessions.command import Command
+from sandkasten.local.sessions.lifetime import Lifetime
+from sandkasten.local.sessions.shell import Shell
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """The session that a client asks for; 0 is the daemon's own `ttl_seconds`."""
+
+    image: str
+    ttl_seconds: int = 0
+    workspace_id: str | None = None
+    host_network: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a session is built.
+
+    Attributes:
+        id: the session's.
+        image: what it runs on.
+        workspace_id: whose files it works on; None: files of its own, which end with it.
+        directory: what ends with it.
+        tree: its files.
+        identity: whose its processes and files are.
+        names: how it finds host names, if it has the host's network.
+        limit_bytes: how much its workspace may take.
+    """
+
+    id: str
+    image: Image
+    workspace_id: str | None
+    directory: Path
+    tree: Tree
+    identity: Identity
+    names: HostNames | None
+    limit_bytes: int | None
+
+
+@dataclass
+class Remains:
+    """What a session that ended leaves behind."""
+
+    session_id: str
+    directory: Path
+    images: Catalogue
+    workspaces: Workspaces
+    group: Group | None = None
+    reap: Callable[[], None] | None = None
+
+    def remove(self) -> None:
+        """End what still runs and remove all of it; blocks, in any thread."""
+        with ExitStack() as steps:  # from the last to the first, each of them whatever becomes of the others
+            steps.callback(remove_tree, self.directory)
+            steps.callback(self.workspaces.release, self.session_id)
+            steps.callback(self.images.release, self.session_id)
+            if self.group is not None:
+                steps.callback(self.group.remove)
+            if self.reap is not None:
+                steps.callback(self.reap)
+            if self.group is not None:
+                steps.callback(self.group.kill)
+
+
+class Session:
+    """A running session. Lives in the event loop's thread."""
+
+    def __init__(
+        self,
+        site: Site,
+        shell: Shell,
+        remains: Remains,
+        clock: Clock,
+        of_workspace: Callable[[str], Iterable[Session]],
+    ) -> None:
+        """Hold on to what was built; `of_workspace` finds the sessions that share a workspace."""
+        self.id = site.id
+        self.image = site.image.name
+        self.workspace_id = site.workspace_id
+        self.tree = site.tree
+        self.directory = site.directory
+        self.acquire_source = "cold"
+        self.lifetime = Lifetime(clock)
+        self.quota = DiskQuota(
+            site.tree,
+            site.limit_bytes,
+            is_running=lambda: self.has_work,
+            on_exceeded=shell.stop_all,
+            members=self._members_of_workspace,
+        )
+        self._site = site
+        self._shell = shell
+        self._remains = remains
+        self._of_workspace = of_workspace
+        self._programs = programs_of(site.image)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The session as the wire protocol has it."""
+        info = {
+            "id": self.id,
+            "image": self.image,
+            "status": "running",
+            "cwd": self._shell.cwd,
+            "created_at": self.lifetime.created_at.isoformat(),
+            "expires_at": self.lifetime.expires_at.isoformat(),
+            "last_activity": self.lifetime.last_activity.isoformat(),
+            "acquire_source": self.acquire_source,
+            "network": "none" if self._site.names is None else "host",
+            "programs": self._programs,
+        }
+        return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything runs that could write a file."""
+        return self._shell.has_work
+
+    def members(self) -> list[int]:
+        """Return all processes of the session; for any thread."""
+        return self._shell.members
+
+    def usage(self) -> Usage:
+        """Measure what the session takes; blocks."""
+        assert self._remains.group is not None
+        return self._remains.group.usage()
+
+    def submit(self, command: str, timeout_seconds: float) -> Command:
+        """Run a command in the shell, and watch what it does to the disk.
+
+        Raises:
+            SandboxLostError: the sandbox is gone.
+        """
+        self.quota.watch()
+        if self._site.names is not None:
+            self._site.names.refresh()
+        submitted = self._shell.submit(command, timeout_seconds)
+        self.lifetime.begin_use()
+        submitted.when_finished(self.lifetime.end_use)
+        return submitted
+
+    def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
+        """Make the pipes of a command in the workspace; this does not block for long.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        workspace, identity = self.tree.workspace, self._site.identity
+        return Pipes(workspace, identity, has_input=has_input, has_output=has_output)
+
+    def interrupt(self) -> bool:
+        """Stop the command that runs; return whether one did."""
+        return self._shell.interrupt()
+
+    def close(self) -> Callable[[], None]:
+        """End the session; return what removes its remains, to be called in any thread."""
+        self.lifetime.stop()
+        self.quota.close()
+        self._remains.reap = self._shell.close()
+        return self._remains.remove
+
+    def _members_of_workspace(self) -> list[int]:
+        """Return the processes of all sessions that work on these files; called in threads."""
+        others = () if self.workspace_id is None else self._of_workspace(self.workspace_id)
+        return [pid for session in {self, *others} for pid in session.members()]
