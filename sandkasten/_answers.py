@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 
+from sandkasten import _codes as codes
 from sandkasten._protocol import Code
 from sandkasten._sentences import meant_code
 from sandkasten.errors import (
@@ -47,7 +48,9 @@ def json_of(response: httpx.Response) -> Any:
     except (ValueError, RecursionError):
         raise SandkastenResponseError(
             f"{response.request.url} answered {response.status_code} with {_kind(response)} where JSON was "
-            "expected. Check that base_url points at a Sandkasten daemon, not at a proxy or a web page."
+            "expected.",
+            "Check that base_url points at a Sandkasten daemon, not at a proxy or a web page.",
+            code=codes.NOT_SANDKASTEN,
         ) from None
 
 
@@ -61,8 +64,8 @@ def structure(answer: Any, model: type[T]) -> T:
         return _converter().structure(answer, model)
     except Exception as error:
         raise SandkastenResponseError(
-            f"The daemon's answer cannot be read: {_what_is_wrong(error)}. "
-            "Check that the daemon's version fits this library's."
+            f"The daemon's answer cannot be read: {_what_is_wrong(error)}.",
+            "Check that the daemon's version fits this library's.",
         ) from error
 
 
@@ -121,7 +124,9 @@ def check_stream(response: httpx.Response) -> None:
     if not is_stream(response):
         raise SandkastenResponseError(
             f"{response.request.url} answered {response.status_code} with {_kind(response)} where a stream "
-            "of events was expected. Check that base_url points at a Sandkasten daemon.",
+            "of events was expected.",
+            "Check that base_url points at a Sandkasten daemon.",
+            code=codes.NOT_SANDKASTEN,
             request_id=request_id_of(response),
         )
 
@@ -141,9 +146,9 @@ def no_answer(
     found = _no_answer(error, reason, daemon, is_embedded=is_embedded)
     if in_line and type(error) is httpx.ReadTimeout:
         found = SandkastenTimeoutError(
-            f"{daemon} stayed silent for longer than this call allows ({reason}). The command may have run, "
-            "or may run later: on this daemon the time counts that it waits in line behind others. "
-            "Look before you repeat it, or give the client a longer timeout."
+            f"{daemon} stayed silent for longer than this call allows ({reason}).",
+            "The command may have run, or may run later: on this daemon its time in the queue counts. "
+            "Look before you repeat it, or give the client a longer timeout.",
         )
     found.request_id = error.request.headers.get("x-request-id")
     return found
@@ -154,14 +159,14 @@ def _no_answer(error: httpx.RequestError, reason: str, daemon: str, *, is_embedd
         return _not_connected(error, reason, daemon, is_embedded=is_embedded)
     if isinstance(error, httpx.TimeoutException):
         return SandkastenTimeoutError(
-            f"{daemon} stayed silent for longer than this call allows ({reason}). "
-            "Check that it is well, or give the client a longer timeout."
+            f"{daemon} stayed silent for longer than this call allows ({reason}).",
+            "Check that it is well, or give the client a longer timeout.",
         )
     if isinstance(error, httpx.DecodingError):
         return SandkastenResponseError(f"The body that {daemon} sent cannot be decoded ({reason}).")
     return SandkastenConnectionError(
-        f"The connection to {daemon} was lost before the answer ({reason}). "
-        "Whether the call took effect is not known: look before you repeat it."
+        f"The connection to {daemon} was lost before the answer ({reason}).",
+        "Whether the call took effect is not known: look before you repeat it.",
     )
 
 
@@ -170,20 +175,23 @@ def _not_connected(
 ) -> SandkastenConnectionError:
     if "Too many open files" in reason:
         return SandkastenConnectionError(
-            f"This process has no descriptor left for a connection to {daemon}. "
+            f"This process has no descriptor left for a connection to {daemon}.",
             "Raise its limit (ulimit -n), or do less at once.",
             never_sent=True,
         )
     if isinstance(error, httpx.PoolTimeout):
-        return SandkastenTimeoutError(f"No connection to {daemon} became free in time; use fewer at once.")
+        return SandkastenTimeoutError(f"No connection to {daemon} became free in time.", "Use fewer at once.")
     if isinstance(error, httpx.ConnectError) and is_embedded:
         return LocalDaemonError(
-            f"The embedded daemon ended ({reason}), and its sessions with it. Make a new SandboxClient."
+            f"The embedded daemon ended ({reason}), and its sessions with it.",
+            "Make a new SandboxClient.",
+            code=codes.ENDED,
         )
     kind = SandkastenConnectionError if isinstance(error, httpx.ConnectError) else SandkastenTimeoutError
     return kind(
-        f"Nothing answers at {daemon} ({reason}). Start a daemon there and check the address, "
-        "or leave base_url out to use the embedded one.",
+        f"Nothing answers at {daemon} ({reason}).",
+        "Start a daemon there and check the address, or leave base_url out to use the embedded one.",
+        code=codes.UNREACHABLE,
         never_sent=True,
     )
 

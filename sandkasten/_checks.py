@@ -74,8 +74,8 @@ def command(value: str) -> str:
     size_bytes = len(_unicode(value, "cmd").encode())
     if size_bytes > MAX_COMMAND_BYTES:
         raise SandkastenInputError(
-            f"cmd is {size_bytes} bytes long, more than {MAX_COMMAND_BYTES}: write() it to a file and "
-            "run that."
+            f"cmd is {size_bytes} bytes long, more than {MAX_COMMAND_BYTES}.",
+            "write() it to a file and run that.",
         )
     return value
 
@@ -120,7 +120,7 @@ def _unicode(value: str, name: str, *, nul: bool = False) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise SandkastenInputError(
-            f"{name} contains characters that are not valid Unicode (lone surrogates); pass bytes instead."
+            f"{name} contains characters that are not valid Unicode (lone surrogates).", "Pass bytes instead."
         ) from None
     return value
 

@@ -61,7 +61,7 @@ def resolve_target(
     if key is not None:
         _check_api_key(key)
     if needs_url and (url is None or url.startswith("unix:/")):
-        raise SandkastenInputError("An http_client needs a base_url that is an http(s) URL. Pass both.")
+        raise SandkastenInputError("An http_client needs a base_url that is an http(s) URL.", "Pass both.")
     if url is None:
         return None
     if url.startswith("unix:/"):
@@ -86,7 +86,8 @@ def environment_error(error: Exception, environ: Mapping[str, str]) -> Sandkaste
     reason = str(error).partition("\n")[0].rstrip(".")
     return SandkastenInputError(
         f"The {kind} settings of the environment ({', '.join(guilty) or 'unknown'}) cannot be used: "
-        f"{reason}. Correct the variable, or unset it."
+        f"{reason}.",
+        "Correct the variable, or unset it.",
     )
 
 
@@ -139,7 +140,9 @@ def _check_url(url: str) -> str:
         )
     # It would stand in texts and logs, and in the request where the key belongs.
     if "@" in urlsplit(url).netloc:
-        raise SandkastenInputError("base_url holds a user or a password. Pass the daemon's key as api_key=.")
+        raise SandkastenInputError(
+            "base_url holds a user or a password.", "Pass the daemon's key as api_key=."
+        )
     return url.rstrip("/")
 
 

@@ -110,7 +110,7 @@ class StreamReader:
             raise reason
         because = f" ({reason})" if reason else ""
         error = SandkastenStreamError(
-            f"The stream was cut before the command's end{because}, so its outcome is not known. "
+            f"The stream was cut before the command's end{because}, so its outcome is not known.",
             "Run a command that looks at what it did before running it again.",
             output="".join(self._kept),
         )
@@ -124,7 +124,7 @@ class StreamReader:
             error = api_error(message, body, self.response)
             if error.error_code is not None:
                 return error
-        return SandkastenStreamError(message, output="".join(self._kept))
+        return SandkastenStreamError(f"{message.rstrip('.')}.", output="".join(self._kept))
 
     def _keep(self, output: str) -> None:
         if not output:

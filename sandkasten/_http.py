@@ -120,8 +120,8 @@ class Connection:
         health = await self._ask_for_health()
         if extension not in health.extensions:
             raise ExtensionMissingError(
-                f"{self._name} does not have the extension {extension!r}. "
-                "Use the embedded daemon, or one that has it."
+                f"{self._name} does not have the extension {extension!r}.",
+                "Use the embedded daemon, or one that has it.",
             )
 
     async def open_stream(self, call: Call[Any]) -> httpx.Response:
@@ -315,7 +315,7 @@ class Connection:
             return self._http
         async with self._opening:
             if self._closed:
-                raise SandkastenError("This client is closed. Make a new SandboxClient.")
+                raise SandkastenError("This client is closed.", "Make a new SandboxClient.")
             if self._http is None:
                 if self._target is None:
                     self._daemon = await run_in_thread(partial(start_daemon, self._local))
@@ -336,11 +336,13 @@ class Connection:
             return
         process, loop = self._opened_in
         if process != os.getpid():  # two processes would read each other's answers
-            raise SandkastenError("This client was used before the fork. Make a new SandboxClient after it.")
+            raise SandkastenError(
+                "This client was used before the fork.", "Make a new SandboxClient after it."
+            )
         if loop is not running_loop():
             raise SandkastenError(
-                "This client was used in another event loop, to which its connections belong. "
-                "Make a new SandboxClient in this one."
+                "This client was used in another event loop, to which its connections belong.",
+                "Make a new SandboxClient in this one.",
             )
 
     def _no_answer(self, error: httpx.RequestError, *, in_line: bool = False) -> SandkastenError:

@@ -173,8 +173,8 @@ async def result_of(value: Awaitable[T]) -> T:
     """
     if not inspect.isawaitable(value):
         raise SandkastenInputError(
-            "map() was given a plain function, and the async client awaits what it calls. "
-            "Make it an `async def`, or use the SandboxClient of sandkasten_sync."
+            "map() was given a plain function, and the async client awaits what it calls.",
+            "Make it an `async def`, or use the SandboxClient of sandkasten_sync.",
         )
     return await value
 

@@ -124,7 +124,7 @@ class ShellFiles(PlainFiles):
         archive = commands.marked(await self._run(commands.pack_command(path, mark)), mark)
         if archive is None:
             raise SandkastenError(
-                f"{path!r} cannot be packed. Check that the session's image has tar and mktemp."
+                f"{path!r} cannot be packed.", "Check that the session's image has tar and mktemp."
             )
         try:
             reader = TarReader(target)

@@ -254,9 +254,9 @@ def _check_local(local: object, *, named: bool) -> None:
         return
     if not isinstance(local, LocalOptions):
         raise SandkastenInputError(
-            f"local is of type {type(local).__name__}. Pass LocalOptions, as LocalOptions(max_sessions=8)."
+            f"local is of type {type(local).__name__}.", "Pass LocalOptions, as LocalOptions(max_sessions=8)."
         )
     if named:
         raise SandkastenInputError(
-            "local= is about the embedded daemon, base_url= and api_key= are about another. Pass either."
+            "local= is about the embedded daemon, base_url= and api_key= are about another.", "Pass either."
         )

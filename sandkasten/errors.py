@@ -31,8 +31,20 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── ExecTimeoutError                        504 COMMAND_TIMEOUT
         └── InsufficientStorageError                507 INSUFFICIENT_STORAGE
 
-(What stands in parentheses is an additional base, so that code written for httpx or for the
-standard library catches it too.)
+(The class in parentheses is an additional base, so that code written for httpx or for the
+standard library catches the error too.)
+
+Every error has a sentence that says what happened (`what`), advice on what to do (`hint`), and a
+`code` where the class leaves several cases open, so that no program needs to read the sentences:
+the daemon's own `error_code`, or one of these::
+
+    UNREACHABLE     SandkastenConnectionError   nothing answers at the address
+    NOT_SANDKASTEN  SandkastenResponseError     a web page or a proxy answered, not a daemon
+    NOT_LINUX       LocalDaemonError            the embedded daemon does not run on this system
+    NOT_INSTALLED   LocalDaemonError            its packages are missing
+    NO_PYTHON       LocalDaemonError            sys.executable is not a Python program
+    NO_ISOLATION    LocalDaemonError            this machine cannot isolate code
+    ENDED           LocalDaemonError            the embedded daemon is no longer there
 """
 
 from __future__ import annotations
@@ -50,13 +62,26 @@ if TYPE_CHECKING:
 
 
 class SandkastenError(httpx.HTTPError):
-    """The root of all errors of this library.
+    """The root of all errors of this library; its text is `what`, and then `hint`.
 
     Attributes:
+        what: the sentence that says what happened.
+        hint: advice on what to do, in terms of this library's arguments; empty if there is none.
+        code: a word for the case where a class has several, listed in `sandkasten.errors`; None otherwise.
         request_id: the `X-Request-ID` of the call, to find it in the daemon's log; None if nothing was sent.
     """
 
+    what: str
+    hint: str = ""
+    code: str | None = None
     request_id: str | None = None
+
+    def __init__(self, what: str = "", hint: str = "", *, code: str | None = None) -> None:
+        """Keep the sentences and the code, and join the sentences into the text."""
+        super().__init__(_joined(what, hint))
+        self.what = what
+        self.hint = hint
+        self.code = code
 
     def _render_traceback_(self) -> list[str]:  # the name that IPython looks for
         return in_brief(self, str(self))
@@ -110,9 +135,11 @@ class SandkastenConnectionError(SandkastenError, httpx.TransportError):
         never_sent: whether it is certain that the daemon got nothing of the call.
     """
 
-    def __init__(self, message: str, *, never_sent: bool = False) -> None:
-        """Say what happened and what to do."""
-        super().__init__(message)
+    def __init__(
+        self, what: str, hint: str = "", *, code: str | None = None, never_sent: bool = False
+    ) -> None:
+        """Keep the sentences, the code, and whether anything was sent."""
+        super().__init__(what, hint, code=code)
         self.never_sent = never_sent
 
 
@@ -130,9 +157,11 @@ class LocalDaemonError(SandkastenConnectionError):
 class SandkastenResponseError(SandkastenError, httpx.DecodingError):
     """A successful answer that is not what Sandkasten answers: HTML of a proxy, a missing field."""
 
-    def __init__(self, message: str, *, request_id: str | None = None) -> None:
-        """Say what happened and what to do."""
-        super().__init__(message)
+    def __init__(
+        self, what: str, hint: str = "", *, code: str | None = None, request_id: str | None = None
+    ) -> None:
+        """Keep the sentences, the code and the request's id."""
+        super().__init__(what, hint, code=code)
         self.request_id = request_id
 
 
@@ -143,9 +172,9 @@ class SandkastenStreamError(SandkastenError, httpx.RemoteProtocolError):
         output: the last of what was received (at most about a million characters).
     """
 
-    def __init__(self, message: str, *, output: str = "") -> None:
-        """Say what happened and what to do, and keep what was received."""
-        super().__init__(message)
+    def __init__(self, what: str, hint: str = "", *, output: str = "") -> None:
+        """Keep the sentences and the output received so far."""
+        super().__init__(what, hint)
         self.output = output
 
 
@@ -161,14 +190,14 @@ class CommandFailedError(SandkastenError):
     """
 
     def __init__(self, result: ExecResult) -> None:
-        """Say the status and the last line of the output, which is mostly the reason."""
-        self.result = result
+        """Make a text of the status and the last line of the output, which is mostly the reason."""
         last_line = result.output.rstrip().rpartition("\n")[2][:200]
         super().__init__(f"The command ended with status {result.exit_code}: {last_line or '(no output)'}")
+        self.result = result
 
 
 class TooLargeError(SandkastenError):
-    """What was to come is more than `max_bytes`, or than fits on this side; nothing of it was kept."""
+    """A download exceeds `max_bytes`, or the room on this side; nothing of it was kept."""
 
 
 class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
@@ -177,13 +206,12 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
     Attributes:
         status_code: the HTTP status; of an error in a stream the one that the daemon would have given,
             if it says so.
-        error_code: the daemon's word for it, such as `SESSION_NOT_FOUND`; None from a proxy.
+        error_code: the daemon's word for it, such as `SESSION_NOT_FOUND`, and the same as `code`; None
+            from a proxy.
         message: the daemon's sentence.
         details: what else the daemon said, by error code.
         request_id: the `X-Request-ID` of the answer, to find the call in the daemon's log.
     """
-
-    hint: str = ""
 
     def __init__(
         self,
@@ -196,13 +224,14 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
     ) -> None:
         """Join the daemon's sentence, its codes and what to do into one text."""
         self.status_code = status_code if isinstance(status_code, int) else response.status_code
-        self.error_code = error_code
+        self.what = _as_sentence(message)
+        self.code = self.error_code = error_code
         self.message = message
         self.details: Mapping[str, Any] = dict(details or {})
         self.request_id = response.headers.get("x-request-id")
         codes = " ".join(filter(None, [str(self.status_code), error_code]))
         origin = f"[{codes}, request {self.request_id}]" if self.request_id else f"[{codes}]"
-        text = " ".join(filter(None, [_as_sentence(message), self.hint, origin]))
+        text = _joined(self.what, self.hint, origin)
         httpx.HTTPStatusError.__init__(self, text, request=response.request, response=response)
 
     @property
@@ -347,6 +376,10 @@ BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
     Code.COMMAND_TIMEOUT: ExecTimeoutError,
     Code.INSUFFICIENT_STORAGE: InsufficientStorageError,
 }
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _as_sentence(text: str) -> str:

@@ -144,7 +144,7 @@ def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEnt
         SandkastenError: it makes no sense, or the directory has changed.
     """
     if truncated:
-        raise TooLargeError(f"{path!r} has too many entries to list. Divide them up among directories.")
+        raise TooLargeError(f"{path!r} has too many entries to list.", "Divide them up among directories.")
     text = marked(output, mark)
     encoded, _, table = ("?" if text is None else text).partition(":")
     try:
@@ -153,8 +153,8 @@ def listed(path: str, output: str, mark: str, *, truncated: bool) -> list[DirEnt
         entries = [_entry(name, row) for name, row in zip(names, rows, strict=True)]
     except ValueError:  # names and rows are not as many, for one
         raise SandkastenError(
-            f"{path!r} cannot be listed by commands: it changes just now, or the session's image lacks "
-            "base64, stat or xargs."
+            f"{path!r} cannot be listed by commands.",
+            "Try again when nothing changes it, and check that the image has base64, stat and xargs.",
         ) from None
     return sorted(entries, key=lambda entry: entry.name)
 
@@ -230,8 +230,8 @@ class Slices:
     def _halve(self, *, truncated: bool) -> bytes:
         if not truncated or self.size_bytes <= _LEAST_SLICE_BYTES:
             raise SandkastenError(
-                f"{self.path!r} cannot be read by commands: their output comes incomplete. "
-                "Check that the session's image has head, tail and base64."
+                f"{self.path!r} cannot be read by commands: their output comes incomplete.",
+                "Check that the session's image has head, tail and base64.",
             )
         self.size_bytes //= 2
         return b""
@@ -239,4 +239,4 @@ class Slices:
 
 def changed(path: str) -> SandkastenError:
     """The error for a file that was written to while it was read."""
-    return SandkastenError(f"{path!r} changed while it was read. Read it again when nothing writes to it.")
+    return SandkastenError(f"{path!r} changed while it was read.", "Read it again when nothing writes to it.")

@@ -87,15 +87,16 @@ def needs_shell(sentence: str, what: str) -> ExtensionMissingError:
     """The error for what only a session can do on such a daemon."""
     return ExtensionMissingError(
         f"{sentence}: this daemon, without the extension 'files', does not take or give {what} without a "
-        "session. Create a session with this workspace_id, and use its verb of the same name."
+        "session.",
+        "Create a session with this workspace_id, and use its verb of the same name.",
     )
 
 
 def needs_extension_for_name(path: str) -> ExtensionMissingError:
     """The error for a name that other daemons cannot be asked for."""
     return ExtensionMissingError(
-        f"{path[:200]!r} is not UTF-8: this daemon, without the extension 'files', knows no such names. "
-        "Rename the file by a command."
+        f"{path[:200]!r} is not UTF-8: this daemon, without the extension 'files', knows no such names.",
+        "Rename the file by a command.",
     )
 
 

@@ -34,7 +34,7 @@ def absolute(path: str | PurePosixPath, *, name: str = "path") -> str:
     whole = posixpath.normpath(posixpath.join(WORKSPACE, check.sandbox_path(path, name=name)))
     if whole != WORKSPACE and not whole.startswith(f"{WORKSPACE}/"):
         raise SandkastenInputError(
-            f"{name} {str(path)[:200]!r} is outside /workspace. Reach other files by a command."
+            f"{name} {str(path)[:200]!r} is outside /workspace.", "Reach other files by a command."
         )
     return whole
 
@@ -87,12 +87,12 @@ def place_for(dest: str | Path, path: str) -> Path:
         check_name(name)
         place /= name
     if place.is_dir():
-        raise SandkastenInputError(f"{str(place)!r} is a directory. Remove it, or choose another dest.")
+        raise SandkastenInputError(f"{str(place)!r} is a directory.", "Remove it, or choose another dest.")
     if place.exists() and not place.is_file():  # /dev/null would become a plain file
-        raise SandkastenInputError(f"{str(place)!r} is a device, a FIFO or a socket. Choose another dest.")
+        raise SandkastenInputError(f"{str(place)!r} is a device, a FIFO or a socket.", "Choose another dest.")
     if not place.parent.is_dir():
         raise SandkastenInputError(
-            f"{str(place.parent)!r} is not a directory on this machine. Make it first."
+            f"{str(place.parent)!r} is not a directory on this machine.", "Make it first."
         )
     return place
 
@@ -112,7 +112,7 @@ def make_directories(dest: str | Path) -> Sequence[Path]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SandkastenInputError(
-            f"The directory {text!r} cannot be made here: {error.strerror}. Choose another dest."
+            f"The directory {text!r} cannot be made here: {error.strerror}.", "Choose another dest."
         ) from error
     return missing[::-1]
 
@@ -131,7 +131,7 @@ def check_tree_place(place: Path) -> None:
         SandkastenInputError: it cannot.
     """
     if os.path.lexists(place):
-        raise SandkastenInputError(f"{str(place)!r} exists. Remove it, or choose another dest.")
+        raise SandkastenInputError(f"{str(place)!r} exists.", "Remove it, or choose another dest.")
 
 
 def beside(place: Path) -> Path:

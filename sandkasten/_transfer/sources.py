@@ -159,12 +159,12 @@ def _open(path: Path) -> BinaryIO:
     try:
         stream = open(path, "rb", opener=_opener)  # noqa: SIM115  (whoever asked closes it)
     except FileNotFoundError:
-        raise LocalFileError(f"{str(path)!r} does not exist on this machine. Check the path.") from None
+        raise LocalFileError(f"{str(path)!r} does not exist on this machine.", "Check the path.") from None
     except (OSError, ValueError) as error:
         raise SandkastenInputError(f"{str(path)!r} cannot be opened: {error}.") from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise SandkastenInputError(f"{str(path)!r} is not a plain file. Open it, and pass the open file.")
+        raise SandkastenInputError(f"{str(path)!r} is not a plain file.", "Open it, and pass the open file.")
     return stream
 
 
@@ -208,11 +208,13 @@ def _read(stream: BinaryIO | io.FileIO, size_bytes: int, name: str) -> bytes:
         piece: Any = stream.read(size_bytes)
     if piece is None:
         raise SandkastenInputError(
-            f"{name!r} does not block, and has nothing to read now. Make it blocking, or read it first."
+            f"{name!r} does not block, and has nothing to read now.", "Make it blocking, or read it first."
         )
     if not isinstance(piece, bytes | bytearray | memoryview):
         kind = type(piece).__name__
-        raise SandkastenInputError(f"Reading {name!r} gave {kind}, not bytes. Open it in binary mode ('rb').")
+        raise SandkastenInputError(
+            f"Reading {name!r} gave {kind}, not bytes.", "Open it in binary mode ('rb')."
+        )
     return bytes(cast("bytes", piece))
 
 
@@ -238,26 +240,26 @@ def _explained(name: str) -> Generator[None, None, None]:
 def _name_of(file: BinaryIO) -> str:
     name = getattr(file, "name", None)  # an int for files made from a descriptor
     if not isinstance(name, str) or not os.path.basename(name):
-        raise SandkastenInputError("The file-like object has no name. Pass filename=.")
+        raise SandkastenInputError("The file-like object has no name.", "Pass filename=.")
     return check_filename(os.path.basename(name))
 
 
 def _check_binary(file: BinaryIO) -> None:
     if getattr(file, "closed", False) is True:
-        raise SandkastenInputError("The file is closed. Pass one that is open, or its path.")
+        raise SandkastenInputError("The file is closed.", "Pass one that is open, or its path.")
     if isinstance(file, io.TextIOBase):
-        raise SandkastenInputError("The file is open as text. Open it in binary mode ('rb').")
+        raise SandkastenInputError("The file is open as text.", "Open it in binary mode ('rb').")
     if not callable(getattr(file, "read", None)):
         raise SandkastenInputError(
-            f"A {type(file).__name__} is neither a path nor an open file. Pass one of those; "
-            "write() takes text and bytes."
+            f"A {type(file).__name__} is neither a path nor an open file.",
+            "Pass one of those; write() takes text and bytes.",
         )
 
 
 def changed(name: str) -> SandkastenInputError:
     """The error for a file that was written to while it was sent."""
     return SandkastenInputError(
-        f"{name!r} changed while it was sent. Send it again when nothing writes to it."
+        f"{name!r} changed while it was sent.", "Send it again when nothing writes to it."
     )
 
 

@@ -81,13 +81,13 @@ class Allowance:
         """
         if self._max_bytes is not None and self.done_bytes + more_bytes > self._max_bytes:
             raise TooLargeError(
-                f"What was to be downloaded is larger than max_bytes={self._max_bytes}. "
-                "Nothing was kept. Pass a larger one if you want it all the same."
+                f"The download exceeds max_bytes={self._max_bytes}; nothing was kept.",
+                "Pass a larger max_bytes to allow it.",
             )
         if more_bytes > shutil.disk_usage(self._place).free:
             raise TooLargeError(
-                f"There is no room for {more_bytes} bytes in {str(self._place)!r}. "
-                "Nothing was kept. Make room, or take another directory."
+                f"There is no room for {more_bytes} bytes in {str(self._place)!r}; nothing was kept.",
+                "Make room, or choose another directory.",
             )
 
     def take(self, count: int) -> None:
@@ -119,8 +119,8 @@ class MemoryTarget:
         """Refuse what is too large for memory."""
         if size_bytes > check.MAX_MEMORY_BYTES:
             raise TooLargeError(
-                f"The file has {size_bytes} bytes; no more than {check.MAX_MEMORY_BYTES} are read into "
-                "memory. Use download(), or pass max_bytes=."
+                f"The file has {size_bytes} bytes; at most {check.MAX_MEMORY_BYTES} are read into memory.",
+                "Use download(), or pass max_bytes=.",
             )
 
     def write(self, data: bytes) -> None:

@@ -80,13 +80,13 @@ class TreeTarget:
         self._count += count
         if self._count > MAX_MEMBERS:
             raise TooLargeError(
-                f"The directory has more than {MAX_MEMBERS} files in it. Download it part by part."
+                f"The directory has more than {MAX_MEMBERS} files in it.", "Download it part by part."
             )
 
     def _keep_link(self, path: str, target: str) -> None:
         self._link_chars += len(path) + len(target)
         if self._link_chars > MAX_LINK_CHARS:
-            raise TooLargeError("The directory has too many symlinks in it. Download it part by part.")
+            raise TooLargeError("The directory has too many symlinks in it.", "Download it part by part.")
         self._links.append((path, target))
 
     def write(self, data: bytes | memoryview) -> None:

@@ -129,9 +129,9 @@ def stats_text(stats: SessionStats) -> str:
 
 def error_text(error: SandkastenError, max_chars: int) -> str:
     """Say what went wrong, what to do about it, and what was printed until then."""
-    message = error.message if isinstance(error, SandkastenAPIError) else str(error)
-    advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")
-    header = f"error: {' '.join(filter(None, [_as_sentence(one_line(message, 500)), advice]))}\n"
+    hint = "" if isinstance(error, SandkastenAPIError) else error.hint
+    advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), hint)
+    header = f"error: {' '.join(filter(None, [_as_sentence(one_line(error.what, 500)), one_line(advice)]))}\n"
     if not isinstance(error, ExecTimeoutError | InsufficientStorageError) or not error.output:
         return header.rstrip("\n")
     body = cleaned(settled(error.output))

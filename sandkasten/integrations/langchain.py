@@ -74,7 +74,7 @@ class SandboxToolkit(BaseToolkit):
             SandkastenInputError: there is no session, or a limit is out of range.
         """
         if self.session is None and self.async_session is None:
-            raise SandkastenInputError("There is no session. Pass session= (blocking) or async_session=.")
+            raise SandkastenInputError("There is no session.", "Pass session= (blocking) or async_session=.")
         options = Options(self.max_output_chars, self.timeout_ms)
         return [
             SandboxTool(verb=verb, session=self.session, async_session=self.async_session, options=options)

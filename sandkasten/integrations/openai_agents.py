@@ -81,8 +81,8 @@ def sandbox_tools(
     """
     if not isinstance(session, Session):
         raise SandkastenInputError(
-            f"session is a {type(session).__module__}.{type(session).__name__}. The agents SDK is async: "
-            "pass a session of an async client, sandkasten.SandboxClient."
+            f"session is a {type(session).__module__}.{type(session).__name__}.",
+            "The agents SDK is async: pass a session of an async client, sandkasten.SandboxClient.",
         )
     options = Options(max_output_chars, timeout_ms)
     return [_tool(verb, lambda _context: session, options, session.first_info) for verb in VERBS]

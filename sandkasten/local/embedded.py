@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from sandkasten._codes import NO_ISOLATION
 from sandkasten.local import daemon, listen
 from sandkasten.local.api.asgi import key_guard
 from sandkasten.local.errors import IsolationError
@@ -35,7 +36,10 @@ def main() -> None:
         options = Options.from_mapping(line)
         with daemon.prepared(options, keep_ignored=False) as settings:
             loop.run(_serve(settings, options, api_key, owner))
-    except (IsolationError, OptionsError) as error:
+    except IsolationError as error:
+        _answer({"error": error.what, "hint": error.hint, "code": NO_ISOLATION})
+        sys.exit(1)
+    except OptionsError as error:
         _answer({"error": str(error)})
         sys.exit(1)
 

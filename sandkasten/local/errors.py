@@ -58,10 +58,14 @@ class IsolationError(Exception):
     """This machine cannot isolate code; the daemon must not start.
 
     Attributes:
-        complaint: what bubblewrap said, if that is the reason.
+        what: the sentence that says why not.
+        hint: how to fix it; empty if that is not known.
+        complaint: bubblewrap's own words, if bubblewrap failed.
     """
 
-    def __init__(self, message: str, *, complaint: str | None = None) -> None:
-        """Say what prevents it and what fixes it."""
-        super().__init__(message)
+    def __init__(self, what: str, hint: str = "", *, complaint: str | None = None) -> None:
+        """Keep the sentences, and join them into the text."""
+        super().__init__(" ".join(filter(None, (what, hint))))
+        self.what = what
+        self.hint = hint
         self.complaint = complaint

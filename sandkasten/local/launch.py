@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandkasten import _codes as codes
 from sandkasten.local.interpreter import daemon_command, daemon_environment
 from sandkasten.local.limits.values import LimitsError, SessionLimits, read_limits
 
@@ -119,7 +120,9 @@ def start_daemon(options: LocalOptions | None = None) -> LocalDaemon:
             raise
         if "socket_path" not in answer:
             _stop(process, channel, os.getpid())
-            raise _failure(answer.get("error") or _last_words(log))
+            if "error" not in answer:
+                raise _failure(_last_words(log), "Look for the reason: python -m sandkasten.local doctor")
+            raise _failure(answer["error"], answer.get("hint", ""), answer.get("code"))
     finally:
         os.close(log)
     from sandkasten._config import LOCAL_URL, Target  # noqa: PLC0415  (meanwhile the client imported it)
@@ -149,8 +152,9 @@ def _spawn(log: int) -> tuple[subprocess.Popen[bytes], socket.socket, int | None
     except FileNotFoundError:
         channel.close()
         raise _failure(
-            f"The embedded daemon needs a Python program, and sys.executable ({sys.executable!r}) is none. "
-            "Set it to the path of this Python, or pass base_url= to use another daemon."
+            f"The embedded daemon needs a Python program, and sys.executable is {sys.executable!r}.",
+            "Set it to the path of this Python, or pass base_url= to use another daemon.",
+            codes.NO_PYTHON,
         ) from None
     except BaseException:
         channel.close()
@@ -176,27 +180,30 @@ def _settings(options: LocalOptions) -> dict[str, object]:
         return {**asdict(options), "data_dir": full}
     except FileNotFoundError:
         raise _failure(
-            f"data_dir {str(data_dir)!r} is seen from the current directory, which is gone. Give it in full."
+            f"data_dir {str(data_dir)!r} is seen from the current directory, which is gone.",
+            "Give it in full.",
         ) from None
 
 
-def _failure(text: str) -> LocalDaemonError:
+def _failure(what: str, hint: str = "", code: str | None = None) -> LocalDaemonError:
     from sandkasten.errors import LocalDaemonError  # noqa: PLC0415  (with all of httpx)
 
-    return LocalDaemonError(text)
+    return LocalDaemonError(what, hint, code=code)
 
 
 def _check_platform() -> None:
     if sys.platform != "linux":
         raise _failure(
-            "The embedded daemon runs on Linux only (WSL2 included). "
-            "Pass base_url= (or set SANDKASTEN_BASE_URL) to use a daemon on another machine."
+            "The embedded daemon runs on Linux only (WSL2 included).",
+            "Pass base_url= (or set SANDKASTEN_BASE_URL) to use a daemon on another machine.",
+            codes.NOT_LINUX,
         )
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise _failure(
-            f"The embedded daemon is not installed ({', '.join(missing)} missing). "
-            "Install it: pip install 'sandkasten[local]'. Or pass base_url= to use another daemon."
+            f"The embedded daemon is not installed ({', '.join(missing)} missing).",
+            "Install it: pip install 'sandkasten[local]'. Or pass base_url= to use another daemon.",
+            codes.NOT_INSTALLED,
         )
 
 
@@ -211,7 +218,8 @@ def _exchange(channel: socket.socket, settings: dict[str, object]) -> dict[str, 
     poller = select.poll()  # not `select`, which knows no descriptors beyond 1,023
     poller.register(channel, select.POLLIN)
     if not poller.poll(_START_SECONDS * 1000):
-        return {"error": f"The embedded daemon did not start within {_START_SECONDS:.0f} seconds. Try again."}
+        sentence = f"The embedded daemon did not start within {_START_SECONDS:.0f} seconds."
+        return {"error": sentence, "hint": "Try again."}
     with contextlib.suppress(ConnectionError), channel.makefile("rb") as lines:
         words = lines.readline()
         return dict(json.loads(words)) if words else {}
@@ -221,10 +229,7 @@ def _exchange(channel: socket.socket, settings: dict[str, object]) -> dict[str, 
 def _last_words(log: int) -> str:
     lines = os.pread(log, _LOG_BYTES, max(0, os.fstat(log).st_size - _LOG_BYTES)).decode(errors="replace")
     last = lines.strip().rpartition("\n")[2] or "it said nothing"
-    return (
-        f"The embedded daemon ended while it started ({last}). "
-        "Look for the reason: python -m sandkasten.local doctor"
-    )
+    return f"The embedded daemon ended while it started ({last})."
 
 
 def _stop(process: subprocess.Popen[bytes], channel: socket.socket, owner_pid: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sandkasten.errors import (
     ExecTimeoutError,
-    SandkastenAPIError,
     SandkastenError,
     SessionExpiredError,
     SessionNotFoundError,
@@ -40,13 +39,9 @@ class CellInterrupted(KeyboardInterrupt):
 
 
 def for_people(error: SandkastenError) -> MagicError:
-    """Say in a notebook's words what went wrong in the library."""
+    """Return the error that a notebook shows for an error of the library."""
     if isinstance(error, ExecTimeoutError):
-        return MagicError(
-            f"{error.message.rstrip('.')}. The session goes on; --timeout SECONDS gives more time."
-        )
+        return MagicError(f"{error.what} The session goes on; --timeout SECONDS gives more time.")
     if isinstance(error, SessionExpiredError | SessionNotFoundError):
         return MagicError("The session is gone, with its files. Run `%sandbox reset` for a new one.")
-    if isinstance(error, SandkastenAPIError):
-        return MagicError(f"{error.message.rstrip('.')}. {error.hint}".rstrip())
-    return MagicError(str(error))
+    return MagicError(f"{error.what} {error.hint}".rstrip())

@@ -348,7 +348,7 @@ def test_an_exec_may_be_silent_for_its_own_timeout_longer(server: HTTPServer) ->
     with SandboxClient(base_url=server.url_for(""), timeout=0.3) as client:
         session = Session(client._connection, "1a2b3c4d-5e6")
         assert session.exec("sleep 0.8", timeout_ms=20_000).ok
-        with pytest.raises(SandkastenTimeoutError, match="waits in line behind others"):
+        with pytest.raises(SandkastenTimeoutError, match="its time in the queue counts"):
             session.exec("sleep 30", timeout_ms=100)
     given_up.set()
 

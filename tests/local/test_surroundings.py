@@ -49,7 +49,7 @@ WORKS = [
 ]
 FAILS = {
     "relative_data_dir_gone": "data_dir 'relative' is seen from the current directory, which is gone. Give",
-    "no_python_at_all": "needs a Python program, and sys.executable ('') is none. Set it",
+    "no_python_at_all": "needs a Python program, and sys.executable is ''. Set it",
 }
 POOLS = ["pool_by_fork", "pool_by_forkserver", "pool_by_spawn"]
 PROCESSES = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandkasten.cli.output.failures import UNREACHABLE, USAGE, CommandLineError
+from sandkasten.cli.output.failures import USAGE, CommandLineError
 
 if TYPE_CHECKING:
     from sandkasten_sync import SandboxClient
@@ -132,6 +132,7 @@ def client_of(found: Found) -> Generator[SandboxClient, None, None]:
         CommandLineError: its address cannot be one, or nothing answers there; the text says who named it.
     """
     _prepare()
+    from sandkasten import _codes as codes  # noqa: PLC0415
     from sandkasten_sync import SandboxClient, SandkastenConnectionError, SandkastenInputError  # noqa: PLC0415
 
     try:
@@ -147,10 +148,9 @@ def client_of(found: Found) -> Generator[SandboxClient, None, None]:
         try:
             yield client
         except SandkastenConnectionError as error:
-            what, _, _ = str(error).partition(". ")
-            if not what.startswith(UNREACHABLE):
+            if error.code != codes.UNREACHABLE:
                 raise
-            raise CommandLineError(f"{what}. {_advice(found)}") from error
+            raise CommandLineError(f"{error.what} {_advice(found)}") from error
 
 
 def _advice(found: Found) -> str:

@@ -127,7 +127,7 @@ def _execute(
     try:
         ending = stream(session, text, out.Output(raw=raw), timeout_ms, has_input=has_input)
     except ExecTimeoutError as error:
-        out.say(sentence_of(error) if goes_on else f"{error.message} Give it a larger --timeout.")
+        out.say(sentence_of(error) if goes_on else f"{error.what} Give it a larger --timeout.")
         return TIMED_OUT
     if ending.shell_restarted and goes_on:
         out.say(out.SHELL_ENDED)

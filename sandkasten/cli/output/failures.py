@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sandkasten.cli.output.text import one_line
 
 if TYPE_CHECKING:
     import click
 
-# What `timeout` and `docker run` give too; every other code is the remote command's.
+    from sandkasten.errors import SandkastenError
+
+# The same as `timeout` and `docker run` use; every other code is the remote command's.
 USAGE = 2
 TIMED_OUT = 124
 FAILED = 125
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-# The library's own hints speak of Python arguments. By the class's name, the closest one wins.
+# The library's own hints speak of Python arguments. These replace them: by the error's code, or else by the
+# name of its class, of which the closest one wins.
+_HINTS_BY_CODE: Mapping[str | None, str] = {
+    # `connecting` has advice about daemons that run on their own, so this is about an embedded one.
+    "UNREACHABLE": "It ended too early: try again, and see what sandkasten doctor says.",
+    "NOT_SANDKASTEN": "Check --url and SANDKASTEN_BASE_URL.",
+    "NOT_LINUX": "Use a daemon on another machine: sandkasten --url URL, or set SANDKASTEN_BASE_URL.",
+    "NOT_INSTALLED": "Install it: pip install 'sandkasten[local]'. Or use another daemon: --url URL.",
+    "NO_PYTHON": "Use another daemon: sandkasten --url URL, or set SANDKASTEN_BASE_URL.",
+}
 _HINTS: Mapping[str, str] = {
     "AuthenticationError": "Give the daemon's key with --api-key-file or SANDKASTEN_API_KEY.",
     "CapacityExceededError": "End sessions that are not needed: sandkasten rm SESSION.",
@@ -34,10 +45,6 @@ _HINTS: Mapping[str, str] = {
     "WorkspaceNotFoundError": "See which there are: sandkasten workspace ls.",
     "WorkspacesDisabledError": "The daemon's operator can enable them (workspace.enabled).",
 }
-# How the library begins to say that there is no daemon where it looked.
-UNREACHABLE = "Nothing answers"
-# `connecting` says what to do about other daemons, so this is about an embedded one.
-_ENDED = "It ended too early: try again, and see what sandkasten doctor says."
 
 
 class CommandLineError(Exception):
@@ -50,11 +57,11 @@ class CommandLineError(Exception):
 
 
 class NobodyReadsError(Exception):
-    """Standard output was closed by whoever read it, which is no failure."""
+    """The reader of standard output closed it, which is not a failure."""
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """What to print of an error, and the exit code."""
+    """Return the sentences to print for an error, and the exit code."""
     import click  # noqa: PLC0415  (not where it may be missing)
 
     if isinstance(error, CommandLineError):
@@ -64,7 +71,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "", INTERRUPTED
     if type(error).__module__ == "sandkasten.errors":
-        return sentence_of(error), _code_of(error)
+        return sentence_of(cast("SandkastenError", error)), _code_of(error)
     return one_line(_unexpected(error)), FAILED
 
 
@@ -106,18 +113,19 @@ def _code_of(error: BaseException) -> int:
     return USAGE if is_usage else FAILED
 
 
-def sentence_of(error: BaseException) -> str:
-    """An error of the library in the words of the command line, on one line."""
+def sentence_of(error: SandkastenError) -> str:
+    """Return an error of the library in the words of the command line, on one line."""
+    return one_line(f"{error.what} {_hint_for(error)}")
+
+
+def _hint_for(error: SandkastenError) -> str:
     from sandkasten import errors  # noqa: PLC0415
 
-    hint = next((_HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _HINTS), None)
-    if isinstance(error, errors.SandkastenAPIError):
-        if hint is None and error.error_code is None and error.request_id is None:  # so it is no daemon
-            hint = "Check --url and SANDKASTEN_BASE_URL."
-        elif hint is None and error.status_code >= 500:
-            hint = f"The daemon's log may say more about request {error.request_id}."
-        return one_line(f"{error.message.rstrip('.')}. {hint or ''}")
-    text = str(error).replace("base_url=", "--url").replace("base_url", "--url")
-    if type(error) is errors.SandkastenConnectionError and text.startswith(UNREACHABLE):
-        hint = _ENDED
-    return one_line(f"{text.partition('. ')[0].rstrip('.')}. {hint}" if hint else text)
+    by_class = next((_HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _HINTS), None)
+    hint = _HINTS_BY_CODE.get(error.code) or by_class
+    if hint is None and isinstance(error, errors.SandkastenAPIError):
+        if error.error_code is None and error.request_id is None:  # so no daemon answered
+            return _HINTS_BY_CODE["NOT_SANDKASTEN"]
+        if error.status_code >= 500:
+            return f"The daemon's log may say more about request {error.request_id}."
+    return error.hint if hint is None else hint

@@ -208,8 +208,10 @@ def _bwrap(identity: Identity, directory: Path | None) -> Bubblewrap | str:
     with tempfile.TemporaryDirectory() as spare:
         try:
             path = bwrap_binary.find_bwrap(identity, directory or Path(spare))
-        except (IsolationError, OSError) as error:
-            return str(error).removesuffix(f" {causes.MISSING.mend}")
+        except IsolationError as error:
+            return error.what
+        except OSError as error:
+            return str(error)
         is_system = path.startswith(("/usr/", "/bin/"))
         text = bwrap_binary.bwrap_help(path)
         version = bwrap_binary.bwrap_version(path)

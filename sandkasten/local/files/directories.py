@@ -43,8 +43,8 @@ def secure_data_dir(directory: Path, identity: Identity) -> None:
     trouble = data_trouble(directory)
     if trouble is not None:
         raise IsolationError(
-            f"{trouble} So workspaces and images are not safe in {directory}. "
-            f"Run: {trouble.remedy}. Or choose another directory: set SANDKASTEN_DATA_DIR."
+            f"{trouble} So workspaces and images are not safe in {directory}.",
+            f"Run: {trouble.remedy}. Or choose another directory: set SANDKASTEN_DATA_DIR.",
         )
     for name in (WORKSPACES, IMAGES):
         with suppress(FileNotFoundError):

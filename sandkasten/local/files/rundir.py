@@ -41,7 +41,8 @@ def run_dir_base(identity: Identity) -> str:
             return base
     raise IsolationError(
         "No directory for temporary files can be reached by the user that sandboxes run as and is safe from "
-        "other users. Set TMPDIR to one of root's or your own that everybody may enter, with a short path."
+        "other users.",
+        "Set TMPDIR to one of root's or your own that everybody may enter, with a short path.",
     )
 
 

@@ -76,10 +76,10 @@ def _check_identity(identity: Identity) -> None:
         IsolationError: there is no such user here, or this root has not all of root's rights.
     """
     if not has_user(identity.uid):
-        raise IsolationError(f"{causes.unmapped(identity.uid)} {causes.UNMAPPED_MEND}")
+        raise IsolationError(causes.unmapped(identity.uid), causes.UNMAPPED_MEND)
     missing = missing_capabilities(identity)
     if missing:
-        raise IsolationError(f"{causes.powerless(missing)} {causes.powerless_mend(missing)}")
+        raise IsolationError(causes.powerless(missing), causes.powerless_mend(missing))
 
 
 def _tried(settings: Settings) -> Settings:
@@ -93,7 +93,7 @@ def _tried(settings: Settings) -> Settings:
         complaint = _try(candidate)
         if complaint is None:
             return candidate
-    raise IsolationError(causes.explain(str(complaint), os.geteuid()), complaint=complaint)
+    raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
 
 
 def _try(settings: Settings) -> str | None:
@@ -110,8 +110,8 @@ def _try(settings: Settings) -> str | None:
         group = settings.cgroups.create(_TRIAL, settings.limits)
     except OSError as error:
         raise IsolationError(
-            f"A sandbox's control group cannot be made: {error.strerror} ({error.filename}). "
-            "Look at it: python -m sandkasten.local doctor"
+            f"A sandbox's control group cannot be made: {error.strerror} ({error.filename}).",
+            "Look at it: python -m sandkasten.local doctor",
         ) from error
     try:
         return try_a_sandbox(settings.bwrap, policy, settings.identity, group.add)

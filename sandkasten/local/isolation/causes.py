@@ -112,8 +112,8 @@ def refusal(complaint: str) -> str:
     return f"This machine does not let sandboxes be built (bubblewrap says: {complaint[-300:]})."
 
 
-def explain(complaint: str, uid: int) -> str:
-    """Return the meaning of bubblewrap's complaint and its remedy, for a user."""
+def explain(complaint: str, uid: int) -> tuple[str, str]:
+    """Return the meaning of bubblewrap's complaint, as sentences, and the fix for a user, if it is known."""
     said = refusal(complaint)
     cause = cause_of(complaint)
-    return said if cause is None else f"{said} {cause.says} {advice_for(cause.mend, uid)}"
+    return (said, "") if cause is None else (f"{said} {cause.says}", advice_for(cause.mend, uid))

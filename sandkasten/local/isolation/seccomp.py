@@ -121,7 +121,8 @@ def program(machine: str) -> bytes:
     if machine not in _MACHINES:
         raise IsolationError(
             f"Sandboxes cannot be secured on this kind of machine ({machine}): the filter of system calls "
-            f"is written for {' and '.join(_MACHINES)}. Run the daemon on one of these, with 64-bit Python."
+            f"is written for {' and '.join(_MACHINES)}.",
+            "Run the daemon on one of these, with 64-bit Python.",
         )
     known = _MACHINES[machine]
     code = (

@@ -46,8 +46,8 @@ def try_a_sandbox(
     except OSError as error:
         what = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
         raise IsolationError(
-            f"A sandbox was tried, and could not be taken hold of: {what}. "
-            "Try as another user, or with fewer restrictions on this process."
+            f"A sandbox was tried, and could not be taken hold of: {what}.",
+            "Try as another user, or with fewer restrictions on this process.",
         ) from error
     return None
 

@@ -51,8 +51,9 @@ def check_openat2(directory: Path) -> None:
         os.close(open_inside(root, ".", os.O_PATH))
     except OSError as error:
         raise IsolationError(
-            f"This kernel cannot resolve paths safely (openat2: {error.strerror}). It takes Linux 5.6 or "
-            "later; in a container, a seccomp profile that knows openat2 (Docker 20.10.0 or later)."
+            f"This kernel cannot resolve paths safely (openat2: {error.strerror}).",
+            "Use Linux 5.6 or later; in a container, a seccomp profile that knows openat2 "
+            "(Docker 20.10.0 or later).",
         ) from error
     finally:
         os.close(root)

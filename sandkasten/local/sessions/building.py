@@ -120,7 +120,7 @@ class Builder:
         except BaseException as error:
             self._clean_ups.begin(_give_up(remains, making, shell))
             if isinstance(error, SandboxLostError):
-                raise ApiError(500, "INTERNAL_ERROR", explain(str(error), os.geteuid())) from error
+                raise ApiError(500, "INTERNAL_ERROR", " ".join(explain(str(error), os.geteuid()))) from error
             raise
         return Session(site, shell, remains, self._settings.clock, self._of_workspace)
 

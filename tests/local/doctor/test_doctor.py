@@ -370,7 +370,7 @@ COMPLAINTS = {
 def test_the_doctor_and_a_refusal_say_the_same(complaint: str, cause: causes.Cause | None) -> None:
     assert causes.cause_of(complaint) is cause
     finding = found("trial", replace(GOOD, trial=Trial(complaint=complaint)))
-    explained = causes.explain(complaint, os.geteuid())
+    explained = " ".join(causes.explain(complaint, os.geteuid()))
     assert complaint in explained
     assert explained.startswith(finding.says)
     if cause is not None:
