@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # What client and daemon share.
-BOTH = {"_version", "_protocol", "_tar", "_cut", "_names", "_directories", "local.limits.values"}
+BOTH = {"_version", "_codes", "_protocol", "_tar", "_cut", "_names", "_directories", "local.limits.values"}
 # Each module may import those to its left; what stands together may not import each other.
 CLIENT = [
-    {"_brief", "_protocol"},
+    {"_brief", "_codes", "_protocol"},
     {
         "_version",
         "_tar",

@@ -40,7 +40,7 @@ def doctor_command(as_json: bool) -> int:
         return report.run()
     found = report.examine()
     rows = [
-        {"name": finding.name, "state": finding.state.value, "says": finding.says, "fix": finding.mend}
+        {"name": finding.name, "state": finding.state.value, "says": finding.says, "fix": finding.fix}
         for finding in found
     ]
     out.emit_json({"can_build": report.can_build(found), "findings": rows})

@@ -18,7 +18,7 @@ from sandkasten._directories import find_trouble
 from sandkasten.cli.output.failures import CommandLineError
 
 _LONGEST_SOCKET_PATH = 107
-_MEND = "Set XDG_RUNTIME_DIR to a directory of your own, with a short path, that nobody else can write to."
+_FIX = "Set XDG_RUNTIME_DIR to a directory of your own, with a short path, that nobody else can write to."
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def make() -> Place:
     """
     place = choose(os.environ, os.geteuid())
     if len(os.fsencode(place.socket)) > _LONGEST_SOCKET_PATH:
-        raise CommandLineError(f"The path {place.socket} is too long for a socket. {_MEND}")
+        raise CommandLineError(f"The path {place.socket} is too long for a socket. {_FIX}")
     place.directory.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):  # and `_check` tells whose it is
         place.directory.mkdir(mode=0o700)
@@ -109,10 +109,10 @@ def _owner(path: Path) -> int | None:
 def _check(directory: Path) -> None:
     status = directory.lstat()
     if not is_private(status, os.geteuid()):
-        raise CommandLineError(f"{directory} is not a directory that only you can enter. {_MEND}")
+        raise CommandLineError(f"{directory} is not a directory that only you can enter. {_FIX}")
     trouble = find_trouble(directory)
     if trouble is not None:
-        raise CommandLineError(f"{directory} could be replaced by others: {trouble} {_MEND}")
+        raise CommandLineError(f"{directory} could be replaced by others: {trouble} {_FIX}")
 
 
 def is_private(status: os.stat_result, uid: int) -> bool:

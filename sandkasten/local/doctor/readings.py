@@ -53,6 +53,19 @@ class Bubblewrap:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """The reason why this machine cannot do something.
+
+    Attributes:
+        says: the reason, as a sentence.
+        fix: how to fix it.
+    """
+
+    says: str
+    fix: str
+
+
+@dataclass(frozen=True)
 class Trial:
     """A sandbox that was tried.
 
@@ -136,8 +149,8 @@ class Readings:
     masked: tuple[str, ...]
     bwrap: Bubblewrap | str
     trial: Trial
-    openat2: str | None
-    seccomp: str | None
+    openat2: Refusal | None
+    seccomp: Refusal | None
     groups: Groups
     images: frozenset[str]
     has_bash: bool
@@ -235,7 +248,7 @@ def _check_seccomp(machine: str) -> None:
     seccomp.program(machine)
     known = _text("/proc/sys/kernel/seccomp/actions_avail").split()
     if not {"errno", "kill_process"} <= set(known):
-        raise IsolationError(causes.NO_SECCOMP.says)
+        raise IsolationError(causes.NO_SECCOMP.says, causes.NO_SECCOMP.fix)
 
 
 def _groups() -> Groups:
@@ -278,11 +291,11 @@ def _profiles() -> list[str]:
     return []
 
 
-def _refused(check: Callable[[], None]) -> str | None:
+def _refused(check: Callable[[], None]) -> Refusal | None:
     try:
         check()
     except IsolationError as error:
-        return str(error)
+        return Refusal(error.what, error.hint)
     return None
 
 

@@ -57,7 +57,7 @@ def _lines(finding: Finding, width: int) -> list[str]:
         finding.says, _WIDTH - len(head), break_long_words=False, break_on_hyphens=False
     ) or [""]
     lines = [head + texts[0], *(indent + text for text in texts[1:])]
-    if finding.mend is not None:
-        meaning, *commands = finding.mend.splitlines()
+    if finding.fix is not None:
+        meaning, *commands = finding.fix.splitlines()
         lines += [f"{indent}-> {meaning}", *(f"{indent}   {command}" for command in commands)]
     return lines

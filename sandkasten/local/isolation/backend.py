@@ -76,10 +76,10 @@ def _check_identity(identity: Identity) -> None:
         IsolationError: there is no such user here, or this root has not all of root's rights.
     """
     if not has_user(identity.uid):
-        raise IsolationError(causes.unmapped(identity.uid), causes.UNMAPPED_MEND)
+        raise IsolationError(causes.unmapped(identity.uid), causes.UNMAPPED_FIX)
     missing = missing_capabilities(identity)
     if missing:
-        raise IsolationError(causes.powerless(missing), causes.powerless_mend(missing))
+        raise IsolationError(causes.powerless(missing), causes.powerless_fix(missing))
 
 
 def _tried(settings: Settings) -> Settings:

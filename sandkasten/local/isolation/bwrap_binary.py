@@ -30,7 +30,7 @@ def find_bwrap(identity: Identity, run_dir: Path) -> str:
     if wheel is not None:
         return str(wheel if identity.can_reach(wheel) else _copy_bwrap(wheel, run_dir))
     if system is None:
-        raise IsolationError(MISSING.says, MISSING.mend)
+        raise IsolationError(MISSING.says, MISSING.fix)
     return system  # and let it say what it does not know
 
 

@@ -14,14 +14,14 @@ class Cause:
     """Something that keeps sandboxes from being built.
 
     Attributes:
-        signs: parts of what bubblewrap says, any of which tells.
-        says: what is so.
-        mend: how to fix it, with the command.
+        signs: parts of bubblewrap's message, any of which is a sign of this cause.
+        says: the cause, as a sentence.
+        fix: how to fix it, with the command.
     """
 
     signs: tuple[str, ...]
     says: str
-    mend: str
+    fix: str
 
 
 MISSING = Cause(
@@ -75,26 +75,27 @@ NO_NAMESPACES = Cause(
 _CAUSES = (TOO_OLD, NO_WAY, APPARMOR, MASKED_PROC, NO_MOUNTS, NO_SECCOMP, NO_NAMESPACES)
 
 
-UNMAPPED_MEND = (
+UNMAPPED_FIX = (
     "Start it as an ordinary user, or give the container more ids and restart it: "
     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
 )
 
 
 def unmapped(uid: int) -> str:
-    """Say that the user is missing that root's sandboxes run as."""
+    """Return the sentence that says that the user is missing as which root's sandboxes run."""
     return f"Root's sandboxes run as another user, uid {uid}, which this user namespace does not have."
 
 
 def powerless(missing: Sequence[str]) -> str:
-    """Say which rights this root lacks."""
+    """Return the sentence that says which rights this root lacks."""
     return f"This root lacks rights that it takes to handle sandboxes ({', '.join(missing)})."
 
 
-def powerless_mend(missing: Sequence[str]) -> str:
-    """Say how to get them, or to do without."""
+def powerless_fix(missing: Sequence[str], before_command: str = " ") -> str:
+    """Return how to get the missing rights, or to do without them."""
     options = " ".join(f"--cap-add {name.removeprefix('CAP_')}" for name in missing)
-    return f"Run it as an ordinary user, or start the container with them: docker run {options} ..."
+    command = f"docker run {options} ..."
+    return f"Run it as an ordinary user, or start the container with them:{before_command}{command}"
 
 
 def advice_for(advice: str, uid: int) -> str:
@@ -103,12 +104,12 @@ def advice_for(advice: str, uid: int) -> str:
 
 
 def cause_of(complaint: str) -> Cause | None:
-    """What bubblewrap's complaint means, if that is known."""
+    """Return the cause behind bubblewrap's complaint, or None if it is not known."""
     return next((cause for cause in _CAUSES if any(sign in complaint for sign in cause.signs)), None)
 
 
 def refusal(complaint: str) -> str:
-    """Say that there are no sandboxes, in bubblewrap's words."""
+    """Return the sentence that says that no sandbox can be built, with bubblewrap's words."""
     return f"This machine does not let sandboxes be built (bubblewrap says: {complaint[-300:]})."
 
 
@@ -116,4 +117,4 @@ def explain(complaint: str, uid: int) -> tuple[str, str]:
     """Return the meaning of bubblewrap's complaint, as sentences, and the fix for a user, if it is known."""
     said = refusal(complaint)
     cause = cause_of(complaint)
-    return (said, "") if cause is None else (f"{said} {cause.says}", advice_for(cause.mend, uid))
+    return (said, "") if cause is None else (f"{said} {cause.says}", advice_for(cause.fix, uid))

