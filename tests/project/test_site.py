@@ -275,3 +275,25 @@ def test_a_notebook_stands_in_the_page_with_its_outputs() -> None:
         "</div>",
         "",
     ]
+
+
+# ---- What readers look for
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("pip", "packages"),
+        ("npm", "packages"),
+        ("apt", "packages"),
+        ("stderr", "questions"),
+        ("stdin", "questions"),
+        ("env", "questions"),
+        ("port", "questions"),
+        ("GPU", "questions"),
+        ("timeout", "questions"),
+    ],
+)
+def test_a_search_finds_a_heading_for_what_people_call_it(word: str, page: str) -> None:
+    headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / f"{page}.md").read_text("utf-8"), re.MULTILINE)
+    assert any(re.search(rf"\b{word}\b", heading) for heading in headings)
