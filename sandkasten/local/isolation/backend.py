@@ -16,7 +16,7 @@ from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
 from sandkasten.local.isolation.closedbash import with_closed_bash
 from sandkasten.local.isolation.etc import make_etc
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import SandboxPolicy
+from sandkasten.local.isolation.policy import Launcher, SandboxPolicy
 from sandkasten.local.isolation.trial import probe_workspace, try_a_sandbox
 from sandkasten.local.limits.cgroups import find_cgroups
 from sandkasten.local.limits.limits import clamped, rlimits, ulimit_command
@@ -47,7 +47,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
         cgroups.cleanup_stale()
         settings = Settings(
             bwrap=bwrap_binary.find_bwrap(identity, directory),
-            launcher=mounttable.launcher(),
+            launcher=Launcher(),
             etc=make_etc(_made(directory / "etc", identity)),
             names=HostNames(directory / "names", identity),
             images=find_images(),
@@ -87,13 +87,20 @@ def _tried(settings: Settings) -> Settings:
     closed = with_closed_bash(settings.images, settings.run_dir)
     complaint = None
     # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
-    launchers = dict.fromkeys((settings.launcher, ()))
+    launchers = mounttable.launchers(_memory(settings), settings.limits.tmp_bytes)
     for images, launcher in itertools.product((closed, settings.images), launchers):
         candidate = replace(settings, images=images, launcher=launcher)
         complaint = _try(candidate)
         if complaint is None:
             return candidate
     raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
+
+
+def _memory(settings: Settings) -> Path | None:
+    """Where file systems in memory are mounted, if nothing else bounds the number of their files."""
+    if "memory" in settings.cgroups.bounded:
+        return None
+    return _made(settings.run_dir / "memory", settings.identity)
 
 
 def _try(settings: Settings) -> str | None:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 
 from sandkasten.local.isolation.policy import (
     CLOSED_BASH,
-    HOME,
     INSIDE_UID,
-    STATE_DIR,
+    MEMORY,
     WORKSPACE,
     SandboxPolicy,
+    size_in_memory,
 )
 
 _NAMESPACES = (
@@ -33,7 +33,6 @@ _NAMESPACES = (
     "--unshare-uts",
     "--unshare-cgroup-try",
 )
-_STATE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Descriptors:
 def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors: Descriptors) -> list[str]:
     """The whole command line that runs `command` as process 1 of a new sandbox."""
     return [
-        *policy.launcher,
+        *policy.launcher.words,
         bwrap,
         *_NAMESPACES,
         *(() if policy.host_network else ("--unshare-net",)),
@@ -94,22 +93,29 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
     # The settings of its own namespaces would be writable there, which nobody needs.
     yield from ("--ro-bind", "/proc/sys", "/proc/sys")
     for path in policy.hidden_directories:
-        yield from (*_memory(path, "0555", None), "--remount-ro", path)
+        yield from (*_new_memory(path, "0555", None), "--remount-ro", path)
     for path in policy.hidden:
         yield from ("--ro-bind", "/dev/null", path)
     # Processes would take back what makes them go before the host's when memory runs out.
     yield from ("--remount-ro", "/proc")
     yield from ("--dev", "/dev")
-    yield from _memory("/dev/shm", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
+    yield from _memory("/dev/shm", policy)  # noqa: S108  (the sandbox's own)
     yield from ("--remount-ro", "/dev")  # bubblewrap leaves it writable, and as large as half the memory
-    yield from _memory("/tmp", "1777", policy.tmp_bytes)  # noqa: S108  (the sandbox's own)
-    yield from _memory(HOME, "0700", policy.tmp_bytes)
-    yield from _memory(STATE_DIR, "0700", _STATE_BYTES)
+    for path in MEMORY:
+        if not path.startswith("/dev/"):
+            yield from _memory(path, policy)
     yield from ("--bind", str(policy.workspace), WORKSPACE)
     yield from ("--remount-ro", "/")
 
 
-def _memory(path: str, permissions: str, size_bytes: int | None) -> Iterator[str]:
+def _memory(path: str, policy: SandboxPolicy) -> Iterator[str]:
+    if path in policy.launcher.memory:
+        yield from ("--bind", policy.launcher.memory[path], path)
+    else:
+        yield from _new_memory(path, MEMORY[path], size_in_memory(path, policy.tmp_bytes))
+
+
+def _new_memory(path: str, permissions: str, size_bytes: int | None) -> Iterator[str]:
     if size_bytes is not None:
         yield from ("--size", str(size_bytes))
     yield from ("--perms", permissions, "--tmpfs", path)

@@ -14,6 +14,9 @@ WORKSPACE = "/workspace"
 STATE_DIR = "/run/sandkasten"
 BASH = "/bin/bash"
 CLOSED_BASH = "/etc/sandkasten/bash"
+# The file systems in memory, with their permissions.
+MEMORY: Mapping[str, str] = {"/dev/shm": "1777", "/tmp": "1777", HOME: "0700", STATE_DIR: "0700"}  # noqa: S108
+_STATE_BYTES = 1024 * 1024
 
 ENVIRONMENT: Mapping[str, str] = {
     "HOME": HOME,
@@ -60,6 +63,25 @@ class Image:
     closed_bash: str | None = None
 
 
+@dataclass(frozen=True)
+class Launcher:
+    """What starts bubblewrap, see `mounttable`.
+
+    Attributes:
+        words: what stands before bubblewrap's own.
+        memory: path inside to the host path where these mount the file system in memory that belongs there;
+            bubblewrap mounts the others.
+    """
+
+    words: tuple[str, ...] = ()
+    memory: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def size_in_memory(path: str, tmp_bytes: int | None) -> int | None:
+    """Return how large a file system in memory is; None leaves it to the kernel."""
+    return _STATE_BYTES if path == STATE_DIR else tmp_bytes
+
+
 def files_to_hide() -> tuple[str, ...]:
     """Return files of the kernel that name keys of the host's user, or what the machine was started with."""
     told = ("/proc/keys", "/proc/key-users", "/proc/cmdline")
@@ -90,7 +112,7 @@ class SandboxPolicy:
         hidden: files of /proc that tell of the host.
         hidden_directories: and directories.
         environment: all the variables it starts with.
-        launcher: what starts bubblewrap, see `mounttable`.
+        launcher: what starts bubblewrap.
     """
 
     image: Image
@@ -104,7 +126,7 @@ class SandboxPolicy:
     hidden: tuple[str, ...] = field(default_factory=files_to_hide)
     hidden_directories: tuple[str, ...] = field(default_factory=directories_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
-    launcher: tuple[str, ...] = ()
+    launcher: Launcher = field(default_factory=Launcher)
 
     @property
     def shell(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sandkasten.local.clock import Clock
 from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import Image
+from sandkasten.local.isolation.policy import Image, Launcher
 from sandkasten.local.limits.cgroups import Cgroups
 from sandkasten.local.limits.limits import Limits
 
@@ -20,7 +20,7 @@ class Settings:
 
     Attributes:
         bwrap: bubblewrap's path.
-        launcher: what starts it, see `mounttable`.
+        launcher: what starts it.
         etc: what is mounted below /etc, see `SandboxPolicy`.
         names: what a sandbox with the host's network finds host names by.
         images: this machine's own, by name.
@@ -38,7 +38,7 @@ class Settings:
     """
 
     bwrap: str
-    launcher: tuple[str, ...]
+    launcher: Launcher
     etc: Mapping[str, str]
     names: HostNames
     images: Mapping[str, Image]

@@ -26,7 +26,7 @@ from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
 from sandkasten.local.isolation.etc import make_etc
-from sandkasten.local.isolation.policy import SandboxPolicy
+from sandkasten.local.isolation.policy import Launcher, SandboxPolicy
 from tests.local.isolation.targets import Targets, targets
 
 PYTHON = "/usr/bin/python3"  # of the host and of the sandbox
@@ -184,7 +184,9 @@ class Lab:
         shared = {str(found.shared): "/opt/shared", str(found.roots_directory): "/opt/roots"}
         self._policy = replace(self._policy, image=replace(image, read_only=image.read_only | shared))
 
-    def inside(self, attempt: Attempt, without: Sequence[Layer] = ()) -> str:
+    def inside(
+        self, attempt: Attempt, without: Sequence[Layer] = (), launcher: Launcher | None = None
+    ) -> str:
         """Run it in a sandbox that has all layers but some."""
         root = self._base / secrets.token_hex(4)
         tree = Tree(root, StagingIn(root), self._identity, durable=False)
@@ -193,7 +195,7 @@ class Lab:
             filter_inside = seccomp.descriptor(self._policy.seccomp)
             # Process 1 is a shell, as in the real one; the program is its child.
             command = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *self._command(attempt)]
-            policy = replace(self._policy, workspace=tree.workspace)
+            policy = replace(self._policy, workspace=tree.workspace, launcher=launcher or Launcher())
             argv = bubblewrap.arguments(self._bwrap, policy, command, bubblewrap.Descriptors(filter_inside))
             words = argv.index("--")
             environment = dict(os.environ) | {"SK_TEST_SECRET": self.targets.secret}
@@ -207,7 +209,7 @@ class Lab:
         shutil.rmtree(tree.workspace.parent, ignore_errors=True)
         return said
 
-    def with_a_later_mount(self, launcher: tuple[str, ...]) -> str:
+    def with_a_later_mount(self, launcher: Launcher) -> str:
         """Return what a sandbox finds below the image when the host mounts something there meanwhile."""
         place = self.targets.shared / "later"
         place.mkdir(exist_ok=True)

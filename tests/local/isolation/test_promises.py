@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.local.isolation import test_directories, test_from_outside, test_quota, test_sessions
+from tests.local.isolation import test_directories, test_from_outside, test_memory, test_quota, test_sessions
 from tests.local.isolation.attempts import ATTEMPTS
 from tests.local.isolation.registry import WRITTEN_OUT
 
-REGISTERED = (test_directories, test_from_outside, test_quota, test_sessions)  # they register their attempts
+REGISTERED = (
+    test_directories,
+    test_from_outside,
+    test_memory,
+    test_quota,
+    test_sessions,
+)  # they register their attempts
 NAMES = [*(one.name for one in ATTEMPTS), *WRITTEN_OUT]
 PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 

@@ -17,6 +17,7 @@ import pytest
 
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import mounttable, syscalls
+from sandkasten.local.isolation.policy import Launcher
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box, host_processes_with, until
 from tests.local.isolation.lab import Lab
@@ -362,9 +363,10 @@ def test_the_names_of_the_users_keys_are_not_seen(box: Box) -> None:
 
 @attempt("mounts/that-come-later")
 def test_what_the_host_mounts_later_does_not_come_along(laboratory: Lab) -> None:
-    if "the-hosts" not in laboratory.with_a_later_mount(()).split(" [")[0]:
+    if "the-hosts" not in laboratory.with_a_later_mount(Launcher()).split(" [")[0]:
         pytest.skip("what is mounted later does not come along on this machine")
-    said = laboratory.with_a_later_mount(mounttable.private_table())
+    (launcher,) = mounttable.private_table()
+    said = laboratory.with_a_later_mount(launcher)
     assert "Read-only file system" in said
     assert said.split(" [")[1].strip() == "'the-hosts']", said
 
