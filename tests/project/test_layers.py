@@ -60,9 +60,9 @@ DAEMON = [
         "local.isolation.syscalls",
         "local.linux.loop",
         "local.linux.inherited",
-        "local.isolation.mounttable",
     },
     {
+        "local.isolation.mounttable",
         "local.isolation.closedbash",
         "local.sessions.command",
         "local.observe.metrics",

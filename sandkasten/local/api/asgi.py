@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sandkasten.local.api.connections import LIVE
 from sandkasten.local.errors import ApiError
 from sandkasten.local.observe.observer import Observer
 
@@ -158,6 +159,7 @@ class EventStream(Response):
         self._on_leave = on_leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[LIVE] = True
         with when_client_leaves(self._request.receive, self._on_leave):
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

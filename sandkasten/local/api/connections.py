@@ -31,6 +31,8 @@ from sandkasten.local.observe.observer import Observer
 log = logging.getLogger("sandkasten.local")
 
 _MOST_CONNECTIONS = 4096  # their heads together take 256 MiB at most
+# In the scope of a request whose answer goes on for as long as a command does.
+LIVE = "sandkasten.live"
 # Those that decide something here. The parser itself refuses two lengths of a body.
 _ONCE = (
     b"authorization",
@@ -61,6 +63,9 @@ class Bounds:
         head_seconds: for a request's head, from the first bytes or the start of the connection on; also for
             the rest of a body that nobody reads any more, since the request was answered before.
         idle_seconds: for how long a connection is kept between two requests.
+        unread_seconds: for taking any further part of an answer, once the system holds no more of it. Not of
+            a stream of events: who reads one may be at work on what came before, and cutting it off would
+            stop a command.
         connections: how many there may be. The other descriptors are for sandboxes.
         pause_seconds: between two attempts to accept a connection while no descriptor is left, and between
             two lines of the log about peers that were refused.
@@ -71,6 +76,7 @@ class Bounds:
     pipelined: int = 16
     head_seconds: float = 20.0
     idle_seconds: float = 75.0
+    unread_seconds: float = 300.0
     connections: int = field(default_factory=_half_of_the_descriptors)
     pause_seconds: float = 1.0
 
@@ -179,6 +185,8 @@ class Connection(HttpToolsProtocol):
         self._error = invalid_request("This is not a request of HTTP. Send one.")
         self._seconds: float | None = None  # for the peer to act
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
 
     # --- what asyncio calls
 
@@ -196,6 +204,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""
         self._stop_timer()
+        self._stop_unread_timer()
         self._all.busy(self)
         super().connection_lost(exc)
 
@@ -216,10 +225,13 @@ class Connection(HttpToolsProtocol):
         """The peer reads too slowly."""
         super().pause_writing()
         self._all.waits(self)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         """The peer has read."""
         super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_unread_timer()
         if self._seconds is None:
             self._all.busy(self)
 
@@ -277,7 +289,7 @@ class Connection(HttpToolsProtocol):
         """Set the peer a deadline if it has to act, and take it away if not; more bytes do not move it."""
         seconds = self._owed_within()
         if self.transport.is_closing():
-            self._all.waits(self)  # to read the last answer
+            self._waits_to_be_read()
         elif seconds != self._seconds:
             self._stop_timer()
             self._seconds = seconds
@@ -302,6 +314,33 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.abort()
 
+    def _waits_to_be_read(self) -> None:
+        """The last answer was given: the connection closes when it was read."""
+        self._all.waits(self)
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        """Look again in a while whether the peer has taken any of what waits for it."""
+        self._stop_unread_timer()
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        if self._unread_bytes:
+            self._unread_timer = self.loop.call_later(self._bounds.unread_seconds, self.look_at_reader)
+
+    def look_at_reader(self) -> None:
+        """Close the connection if its peer has taken nothing since the last look."""
+        if self.transport.get_write_buffer_size() >= self._unread_bytes and not self._is_live():
+            self.transport.abort()
+        else:
+            self._wait_for_reader()
+
+    def _is_live(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete and LIVE in self.cycle.scope
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -320,7 +359,7 @@ class Connection(HttpToolsProtocol):
         if self._may_answer():
             self.transport.write(_last_answer(error))
         self.transport.close()
-        self._all.waits(self)
+        self._waits_to_be_read()
 
     def _may_answer(self) -> bool:
         if self._part is _Part.BODY:

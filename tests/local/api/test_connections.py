@@ -13,14 +13,18 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from sandkasten.local.api.connections import Bounds, Connections
+from sandkasten.local.api.asgi import EventStream
+from sandkasten.local.api.connections import Bounds, Connection, Connections
 from sandkasten.local.observe.observer import Observer
 
 LONG = 3600.0
-BOUNDS = Bounds(head_seconds=LONG, idle_seconds=LONG, pause_seconds=LONG, connections=100)
+BOUNDS = Bounds(
+    head_seconds=LONG, idle_seconds=LONG, unread_seconds=LONG, pause_seconds=LONG, connections=100
+)
 SOON = 0.02
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -36,6 +40,9 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.begun.put_nowait(scope["path"])
         content = b""
+        if scope["path"] == "/live":
+            await EventStream(self._events(), Request(scope, receive), lambda: None)(scope, receive, send)
+            return
         if scope["path"] == "/wait":
             await self.go_on.wait()
         if scope["path"] == "/read":
@@ -49,6 +56,10 @@ class App:
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": body})
 
+    async def _events(self) -> AsyncIterator[bytes]:
+        while not self.go_on.is_set():
+            yield b": " + b"x" * 65536
+
 
 class Peers:
     """Connections to the application."""
@@ -59,6 +70,11 @@ class Peers:
         self.state = state
         self.observer = observer
         self._writers: list[asyncio.StreamWriter] = []
+        self._deaf: list[Deaf] = []
+
+    def deaf(self) -> Deaf:
+        self._deaf.append(Deaf(self))
+        return self._deaf[-1]
 
     async def connect(self, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_unix_connection(str(self.path))
@@ -77,6 +93,38 @@ class Peers:
     def close(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+        for one in self._deaf:
+            one.close()
+
+
+class Deaf:
+    """A peer that sends a request, and reads what it is asked to."""
+
+    def __init__(self, made: Peers) -> None:
+        self._made = made
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)
+
+    async def ask(self, data: bytes) -> Connection:
+        """Send it; return the daemon's end, once that can write no more."""
+        before = set(self._made.state.connections)
+        await self._loop.sock_connect(self._socket, str(self._made.path))
+        await self._loop.sock_sendall(self._socket, data)
+        while not (new := set(self._made.state.connections) - before):
+            await asyncio.sleep(0)
+        (connection,) = new
+        assert isinstance(connection, Connection)
+        while not connection.transport.get_write_buffer_size():
+            await asyncio.sleep(0)
+        return connection
+
+    async def read(self, size_bytes: int) -> None:
+        while size_bytes > 0:
+            size_bytes -= len(await self._loop.sock_recv(self._socket, size_bytes))
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 @contextlib.asynccontextmanager
@@ -97,6 +145,8 @@ async def peers(place: Path, bounds: Bounds = BOUNDS) -> AsyncIterator[Peers]:
             made.close()
             accepting.cancel()
             await asyncio.wait([accepting, *state.tasks])
+            while state.connections:
+                await asyncio.sleep(0)
 
 
 async def status_of(reader: asyncio.StreamReader) -> int:
@@ -309,6 +359,50 @@ async def test_a_request_that_runs_has_no_deadline_of_the_connection(tmp_path: P
         writer.write(b"b")
         made.app.go_on.set()
         assert b" 200 " in await running.readuntil(b"yes:")
+
+
+ECHO = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n%s\r\n" + b"x" * 4_000_000
+UNREAD = {
+    "one answer": ECHO % b"",
+    "an answer before the end": ECHO % b"Connection: close\r\n",
+    "many answers": ECHO % b"" + GET * BOUNDS.pipelined,
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+async def test_an_answer_that_nobody_reads_is_given_up(tmp_path: Path, name: str) -> None:
+    async with peers(tmp_path, replace(BOUNDS, unread_seconds=SOON)) as made:
+        connection = await made.deaf().ask(UNREAD[name])
+        while connection in made.state.connections:
+            await asyncio.sleep(0)
+        await asyncio.gather(*made.state.tasks)
+
+
+async def test_a_peer_that_reads_slowly_is_waited_for(tmp_path: Path) -> None:
+    async with peers(tmp_path) as made:
+        peer = made.deaf()
+        connection = await peer.ask(ECHO % b"")
+        for _ in range(3):
+            waiting_bytes = connection.transport.get_write_buffer_size()
+            await peer.read(1_000_000)
+            while connection.transport.get_write_buffer_size() == waiting_bytes:
+                await asyncio.sleep(0)
+            connection.look_at_reader()
+            assert not connection.transport.is_closing()
+        connection.look_at_reader()
+        assert connection.transport.is_closing()
+
+
+async def test_a_stream_that_nobody_reads_for_a_while_goes_on(tmp_path: Path) -> None:
+    """Its reader may be at work, and the command would end with the connection."""
+    async with peers(tmp_path, replace(BOUNDS, unread_seconds=SOON)) as made:
+        peer = made.deaf()
+        stream = await peer.ask(GET.replace(b"/x", b"/live"))
+        other = await made.deaf().ask(ECHO % b"")
+        while other in made.state.connections:  # so that much time is over
+            await asyncio.sleep(0)
+        assert stream in made.state.connections
+        await peer.read(4_000_000)
 
 
 # --- places
