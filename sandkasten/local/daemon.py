@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from sandkasten.local.api.app import make_app
 from sandkasten.local.api.asgi import Guard
 from sandkasten.local.api.connections import Bounds, Connections
+from sandkasten.local.api.routes import rows_of
 from sandkasten.local.files.directories import WORKSPACES, secure_data_dir
 from sandkasten.local.files.rundir import run_dir, sweep
 from sandkasten.local.files.workspaces import Workspaces
@@ -84,7 +85,7 @@ async def serve(
         Catalogue(settings.images, images_dir(directory), settings.identity),
         observer,
     )
-    server = Server(make_app(manager, guard, observer), manager, observer, on_ready)
+    server = Server(make_app(rows_of(manager, observer), guard, observer), manager, observer, on_ready)
     for number in inherited.ENDING_SIGNALS:
         if not inherited.is_kept_ignored(number):
             loop.add_signal_handler(number, server.stop)

@@ -1,8 +1,13 @@
-"""HTTP in, HTTP out: each handler reads a request, asks the manager, and writes the answer."""
+"""The application: who may ask, which handler answers, and errors as the wire has them.
+
+It knows requests and no sessions. `routes.py` has the rows of a daemon that holds its sessions itself; rows
+whose handlers pass the requests on would do as well.
+"""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,44 +16,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS
-from sandkasten._version import __version__
-from sandkasten.local.api import bodies
-from sandkasten.local.api.asgi import ApiMiddleware, Guard, answer, answer_error
-from sandkasten.local.api.creations import Creation
-from sandkasten.local.api.execs import Execs, lost_error
-from sandkasten.local.api.files import FileCalls
-from sandkasten.local.api.keys import Keys, key_of
-from sandkasten.local.api.owners import Owners
-from sandkasten.local.api.rawfiles import Transfers
+from sandkasten.local.api.asgi import ApiMiddleware, Guard, answer_error
+from sandkasten.local.api.execs import lost_error
 from sandkasten.local.errors import ApiError
-from sandkasten.local.observe.metrics import CONTENT_TYPE
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.command import SandboxLostError
-from sandkasten.local.sessions.manager import Manager
-from sandkasten.local.sessions.session import Session
 
 
-def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
-    """The application that serves a manager's sessions to those whom the guard lets in."""
-    api, owners = Api(manager, observer), Owners(manager)
-    session, workspace = "/v1/sessions/{session_id}", "/v1/workspaces/{workspace_id}"
-    routes = [
-        *Execs(manager, observer).routes(),  # first, since they are looked for in this order
-        Route("/healthz", api.health, methods=["GET"]),
-        Route("/metrics", api.metrics, methods=["GET"]),
-        Route("/v1/sessions", api.create_session, methods=["POST"]),
-        Route("/v1/sessions", api.list_sessions, methods=["GET"]),
-        Route("/v1/creations/{key}", api.cancel_creation, methods=["DELETE"]),
-        Route(session, api.get_session, methods=["GET"]),
-        Route(session, api.destroy_session, methods=["DELETE"]),
-        Route(f"{session}/stats", api.session_stats, methods=["GET"]),
-        Route(f"{session}/interrupt", api.interrupt, methods=["POST"]),
-        Route("/v1/workspaces", api.list_workspaces, methods=["GET"]),
-        Route(workspace, api.delete_workspace, methods=["DELETE"]),
-        *FileCalls(owners, observer).routes(),
-        *Transfers(owners, observer).routes(),
-    ]
+@dataclass(frozen=True)
+class Row:
+    """A request, by its method and the template of its path, and the handler that answers it."""
+
+    method: str
+    path: str
+    handler: Callable[[Request], Awaitable[Response]]
+
+
+def make_app(rows: Iterable[Row], guard: Guard, observer: Observer) -> Starlette:
+    """Return the application that answers those whom the guard lets in; of two rows the first goes first."""
+    routes = [Route(row.path, row.handler, methods=[row.method]) for row in rows]
     templates = {route.endpoint: route.path for route in routes}
     return Starlette(
         routes=routes,
@@ -60,91 +46,6 @@ def make_app(manager: Manager, guard: Guard, observer: Observer) -> Starlette:
             HTTPException: _on_http_exception,
         },
     )
-
-
-class Api:
-    """The handlers."""
-
-    def __init__(self, manager: Manager, observer: Observer) -> None:
-        """Serve a manager's sessions."""
-        self._manager = manager
-        self._observer = observer
-        self._creations = Keys[Creation]()
-
-    async def health(self, _request: Request) -> Response:
-        """Say what this is; needs no key."""
-        return answer(
-            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": EXTENSIONS}
-        )
-
-    async def metrics(self, _request: Request) -> Response:
-        """Tell the numbers."""
-        numbers = self._observer.metrics.render(
-            sessions_running=len(self._manager.list()), pool_ready=self._manager.pool_ready
-        )
-        return Response(numbers, media_type=CONTENT_TYPE)
-
-    # --- sessions
-
-    async def create_session(self, request: Request) -> Response:
-        """Make a session; one only for all requests of one key."""
-        body, key = await bodies.create_body(request), key_of(request.headers.get("idempotency-key"))
-        asked = repr(body).encode()
-        creation = self._creations.find("", key, asked)
-        if creation is None:
-            creation = Creation(self._manager, self._manager.create(body))
-            self._creations.add("", key, asked, creation)
-        try:
-            info = await creation.wait(request.receive, is_final=key is None)
-        except BaseException:
-            self._creations.forget("", key)
-            raise
-        self._creations.end("", key, 0)
-        return answer(info, 201)
-
-    async def cancel_creation(self, request: Request) -> Response:
-        """End a session whose client was interrupted while it was made."""
-        creation = self._creations.look("", request.path_params["key"])
-        return answer({"cancelled": creation is not None and await creation.cancel()})
-
-    async def list_sessions(self, _request: Request) -> Response:
-        """List the running sessions."""
-        return answer([session.info for session in self._manager.list()])
-
-    async def get_session(self, request: Request) -> Response:
-        """Tell about one."""
-        return answer(self._session(request).info)
-
-    async def destroy_session(self, request: Request) -> Response:
-        """End one; clients written for the Go daemon rely on that it may be done twice."""
-        was_there = await self._manager.destroy(request.path_params["session_id"])
-        return answer({"ok": True} if was_there else {"ok": True, ALREADY_DESTROYED: True})
-
-    async def session_stats(self, request: Request) -> Response:
-        """Tell what one uses."""
-        usage = await asyncio.to_thread(self._session(request).usage)
-        limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
-        return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)
-
-    async def interrupt(self, request: Request) -> Response:
-        """Stop the command that runs."""
-        return answer({"interrupted": self._session(request).interrupt()})
-
-    # --- workspaces
-
-    async def list_workspaces(self, _request: Request) -> Response:
-        """List all workspaces."""
-        rows = await asyncio.to_thread(self._manager.workspaces.list)
-        found = [{"id": name, "created_at": created_at.isoformat()} for name, created_at in rows]
-        return answer({"workspaces": found})
-
-    async def delete_workspace(self, request: Request) -> Response:
-        """Delete one that no session uses."""
-        await self._manager.delete_workspace(request.path_params["workspace_id"])
-        return answer({"ok": True})
-
-    def _session(self, request: Request) -> Session:
-        return self._manager.get(request.path_params["session_id"])
 
 
 # --- errors, as the wire has them

@@ -13,7 +13,6 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from sandkasten._cut import CappedText
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS
@@ -46,16 +45,6 @@ class Execs:
         self._observer = observer
         self._keys = Keys[Execution]()
         self._arrivals: dict[tuple[str, str], asyncio.Event] = {}
-
-    def routes(self) -> list[Route]:
-        """Where they are found."""
-        session = "/v1/sessions/{session_id}"
-        return [
-            Route(f"{session}/exec", self.exec, methods=["POST"]),
-            Route(f"{session}/exec/stream", self.exec_stream, methods=["POST"]),
-            Route(f"{session}/executions/{{key}}", self.cancel, methods=["DELETE"]),
-            Route(f"{session}/executions/{{key}}/input", self.feed, methods=["PUT"]),
-        ]
 
     async def exec(self, request: Request) -> Response:
         """Run a command to its end."""

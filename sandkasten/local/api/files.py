@@ -1,6 +1,6 @@
 """The file calls of the common protocol: contents in JSON and forms, of sessions and workspaces alike.
 
-A session's listing is ours: the extension `files`. See `transfers` for contents of any size.
+A session's listing is ours: the extension `files`. See `rawfiles` for contents of any size.
 """
 
 from __future__ import annotations
@@ -9,25 +9,22 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import aclosing
-from functools import partial
+from collections.abc import Callable, Generator, Sequence
 from itertools import chain
 from typing import IO
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from sandkasten._names import to_json
+from sandkasten._protocol import WORKSPACE
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
-from sandkasten.local.api.bodies import uploaded
-from sandkasten.local.api.bodystream import BodyStream, read_ahead
-from sandkasten.local.api.owners import Find, Owner, Owners
+from sandkasten.local.api.bodies import UploadedFile, uploaded
+from sandkasten.local.api.bodystream import BodyStream
+from sandkasten.local.api.owners import Owner
 from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.observe.observer import Observer
 from sandkasten.local.threads import in_thread
 
 # Names and boundaries in a form, which are not files.
@@ -37,82 +34,54 @@ _ENCODED_BYTES = 3 * 256 * 1024
 _JSON = "application/json"
 
 
-class FileCalls:
-    """The handlers."""
+class Contents:
+    """The handlers; each gets the owner of the files."""
 
-    def __init__(self, owners: Owners, observer: Observer) -> None:
-        """Serve the files of sessions and workspaces."""
-        self._owners = owners
-        self._metrics = observer.metrics
+    def __init__(self) -> None:
+        """Allow a few large ones at a time."""
         self._large = asyncio.Semaphore(2)  # contents in JSON: each may take some hundred megabytes
         self._listings = asyncio.Semaphore(2)  # each may take some ten megabytes
 
-    def routes(self) -> list[Route]:
-        """Return what is served where."""
-        handlers = (
-            ("fs", "GET", self._list),
-            ("fs/write", "POST", self._write),
-            ("fs/upload", "POST", self._upload),
-            ("fs/read", "GET", self._read),
-        )
-        return [
-            Route(f"{prefix}/{name}", partial(handler, find), methods=[method])
-            for prefix, find in self._owners.prefixes()
-            for name, method, handler in handlers
-        ]
-
-    async def _write(self, find: Find, request: Request) -> Response:
-        """Write a file; makes the workspace."""
-        owner = await find(request, create=True)
-        size = bodies.content_length(request.headers)
-        async with contextlib.nullcontext() if size is not None and size <= PIECE_BYTES else self._large:
+    async def write(self, owner: Owner, request: Request) -> Response:
+        """Write a file."""
+        size_bytes = bodies.content_length(request.headers)
+        is_small = size_bytes is not None and size_bytes <= PIECE_BYTES
+        async with contextlib.nullcontext() if is_small else self._large:
             body = await bodies.write_body(request)
-            await owner.admit(body.size_bytes)
-            with owner.reserved(body.size_bytes):
-                async with owner.written():
-                    await in_thread(owner.tree.write, body.path, body.source)
-        self._metrics.file_bytes("in", body.size_bytes)
+            await owner.write(body.size_bytes, owner.tree.write, body.path, body.source)
         return answer({"ok": True})
 
-    async def _upload(self, find: Find, request: Request) -> Response:
-        """Store uploaded files; makes the workspace."""
-        owner = await find(request, create=True)
+    async def upload(self, owner: Owner, request: Request) -> Response:
+        """Store the files of a form."""
         await owner.admit(max(0, (bodies.content_length(request.headers) or 0) - _FORM_BYTES))
         async with uploaded(request) as files:
             size_bytes = sum(file.size_bytes for file in files)
-            await owner.admit(size_bytes)
-            with owner.reserved(size_bytes):
-                async with owner.written():
-                    paths = [await in_thread(owner.tree.write, file.path, file.source) for file in files]
-        self._metrics.file_bytes("in", size_bytes)
+            paths = await owner.write(size_bytes, _write_each, owner.tree, files)
         return answer({"ok": True, "paths": paths})
 
-    async def _read(self, find: Find, request: Request) -> Response:
+    async def read(self, owner: Owner, request: Request) -> Response:
         """Read a file."""
-        owner = await find(request)
         path, max_bytes = bodies.path_query(request), bodies.max_bytes_query(request)
         file = await in_thread(owner.tree.open, path)
-        sent = _encoded(file, path, max_bytes, partial(self._metrics.file_bytes, "out"))
-        with owner.kept():
-            try:
-                first, second = await in_thread(lambda: (next(sent), next(sent, b"")))
-            except BaseException:
-                file.close()
-                raise
+        pieces = _encoded(file, path, max_bytes, owner.count_sent)
+        try:
+            first, second = await owner.read(lambda: (next(pieces), next(pieces, b"")))
+        except BaseException:
+            file.close()
+            raise
         if not second:
             file.close()
             return Response(first, media_type=_JSON)
-        pieces = _kept(owner, chain([first, second], sent))
-        return BodyStream(request, pieces, 200, {}, file.close, media_type=_JSON)
+        rest = chain([second], pieces)
+        body = owner.sent(first, lambda: next(rest, b""), as_is=False)
+        return BodyStream(request, body, 200, {}, file.close, media_type=_JSON)
 
-    async def _list(self, find: Find, request: Request) -> Response:
+    async def list(self, owner: Owner, request: Request) -> Response:
         """List a directory."""
-        owner = await find(request)
-        path = bodies.path_query(request, "/workspace")
+        path = bodies.path_query(request, WORKSPACE)
         async with self._listings:
             # In a thread as a whole: what is answered may have some megabytes.
-            with owner.kept():
-                return await in_thread(_listing, owner.tree, path)
+            return await owner.read(_listing, owner.tree, path)
 
 
 def _encoded(
@@ -144,12 +113,8 @@ def _read_up_to(file: IO[bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
-async def _kept(owner: Owner, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    with owner.kept():
-        async with aclosing(read_ahead(lambda: next(pieces, b""))) as ahead:
-            async for piece in ahead:
-                yield piece
-                owner.check()
+def _write_each(tree: Tree, files: Sequence[UploadedFile]) -> Sequence[str]:
+    return [tree.write(file.path, file.source) for file in files]
 
 
 def _listing(tree: Tree, path: str) -> Response:

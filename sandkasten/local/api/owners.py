@@ -1,72 +1,83 @@
-"""Whose files a call is about, and whether it may write: the one place that decides this for all routes."""
+"""Whose files a call is about: the one place that decides whether the owner is gone, has room, and is kept.
+
+A handler of files gets an `Owner` and says what it does with the files: read, write, send or receive. A
+session's lifetime, a workspace's lock, the disk's quota and the count of bytes are seen to here.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
+from sandkasten._protocol import Code
+from sandkasten.local.api.bodystream import pieces_of, read_ahead
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.quota import DiskQuota
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.observe.metrics import Metrics
 from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.session import Session
 from sandkasten.local.threads import in_thread
+
+T = TypeVar("T")
 
 
 class Owner:
     """A session, or a workspace without one, and its files."""
 
-    def __init__(
-        self,
-        tree: Tree,
-        quota: DiskQuota,
-        manager: Manager,
-        *,
-        session: Session | None = None,
-        workspace_id: str = "",
-    ) -> None:
-        """Hold on to them; a workspace need not exist yet."""
+    def __init__(self, tree: Tree, quota: DiskQuota, metrics: Metrics) -> None:
+        """Hold on to the files; those of a workspace need not exist yet."""
         self.tree = tree
         self._quota = quota
-        self._manager = manager
-        self._session = session
-        self._workspace_id = workspace_id
+        self._metrics = metrics
+
+    # --- what the two kinds of owners decide
 
     def check(self) -> None:
-        """Make sure that the session is still there.
+        """Make sure that the owner is still there.
 
         Raises:
             ApiError: SESSION_NOT_FOUND or SESSION_EXPIRED.
         """
-        if self._session is not None:
-            self._manager.get(self._session.id)
 
-    @contextmanager
-    def kept(self) -> Generator[None, None, None]:
-        """Keep the session from expiring during the block, and count its lifetime from the end of that."""
-        with nullcontext() if self._session is None else self._session.lifetime.used():
-            yield
+    def kept(self) -> AbstractContextManager[None]:
+        """Return a block during which the owner does not expire; its lifetime counts from the block's end."""
+        return nullcontext()
 
     @asynccontextmanager
     async def written(self) -> AsyncGenerator[None, None]:
-        """Keep the session, or make the workspace and keep it from being deleted, during the block.
+        """Keep the owner during a block that changes files; a workspace comes to be.
 
         Raises:
-            ApiError: CONFLICT, the workspace is just being deleted.
+            ApiError: CONFLICT, the workspace is just being deleted; or what the block raises, but that the
+                session is gone if that is the reason.
         """
-        if self._session is not None:
-            with self.kept():
-                yield
-            return
-        workspaces, user = self._manager.workspaces, secrets.token_hex(8)
-        try:
-            await in_thread(workspaces.hold, self._workspace_id, user)
-            yield
-        finally:
-            workspaces.release(user)
+        yield
+
+    # --- whole answers and contents
+
+    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that blocks and reads files."""
+        with self.kept():
+            return await in_thread(function, *arguments)
+
+    async def write(self, size_bytes: int, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that blocks and writes so many bytes.
+
+        Raises:
+            ApiError: INSUFFICIENT_STORAGE; or the owner is gone; or what the function raises.
+        """
+        await self.admit(size_bytes)
+        with self._quota.reserved(size_bytes):
+            async with self.written():
+                result = await in_thread(function, *arguments)
+        self._metrics.file_bytes("in", size_bytes)
+        return result
 
     async def admit(self, size_bytes: int) -> None:
         """Make sure that so much may be written.
@@ -76,49 +87,130 @@ class Owner:
         """
         self.check()
         if not await self._quota.has_room_for(size_bytes):
-            raise ApiError(507, "INSUFFICIENT_STORAGE", "The workspace is full. Delete files in it.")
+            raise ApiError(507, Code.INSUFFICIENT_STORAGE, "The workspace is full. Delete files in it.")
 
-    def wrote(self, size_bytes: int) -> None:
-        """Count what was written."""
-        self._quota.wrote(size_bytes)
+    # --- contents in pieces
 
-    @contextmanager
-    def reserved(self, size_bytes: int) -> Generator[None, None, None]:
-        """Count during the block what was admitted, and after it as written."""
-        with self._quota.reserved(size_bytes):
+    async def received(self, request: Request) -> AsyncIterator[tuple[bytes, bool]]:
+        """Yield a request's body as `pieces_of` does, each piece admitted and counted.
+
+        Raises:
+            ApiError: INSUFFICIENT_STORAGE, or the owner is gone, or nothing came for too long.
+        """
+        async for piece, more in pieces_of(request):
+            await self.admit(len(piece))
+            self._quota.wrote(len(piece))
+            self._metrics.file_bytes("in", len(piece))
+            yield piece, more
+
+    async def sent(
+        self, first: bytes, read_on: Callable[[], bytes], *, as_is: bool = True
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a first piece, and what a blocking function returns until that is empty.
+
+        Args:
+            first: the first piece.
+            read_on: reads the next one.
+            as_is: whether the pieces are what stands in files, to be counted; see `count_sent`.
+
+        Raises:
+            ApiError: the owner is gone.
+        """
+        with self.kept():
+            yield first
+            self.count_sent(len(first) * as_is)
+            async with aclosing(read_ahead(read_on)) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    self.count_sent(len(piece) * as_is)
+                    self.check()
+
+    def count_sent(self, size_bytes: int) -> None:
+        """Count what a client reads of files."""
+        self._metrics.file_bytes("out", size_bytes)
+
+
+class _SessionOwner(Owner):
+    def __init__(self, session: Session, manager: Manager, metrics: Metrics) -> None:
+        super().__init__(session.tree, session.quota, metrics)
+        self._session = session
+        self._manager = manager
+
+    def check(self) -> None:
+        self._manager.get(self._session.id)
+
+    def kept(self) -> AbstractContextManager[None]:
+        return self._session.lifetime.used()
+
+    @asynccontextmanager
+    async def written(self) -> AsyncGenerator[None, None]:
+        with self.kept(), self._explained():
             yield
 
+    @contextmanager
+    def _explained(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except ApiError:
+            self.check()  # if the session is gone, it is this that went wrong
+            raise
 
-Find = Callable[..., Awaitable[Owner]]
+
+class _WorkspaceOwner(Owner):
+    def __init__(self, name: str, tree: Tree, manager: Manager, metrics: Metrics) -> None:
+        super().__init__(tree, manager.quota_of(name, tree), metrics)
+        self._name = name
+        self._workspaces = manager.workspaces
+
+    @asynccontextmanager
+    async def written(self) -> AsyncGenerator[None, None]:
+        user = secrets.token_hex(8)
+        try:
+            await in_thread(self._workspaces.hold, self._name, user)
+            yield
+        finally:
+            self._workspaces.release(user)
+
+
+Find = Callable[[Request], Awaitable[Owner]]
+"""Finds the owner that a request names."""
+
+Verb = Callable[[Owner, Request], Awaitable[Response]]
+"""A handler of files."""
 
 
 class Owners:
     """Finds the owner that a request's path names."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, metrics: Metrics) -> None:
         """Find a manager's sessions and workspaces."""
         self._manager = manager
+        self._metrics = metrics
 
-    def prefixes(self) -> tuple[tuple[str, Find], ...]:
-        """Return where their routes begin, and who finds the owner there."""
-        return ("/v1/sessions/{session_id}", self.session), ("/v1/workspaces/{workspace_id}", self.workspace)
-
-    async def session(self, request: Request, *, create: bool = False) -> Owner:
+    async def of_session(self, request: Request) -> Owner:
         """Return the session of a request.
 
         Raises:
             ApiError: SESSION_NOT_FOUND or SESSION_EXPIRED.
         """
-        del create
         session = self._manager.get(request.path_params["session_id"])
-        return Owner(session.tree, session.quota, self._manager, session=session)
+        return _SessionOwner(session, self._manager, self._metrics)
 
-    async def workspace(self, request: Request, *, create: bool = False) -> Owner:
-        """Return the workspace of a request; with `create` it is made when something is written.
+    async def of_workspace(self, request: Request) -> Owner:
+        """Return the workspace of a request that reads.
 
         Raises:
             ApiError: INVALID_WORKSPACE or WORKSPACE_NOT_FOUND.
         """
-        workspaces, name = self._manager.workspaces, request.path_params["workspace_id"]
-        tree = workspaces.tree(name) if create else await in_thread(workspaces.get, name)
-        return Owner(tree, self._manager.quota_of(name, tree), self._manager, workspace_id=name)
+        name = request.path_params["workspace_id"]
+        tree = await in_thread(self._manager.workspaces.get, name)
+        return _WorkspaceOwner(name, tree, self._manager, self._metrics)
+
+    async def of_new_workspace(self, request: Request) -> Owner:
+        """Return the workspace of a request that writes; `Owner.written` makes it if it does not exist.
+
+        Raises:
+            ApiError: INVALID_WORKSPACE.
+        """
+        name = request.path_params["workspace_id"]
+        return _WorkspaceOwner(name, self._manager.workspaces.tree(name), self._manager, self._metrics)

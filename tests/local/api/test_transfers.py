@@ -26,13 +26,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 import uvicorn
-from starlette.applications import Starlette
 
 from sandkasten._tar import END, Kind, Member, header, padding
-from sandkasten.local.api import app, bodystream
-from sandkasten.local.api.files import FileCalls
-from sandkasten.local.api.owners import Owners
-from sandkasten.local.api.rawfiles import Transfers
+from sandkasten.local.api import bodystream
+from sandkasten.local.api.app import make_app
+from sandkasten.local.api.asgi import open_guard
+from sandkasten.local.api.routes import file_rows
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import tarballs
 from sandkasten.local.files.newfile import StagingIn
@@ -673,11 +672,8 @@ def served(directory: Path) -> Iterator[str]:
     workspaces = Workspaces(directory / "workspaces", Identity.of_this_process())
     quotas = WorkspaceQuotas(None)
     manager = cast("Manager", SimpleNamespace(workspaces=workspaces, quota_of=quotas.get))
-    owners, observer = Owners(manager), Observer()
-    application = Starlette(
-        routes=[*Transfers(owners, observer).routes(), *FileCalls(owners, observer).routes()],
-        exception_handlers={ApiError: app._on_api_error},
-    )
+    observer = Observer()
+    application = make_app(file_rows(manager, observer), open_guard, observer)
     path = str(directory / "s")
     server = uvicorn.Server(
         uvicorn.Config(application, uds=path, http="httptools", log_config=None, lifespan="off")

@@ -1,0 +1,70 @@
+"""What a daemon answers: a row for each request, and the handlers of the sessions that it holds itself.
+
+A new verb of sessions is a row here and a handler. A new verb of files is a row and a handler, too, and is
+served for sessions and workspaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sandkasten.local.api import rawfiles
+from sandkasten.local.api.app import Row
+from sandkasten.local.api.execs import Execs
+from sandkasten.local.api.files import Contents
+from sandkasten.local.api.owners import Find, Owners, Verb
+from sandkasten.local.api.sessions import Sessions
+from sandkasten.local.observe.observer import Observer
+from sandkasten.local.sessions.manager import Manager
+
+_SESSION = "/v1/sessions/{session_id}"
+_WORKSPACE = "/v1/workspaces/{workspace_id}"
+
+
+def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
+    """Yield what a manager's sessions can be asked for, most frequent first."""
+    execs, sessions = Execs(manager, observer), Sessions(manager, observer)
+    yield Row("POST", f"{_SESSION}/exec", execs.exec)
+    yield Row("POST", f"{_SESSION}/exec/stream", execs.exec_stream)
+    yield Row("DELETE", f"{_SESSION}/executions/{{key}}", execs.cancel)
+    yield Row("PUT", f"{_SESSION}/executions/{{key}}/input", execs.feed)
+    yield Row("GET", "/healthz", sessions.health)
+    yield Row("GET", "/metrics", sessions.metrics)
+    yield Row("POST", "/v1/sessions", sessions.create)
+    yield Row("GET", "/v1/sessions", sessions.list)
+    yield Row("DELETE", "/v1/creations/{key}", sessions.cancel_creation)
+    yield Row("GET", _SESSION, sessions.get)
+    yield Row("DELETE", _SESSION, sessions.destroy)
+    yield Row("GET", f"{_SESSION}/stats", sessions.stats)
+    yield Row("POST", f"{_SESSION}/interrupt", sessions.interrupt)
+    yield Row("GET", "/v1/workspaces", sessions.list_workspaces)
+    yield Row("DELETE", _WORKSPACE, sessions.delete_workspace)
+    yield from file_rows(manager, observer)
+
+
+def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
+    """Yield what is asked of files, for sessions and workspaces alike."""
+    owners, contents = Owners(manager, observer.metrics), Contents()
+    verbs: tuple[tuple[str, str, Verb], ...] = (
+        ("GET", "fs", contents.list),
+        ("POST", "fs/write", contents.write),
+        ("POST", "fs/upload", contents.upload),
+        ("GET", "fs/read", contents.read),
+        ("GET", "fs/raw", rawfiles.get_raw),
+        ("PUT", "fs/raw", rawfiles.put_raw),
+        ("GET", "fs/tar", rawfiles.get_tar),
+        ("PUT", "fs/tar", rawfiles.put_tar),
+    )
+    for method, path, verb in verbs:
+        # A workspace comes to be when something is written to it.
+        workspace = owners.of_workspace if method == "GET" else owners.of_new_workspace
+        yield Row(method, f"{_SESSION}/{path}", partial(_serve, owners.of_session, verb))
+        yield Row(method, f"{_WORKSPACE}/{path}", partial(_serve, workspace, verb))
+
+
+async def _serve(find: Find, verb: Verb, request: Request) -> Response:
+    return await verb(await find(request), request)

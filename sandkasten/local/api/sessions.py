@@ -1,0 +1,104 @@
+"""The handlers of sessions and workspaces, and of what is asked about the daemon itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS
+from sandkasten._version import __version__
+from sandkasten.local.api import bodies
+from sandkasten.local.api.asgi import answer
+from sandkasten.local.api.creations import Creation
+from sandkasten.local.api.keys import Keys, key_of
+from sandkasten.local.observe.metrics import CONTENT_TYPE
+from sandkasten.local.observe.observer import Observer
+from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.session import Session
+
+
+class Sessions:
+    """The handlers."""
+
+    def __init__(self, manager: Manager, observer: Observer) -> None:
+        """Serve a manager's sessions."""
+        self._manager = manager
+        self._observer = observer
+        self._creations = Keys[Creation]()
+
+    async def health(self, _request: Request) -> Response:
+        """Say what this is; needs no key."""
+        return answer(
+            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": EXTENSIONS}
+        )
+
+    async def metrics(self, _request: Request) -> Response:
+        """Tell the numbers."""
+        numbers = self._observer.metrics.render(
+            sessions_running=len(self._manager.list()), pool_ready=self._manager.pool_ready
+        )
+        return Response(numbers, media_type=CONTENT_TYPE)
+
+    # --- sessions
+
+    async def create(self, request: Request) -> Response:
+        """Make a session; one only for all requests of one key."""
+        body, key = await bodies.create_body(request), key_of(request.headers.get("idempotency-key"))
+        asked = repr(body).encode()
+        creation = self._creations.find("", key, asked)
+        if creation is None:
+            creation = Creation(self._manager, self._manager.create(body))
+            self._creations.add("", key, asked, creation)
+        try:
+            info = await creation.wait(request.receive, is_final=key is None)
+        except BaseException:
+            self._creations.forget("", key)
+            raise
+        self._creations.end("", key, 0)
+        return answer(info, 201)
+
+    async def cancel_creation(self, request: Request) -> Response:
+        """End a session whose client was interrupted while it was made."""
+        creation = self._creations.look("", request.path_params["key"])
+        return answer({"cancelled": creation is not None and await creation.cancel()})
+
+    async def list(self, _request: Request) -> Response:
+        """List the running sessions."""
+        return answer([session.info for session in self._manager.list()])
+
+    async def get(self, request: Request) -> Response:
+        """Tell about one."""
+        return answer(self._session(request).info)
+
+    async def destroy(self, request: Request) -> Response:
+        """End one; clients written for the Go daemon rely on that it may be done twice."""
+        was_there = await self._manager.destroy(request.path_params["session_id"])
+        return answer({"ok": True} if was_there else {"ok": True, ALREADY_DESTROYED: True})
+
+    async def stats(self, request: Request) -> Response:
+        """Tell what one uses."""
+        usage = await asyncio.to_thread(self._session(request).usage)
+        limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
+        return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)
+
+    async def interrupt(self, request: Request) -> Response:
+        """Stop the command that runs."""
+        return answer({"interrupted": self._session(request).interrupt()})
+
+    # --- workspaces
+
+    async def list_workspaces(self, _request: Request) -> Response:
+        """List all workspaces."""
+        rows = await asyncio.to_thread(self._manager.workspaces.list)
+        found = [{"id": name, "created_at": created_at.isoformat()} for name, created_at in rows]
+        return answer({"workspaces": found})
+
+    async def delete_workspace(self, request: Request) -> Response:
+        """Delete one that no session uses."""
+        await self._manager.delete_workspace(request.path_params["workspace_id"])
+        return answer({"ok": True})
+
+    def _session(self, request: Request) -> Session:
+        return self._manager.get(request.path_params["session_id"])
