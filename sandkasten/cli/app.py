@@ -1,4 +1,4 @@
-"""The list of commands; each one's module is loaded when it is asked for."""
+"""The list of commands; the module of a command is loaded when the command is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandkasten.cli.output.failures import NobodyReadsError
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a command is, and what the list of commands says of it."""
+    """An entry in the list of commands: the module of a command, and its help text."""
 
     name: str
     module: str
@@ -30,8 +30,8 @@ COMMANDS = (
     Entry("shell", "shell", "Run", "Use a session's shell, line by line."),
     Entry("new", "sessions", "Sessions", "Make a session, and print its id."),
     Entry("ls", "sessions", "Sessions", "List the sessions, or a directory in one of them."),
-    Entry("info", "sessions", "Sessions", "Tell what the daemon knows about a session."),
-    Entry("stats", "sessions", "Sessions", "Tell what a session uses: memory and CPU time."),
+    Entry("info", "sessions", "Sessions", "Show what the daemon knows about a session."),
+    Entry("stats", "sessions", "Sessions", "Show what a session uses: memory and CPU time."),
     Entry("rm", "sessions", "Sessions", "End sessions with their processes and files."),
     Entry("cp", "copying", "Files", "Copy files and directories into a session, or out of it."),
     Entry("workspace", "workspaces", "Files", "Files that outlive sessions."),
@@ -42,7 +42,7 @@ COMMANDS = (
         "Daemon",
         "End the daemon in the background, and all its sessions; workspaces stay.",
     ),
-    Entry("status", "background", "Daemon", "Tell which daemon commands find."),
+    Entry("status", "background", "Daemon", "Show which daemon the commands use."),
     Entry("serve", "passing", "Daemon", "Serve sandboxes to other processes and machines."),
     Entry("doctor", "passing", "Daemon", "Report what this machine can isolate, and how to fix the rest."),
     Entry("completion", "completion", "Shell", "Print the completion script of a shell."),
@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names, and loads one when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the list."""
+        """Return the names of the commands, in the order of the list."""
         return list(_BY_NAME)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; click would give a closed output an exit code of its own."""
+        """Run the command; a closed output raises `NobodyReadsError`, since click has its own exit code."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments begin with, loading that one alone."""
+        """Find the command that the arguments begin with, and load only that one."""
         name, *rest = args
         command = self.get_command(ctx, name)
         if command is None:
@@ -91,7 +91,7 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(f"{entry.name:<{width}}", entry.help) for entry in entries])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """The names that begin like that, without loading any."""
+        """Return the names that begin with the typed text, without loading any command."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
         found = [entry for entry in COMMANDS if entry.name.startswith(incomplete)]
@@ -110,7 +110,7 @@ def _complete_file(_ctx: click.Context, _param: click.Parameter, _incomplete: st
     subcommand_metavar="COMMAND ...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--url", metavar="URL", help="The daemon's, such as http://host:8080 or unix:///path.")
+@click.option("--url", metavar="URL", help="The daemon's URL, such as http://host:8080 or unix:///path.")
 @click.option(
     "--api-key-file",
     metavar="FILE",

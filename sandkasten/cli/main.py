@@ -1,4 +1,4 @@
-"""The entry of the command `sandkasten`: what comes out of it, whatever happens."""
+"""The entry of the command `sandkasten`: its exit code and its messages, whatever happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NO_CLICK = "The command line is not installed ({} missing). Install it: pip ins
 
 
 def main() -> NoReturn:
-    """Do what the command line says, and exit."""
+    """Run the command line, and exit with its code."""
     _open_missing_streams()
     try:
         code = _flushed(_run())
@@ -43,7 +43,7 @@ def _run() -> int:
 
 
 def _exit_code(error: BaseException) -> int:
-    """Tell people what went wrong, once; the exit code."""
+    """Print what went wrong, once, and return the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
     if isinstance(error, BrokenPipeError | NobodyReadsError):
@@ -62,7 +62,7 @@ def _flushed(code: int) -> int:
 
 
 def _open_missing_streams() -> None:
-    """A program may be started without them; Python then has None in their place."""
+    """Open the standard streams that are None, since a program may be started without them."""
     # They stay open until the process ends.
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
@@ -75,7 +75,7 @@ def _open_missing_streams() -> None:
 
 
 def _give_up_output() -> None:
-    """What cannot be written is dropped, or the interpreter would complain of it once more at its end."""
+    """Drop output that cannot be written, or the interpreter would complain once more when it ends."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,7 +1,7 @@
-"""What may come next on a command line: sessions, workspaces, images, files on both sides.
+"""Completion of words on a command line: sessions, workspaces, images, and files on both sides.
 
 Names from a sandbox end up in the line that its reader runs next, so only names without any meaning to a
-shell are offered. Whatever cannot be had quickly is not offered: the user is only typing.
+shell are offered. Names that take long to get are not offered: the user is only typing.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _FILE: CompletionItem[str] = CompletionItem("", type="file")  # the shell knows 
 
 
 def session_ids(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Return the ids of sessions that begin like that."""
+    """Return the ids of sessions that begin with the typed text."""
     with _client(ctx) as client:
         found = [] if client is None else client.list_sessions()
         return [_item(info.id, info.image) for info in found if info.id.startswith(incomplete)]
 
 
 def workspace_ids(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Return the ids of workspaces that begin like that."""
+    """Return the ids of workspaces that begin with the typed text."""
     with _client(ctx) as client:
         found = [] if client is None else client.list_workspaces()
         return _items(info.id for info in found if info.id.startswith(incomplete))
 
 
 def session_paths(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Return sessions, or what is in a session's directory once one is named."""
+    """Return sessions or, after a session and a colon, the entries of a directory in it."""
     if parse_remote(incomplete) is None:
         return [_item(f"{item.value}:", item.help) for item in session_ids(ctx, incomplete)]
     with _client(ctx) as client:
@@ -51,7 +51,7 @@ def session_paths(ctx: click.Context, incomplete: str) -> list[CompletionItem[st
 
 
 def workspace_paths(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Return workspaces, or what is in a workspace's directory once one is named."""
+    """Return workspaces or, after a workspace and a colon, the entries of a directory in it."""
     if parse_remote(incomplete) is None:
         return [_item(f"{item.value}:") for item in workspace_ids(ctx, incomplete)]
     with _client(ctx) as client:
@@ -59,12 +59,12 @@ def workspace_paths(ctx: click.Context, incomplete: str) -> list[CompletionItem[
 
 
 def local_files(_ctx: click.Context, _incomplete: str) -> list[CompletionItem[str]]:
-    """Return what makes the shell complete its own files, unless something else is offered beside it."""
+    """Return the item that makes the shell complete its own files, if no other items are offered."""
     return [_FILE]
 
 
 def images(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Return the names of this machine's images that begin like that."""
+    """Return the names of this machine's images that begin with the typed text."""
     from sandkasten.local.identity import Identity  # noqa: PLC0415
     from sandkasten.local.images.built_in import find_images  # noqa: PLC0415
     from sandkasten.local.images.catalogue import images_dir  # noqa: PLC0415  (the daemon's, Linux only)
@@ -78,7 +78,7 @@ def images(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
 
 
 class Bash(BashComplete):
-    """Completion for bash, which takes a colon for the end of a word: it gets only what follows the colon."""
+    """Completion for bash, which takes a colon for the end of a word and gets only the text behind it."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Join the words that a colon has cut."""
@@ -87,7 +87,7 @@ class Bash(BashComplete):
         return args[1:], incomplete
 
     def complete(self) -> str:
-        """Give the completions without what bash does not replace."""
+        """Return the completions without the beginning that bash does not replace."""
         owner, colon, _path = self.get_completion_args()[1].rpartition(":")
         offered = super().complete()
         if not colon:
@@ -98,7 +98,7 @@ class Bash(BashComplete):
 
 
 def joined_at_colons(words: list[str]) -> list[str]:
-    """Return the words as they were typed, from those that bash makes of them; pure."""
+    """Return the words as the user typed them, from the words that bash splits them into; pure."""
     joined: list[str] = []
     for word in words:
         if joined and (word == ":" or joined[-1].endswith(":")):

@@ -1,4 +1,4 @@
-"""Finding the daemon: what the command line says, the environment, the one in the background."""
+"""Finding the daemon: by the command line, by the environment, or in the background."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEY_MAX_BYTES = 4096
 
 @dataclass(frozen=True)
 class Where:
-    """What the command line says about where the daemon is."""
+    """The options of the command line that name a daemon and its key."""
 
     url: str | None = None
     api_key_file: str | None = None
@@ -29,7 +29,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Found:
-    """A daemon's URL and key; what is known of the one in the background, or else what named this one."""
+    """A daemon's URL and key; with its process id and files, or with the option that named it."""
 
     url: str
     api_key: str | None
@@ -40,7 +40,7 @@ class Found:
 
 
 def find(where: Where) -> Found | None:
-    """The daemon that commands use; None: there is none.
+    """Return the daemon that commands use, or None if there is no daemon.
 
     Raises:
         CommandLineError: the key cannot be read, or the directory of the daemon is not safe.
@@ -53,7 +53,7 @@ def find(where: Where) -> Found | None:
 
 
 def _named(where: Where) -> tuple[str, str | None]:
-    """What names a daemon, and its URL; None: nothing does."""
+    """Return the option or variable that names a daemon, and the URL, or None if no daemon is named."""
     if where.url is not None:
         return "--url", where.url
     return "SANDKASTEN_BASE_URL", os.environ.get("SANDKASTEN_BASE_URL") or None
@@ -63,7 +63,7 @@ def open_client(where: Where) -> AbstractContextManager[SandboxClient]:
     """A client of a daemon that outlives this command.
 
     Raises:
-        CommandLineError: there is none.
+        CommandLineError: there is no such daemon.
     """
     found = find(where)
     if found is None:
@@ -72,21 +72,21 @@ def open_client(where: Where) -> AbstractContextManager[SandboxClient]:
 
 
 def open_any_client(where: Where) -> AbstractContextManager[SandboxClient]:
-    """A client of such a daemon, or else of an embedded one, for what outlives both."""
+    """Return a client of a daemon that outlives this command, or else of an embedded one."""
     found = find(where)
     return _embedded() if found is None else client_of(found)
 
 
 def open_own_client(where: Where) -> AbstractContextManager[SandboxClient]:
-    """A client of an embedded daemon, unless the command line or the environment names another."""
+    """Return a client of an embedded daemon, unless the command line or the environment names a daemon."""
     return _embedded() if _named(where)[1] is None else open_client(where)
 
 
 def read_key(path: Path) -> str:
-    """The key in a file.
+    """Return the key in a file.
 
     Raises:
-        CommandLineError: there is none.
+        CommandLineError: the file cannot be read, or does not hold a key.
     """
     try:
         with path.open("rb") as file:
@@ -126,10 +126,10 @@ def _in_background() -> Found | None:
 
 @contextmanager
 def client_of(found: Found) -> Generator[SandboxClient, None, None]:
-    """A client of it.
+    """Yield a client of a daemon.
 
     Raises:
-        CommandLineError: its address cannot be one, or nothing answers there; the text says who named it.
+        CommandLineError: the address is not valid, or nothing answers there; the text names the option.
     """
     _prepare()
     from sandkasten import _codes as codes  # noqa: PLC0415
@@ -167,10 +167,10 @@ def _embedded() -> AbstractContextManager[SandboxClient]:
 
 
 def _prepare() -> None:
-    """Before the client is imported: what libraries do for others is of no use here."""
+    """Turn off features of libraries that are of no use here, before the client is imported."""
     import logging  # noqa: PLC0415  (the client loads it, too)
 
-    # What they log of retries would go to standard error, where the outcome is told anyway.
+    # Their log of retries would go to standard error, where the outcome is printed anyway.
     logging.getLogger().addHandler(logging.NullHandler())
     # httpx imports its own command line, with rich and pygments, wherever those are installed.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """An embedded daemon for one command, which starts while the client is being imported.
 
-Either takes a fifth of a second, and neither needs the other before both are there.
+Both take a fifth of a second, and neither needs the other until both are ready.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def embedded_client() -> Generator[SandboxClient, None, None]:
-    """A client of a daemon that ends with the block, and at the latest with this process.
+    """Yield a client of a daemon that ends with the block, and at the latest with this process.
 
     Raises:
-        LocalDaemonError: it cannot run here.
+        LocalDaemonError: the daemon cannot run here.
     """
     start = _Start()
     try:
@@ -34,7 +34,7 @@ def embedded_client() -> Generator[SandboxClient, None, None]:
 
 
 class _Start(threading.Thread):
-    """Starts the daemon. A daemon thread: Ctrl-C does not wait for it, and its pipes end with us."""
+    """The thread that starts the daemon, as a daemon thread, so that Ctrl-C does not wait for it."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,7 +1,7 @@
-"""A shell of lines: reads a command, runs it in the session, shows what it prints, and asks for the next.
+"""A shell of lines: it reads a command, runs it in the session, shows its output, and asks for the next one.
 
-What is a whole command is asked of the session's own bash, which alone knows its syntax; what obviously is
-one is not asked about. Whatever is run besides the user's commands leaves `$?` as it was.
+The session's own bash decides whether a command is complete, since only bash knows its syntax; obvious cases
+are decided here. Commands that are run beside the user's leave `$?` as it was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ASIDE_MS = 10_000
 
 
 class LineShell:
-    """Runs until the lines end, or a command says `exit`."""
+    """A shell that runs until the lines end, or until the command `exit`."""
 
     def __init__(self, session: Session, source: LineSource, output: out.Output, cwd: str) -> None:
         """Start in a directory."""
@@ -44,10 +44,10 @@ class LineShell:
         self.status = 0
 
     def run(self) -> int:
-        """The exit code: the last command's status.
+        """Run until the end; return the last command's status as the exit code.
 
         Raises:
-            SandkastenError: the session, or the way to it, is gone.
+            SandkastenError: the session is gone, or the daemon cannot be reached.
         """
         first_size = self._aside("stty size <&1 2>/dev/null") if self._source.is_interactive else ""
         try:
@@ -88,7 +88,7 @@ class LineShell:
         return text or None
 
     def _unfinished(self, text: str) -> re.Match[str] | None:
-        """What bash says of a command that goes on in the next line; None if it does not."""
+        """Return bash's message about a command that goes on in the next line, or None for a complete one."""
         if is_plain(text) or len(text) > _LONGEST_CHECKED_CHARS:
             return None
         return _UNFINISHED.search(self._aside(f"command bash -n -c {shlex.quote(text)} 2>&1 || :"))
@@ -126,13 +126,13 @@ class LineShell:
             out.say("")  # after the ^C that the terminal shows
 
     def _aside(self, code: str) -> str:
-        """Run something that is not the user's, in a subshell that leaves `$?` as it was."""
+        """Run a command that is not the user's, in a subshell that leaves `$?` as it was."""
         return self._session.exec(f"( s=$?; {code}; exit $s )", timeout_ms=_ASIDE_MS).output
 
     # --- the window
 
     def _tell_size(self) -> None:
-        """Tell the session's terminal what has become of the window since the last command."""
+        """Give the session's terminal the size of the window, if that has changed since the last command."""
         size = self._source.size()
         if size is not None and size != self._told_size:
             self._told_size = size
@@ -147,6 +147,6 @@ class LineShell:
 
 
 def is_plain(text: str) -> bool:
-    """Whether a line is obviously a whole command: nothing in it could ask for another line; pure."""
+    """Return whether a line is obviously a whole command, as nothing in it could need another line; pure."""
     words = text.split(maxsplit=1)
     return _PLAIN.fullmatch(text.rstrip("\n")) is not None and (not words or words[0] not in _RESERVED)

@@ -1,7 +1,7 @@
-"""The daemon in the background as a process: started, found, ended.
+"""The daemon in the background as a process: how it is started, found and ended.
 
-Nothing is written down about it. Who listens on the socket is asked from the kernel, so there is no
-number that could belong to another process by now, and a daemon that was killed is just not there.
+No file holds its process id. The kernel knows the process that listens on the socket, so no stale number can
+name another process, and a daemon that was killed is simply not found.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def listener(place: Place) -> int | None:
-    """The process id of the daemon, or None if there is none.
+    """Return the process id of the daemon, or None if no daemon runs.
 
     Raises:
-        CommandLineError: another user's process listens there.
+        CommandLineError: another user's process listens on the socket.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
@@ -47,10 +47,10 @@ def listener(place: Place) -> int | None:
 
 
 def start(place: Place) -> int:
-    """Start one and wait until it listens; its process id.
+    """Start a daemon, wait until it listens, and return its process id.
 
     Raises:
-        CommandLineError: it does not start; the text says why.
+        CommandLineError: the daemon does not start; the text says why.
     """
     _write_key(place.key)
     place.log.unlink(missing_ok=True)
@@ -76,10 +76,10 @@ def start(place: Place) -> int:
 
 
 def stop(place: Place) -> bool:
-    """End it with its sandboxes and wait until they are gone; whether there was one.
+    """End the daemon with its sandboxes, wait until they are gone, and return whether there was a daemon.
 
     Raises:
-        CommandLineError: it runs where this process cannot reach it.
+        CommandLineError: the daemon runs where this process cannot reach it.
     """
     pid = listener(place)
     if pid is None:

@@ -1,7 +1,7 @@
 """Forwarding standard input: through a pipe while the command runs, where the daemon has the extension.
 
-Elsewhere a command in a session has none, so it gets ours as a file: that is read to its end first, stored in
-the workspace, opened by the session's shell, and unlinked before the command runs.
+On other daemons a command in a session has no standard input, so it gets ours as a file: the input is read to
+its end first, stored in the workspace, opened by the session's shell, and unlinked before the command runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIRECTORY = "/workspace"
 
 @contextmanager
 def sending_input(stream: ExecStream) -> Generator[None, None, None]:
-    """Give a command our standard input during the block.
+    """Forward our standard input to a command during the block.
 
     Raises:
         Exception: our input cannot be read.
@@ -55,11 +55,11 @@ def sending_input(stream: ExecStream) -> Generator[None, None, None]:
 
 
 def with_stdin(session: Session, command: str) -> str:
-    """Store our standard input in the session; the command with its input redirected.
+    """Store our standard input in the session; return the command with its input redirected.
 
     Raises:
-        CommandLineError: it is longer than 1 GiB.
-        SandkastenError: it cannot be stored.
+        CommandLineError: the input is longer than 1 GiB.
+        SandkastenError: the input cannot be stored.
     """
     with tempfile.TemporaryFile() as spool:
         if not _copy(sys.stdin.buffer, spool):
@@ -71,13 +71,13 @@ def with_stdin(session: Session, command: str) -> str:
 
 
 def is_piped(descriptor: int) -> bool:
-    """Whether something may be read there: from a pipe, a file or a socket, not a terminal or /dev/null."""
+    """Return whether a descriptor is a pipe, a file or a socket, and not a terminal or /dev/null."""
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def redirected(command: str, path: str) -> str:
-    """Shell text that runs a command in the same shell with a file as its input, unlinked by then; pure."""
+    """Return shell text that runs a command in the same shell with an unlinked file as its input; pure."""
     file = shlex.quote(path)
     return f"{{ command rm -f -- {file}; builtin eval {shlex.quote(command)}; }} <{file}"
 

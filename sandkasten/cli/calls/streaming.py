@@ -1,4 +1,4 @@
-"""Running a command in a session: its output as it comes, its status, and what stops it."""
+"""Running a command in a session: its output as it comes, its status, and the ways to stop it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_NETWORK = "(The sandbox has no network. Give it the host's: sandkasten run or
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ended."""
+    """The end of a command: its status, and the state of the shell."""
 
     exit_code: int
     cwd: str
@@ -33,10 +33,10 @@ class Ending:
 def stream(
     session: Session, command: str, output: out.Output, timeout_ms: int = 0, *, has_input: bool = False
 ) -> Ending:
-    """Run a command and print what it prints; leaving early, in whatever way, stops it.
+    """Run a command and print its output; leaving early, in whatever way, stops the command.
 
-    Its output goes through a pipe where ours does, and our standard input is its own, if that is asked for.
-    A daemon without pipes gets the input as a file first, and its output is text.
+    The command's output goes through a pipe if ours does, and our standard input is forwarded with
+    `has_input`. A daemon without pipes gets the input as a file first, and gives the output as text.
 
     Raises:
         SandkastenError: as `Session.exec_stream` does.
@@ -84,7 +84,7 @@ def _print(stream: ExecStream, output: out.Output) -> Ending:
 
 @contextmanager
 def signals_end_us() -> Generator[None, None, None]:
-    """Let the signals that end a program run its clean-up, too, which stops the remote command."""
+    """Let signals that end a program run its clean-up as well, which stops the remote command."""
     numbers = [signal.SIGTERM] if not hasattr(signal, "SIGHUP") else [signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
@@ -103,9 +103,9 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def ctrl_c_interrupts(session: Session) -> Generator[None, None, None]:
-    """While in here, Ctrl-C stops the remote command and we see its end; a second one leaves it alone.
+    """Let Ctrl-C stop the remote command during the block, and show its end; a second Ctrl-C stops waiting.
 
-    The handler runs in the middle of reading the stream, so the call is another thread's.
+    The handler runs in the middle of reading the stream, so another thread makes the call.
     """
     asked = False
 
@@ -124,7 +124,7 @@ def ctrl_c_interrupts(session: Session) -> Generator[None, None, None]:
 
 
 def _interrupt(session: Session) -> None:
-    """Ask for it; where the daemon cannot, closing the stream has to do, as a second Ctrl-C would."""
+    """Ask the daemon to interrupt the command; if it cannot, close the stream, as a second Ctrl-C would."""
     with suppress(Exception):
         session.interrupt()
         return

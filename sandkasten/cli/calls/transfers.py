@@ -1,4 +1,4 @@
-"""Copying between this machine and a session or a workspace, with a bar where people look."""
+"""Copying between this machine and a session or a workspace, with a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def push(files: Files, source: Path, directory: str, name: str) -> None:
 
 
 def pull(files: Files, path: str, target: str | Path) -> None:
-    """Copy a remote file or directory to a path of this machine; `download` decides what that means.
+    """Copy a remote file or directory to a path of this machine, by the rules of `download`.
 
     Raises:
         SandkastenError: as `download` does.
@@ -74,10 +74,10 @@ def pull_to_stdout(files: Files, path: str) -> None:
 
 
 def is_directory(files: Files, path: str) -> bool:
-    """Whether there is a directory at a remote path.
+    """Return whether there is a directory at a remote path.
 
     Raises:
-        SandkastenError: it cannot be told.
+        SandkastenError: the daemon cannot be asked.
     """
     from sandkasten.errors import NotFoundError, SandboxIsDirectoryError  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ def is_directory(files: Files, path: str) -> bool:
 
 
 def existing(path: str) -> Path:
-    """A path of this machine that must lead somewhere.
+    """Return a path of this machine that must exist.
 
     Raises:
         CommandLineError: nothing is there.
@@ -105,10 +105,10 @@ def existing(path: str) -> Path:
 
 
 def own_name(path: Path) -> str:
-    """The name of a file or directory of this machine, as which it is stored remotely.
+    """Return the name under which a file or directory of this machine is stored remotely.
 
     Raises:
-        CommandLineError: it has none that can be sent.
+        CommandLineError: the path has no name that can be sent.
     """
     name = path.resolve().name
     if not NAME.fullmatch(name):
@@ -120,10 +120,10 @@ def own_name(path: Path) -> str:
 
 
 def free_name(name: str) -> str:
-    """A name here that a download can have; what no download replaces is told before a command runs for it.
+    """Return the local name for a download, checked before a command runs for it.
 
     Raises:
-        CommandLineError: something is there that is no plain file.
+        CommandLineError: the name is taken by something that a download does not replace.
     """
     if Path(name).exists() and not Path(name).is_file():
         raise CommandLineError(
@@ -133,10 +133,10 @@ def free_name(name: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """The last name of a remote path, as which it is stored here.
+    """Return the last name of a remote path, under which it is stored here.
 
     Raises:
-        CommandLineError: it has none.
+        CommandLineError: the path has no name.
     """
     name = PurePosixPath(posixpath.normpath(posixpath.join(ROOT, path))).name
     if not name or "\\" in name:
@@ -145,10 +145,10 @@ def name_of(path: str) -> str:
 
 
 def split(path: str) -> tuple[str, str]:
-    """The directory and the name of a remote file.
+    """Return the directory and the name of a remote file.
 
     Raises:
-        CommandLineError: it has no name.
+        CommandLineError: the path has no name.
     """
     whole = posixpath.join(ROOT, path)
     directory, name = posixpath.split(whole)
@@ -159,7 +159,7 @@ def split(path: str) -> tuple[str, str]:
 
 @contextmanager
 def progress(label: str) -> Generator[OnProgress, None, None]:
-    """A bar on standard error, if that is a terminal; what is yielded takes bytes done and bytes in all."""
+    """Show a bar if standard error is a terminal; yield the function that takes bytes done and total."""
     if not sys.stderr.isatty() or not has_rich():
         yield lambda _done_bytes, _total_bytes: None
         return

@@ -17,11 +17,11 @@ _NOT_HERE = "The daemon runs on Linux only (WSL 2 included). Use one on another 
 def up_command() -> None:
     """Start a daemon in the background, and print its URL.
 
-    It is for this user alone, and goes on until `sandkasten down` or the end of the machine; its sessions
-    live as long as they are used (see `sandkasten new --ttl`). If one runs already, that is all right.
+    Only this user can reach it, and it runs until `sandkasten down` or until the machine stops; its sessions
+    live as long as they are used (see `sandkasten new --ttl`). If a daemon runs already, its URL is printed.
 
-    Its socket, key and log are in $XDG_RUNTIME_DIR/sandkasten, or below ~/.local/state where there is no
-    such directory. Workspaces are where the embedded daemon keeps them, too (SANDKASTEN_DATA_DIR).
+    Its socket, key and log are in $XDG_RUNTIME_DIR/sandkasten, or below ~/.local/state where there is no such
+    directory. Its workspaces are those of the embedded daemon (SANDKASTEN_DATA_DIR).
     """
     _need_linux()
     from sandkasten.cli.calls import process  # noqa: PLC0415
@@ -58,11 +58,11 @@ def down_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status_command(where: Where, as_json: bool) -> int:
-    """Tell which daemon commands find.
+    """Show which daemon the commands use.
 
-    The exit code is 1 if there is none.
+    The exit code is 1 if there is no daemon.
 
-    Other programs use it with SANDKASTEN_BASE_URL=<url> and SANDKASTEN_API_KEY=<what is in the key file>.
+    Other programs use it with SANDKASTEN_BASE_URL=<url> and SANDKASTEN_API_KEY=<content of the key file>.
     """
     found = find(where)
     if found is None:

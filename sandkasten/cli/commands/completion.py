@@ -1,4 +1,4 @@
-"""`completion`: click's own scripts, which ask this program for what may come next."""
+"""`completion`: click's own scripts, which ask this program for completions."""
 
 from __future__ import annotations
 

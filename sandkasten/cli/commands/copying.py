@@ -1,4 +1,4 @@
-"""`cp`: between this machine and a session; what it means is decided here, for workspaces, too."""
+"""`cp`: copies between this machine and a session, with rules that `workspace cp` shares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ recursive_option = click.option(
     "--recursive",
     is_flag=True,
     expose_value=False,
-    help="Without it directories are copied, too.",
+    help="Accepted for habit; directories are always copied.",
 )
 
 
@@ -56,10 +56,10 @@ def cp_command(where: Where, source: Side, target: Side) -> None:
 
 
 def remote_owner(source: Side, target: Side, kind: str) -> str:
-    """The session or workspace that two paths are about.
+    """Return the session or workspace that one of two paths names.
 
     Raises:
-        CommandLineError: it is not one of the two.
+        CommandLineError: not exactly one of the paths is remote.
     """
     remotes = [side for side in (source, target) if isinstance(side, Remote)]
     if len(remotes) != 1:
@@ -68,10 +68,10 @@ def remote_owner(source: Side, target: Side, kind: str) -> str:
 
 
 def copy(files: Files, source: Side, target: Side) -> None:
-    """Copy from one to the other; one of them is remote.
+    """Copy between a local and a remote path, in either direction.
 
     Raises:
-        CommandLineError: a path that makes no sense.
+        CommandLineError: a path is not valid.
         SandkastenError: what the transfer raises.
     """
     match source, target:

@@ -20,7 +20,7 @@ def serve_command(options: Sequence[str]) -> int:
     """Serve sandboxes to other processes and machines.
 
     All options are those of `python -m sandkasten.local serve`; `sandkasten serve --help` lists them, and
-    docs/server.md explains them. For yourself alone, `sandkasten up` is simpler.
+    docs/server.md explains them. For programs of your own, `sandkasten up` is simpler.
     """
     from sandkasten.local.__main__ import main  # noqa: PLC0415  (the daemon)
 

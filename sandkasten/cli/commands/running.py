@@ -120,7 +120,7 @@ def exec_command(
 def _execute(
     session: Session, text: str, timeout_ms: int, *, no_stdin: bool, raw: bool, goes_on: bool
 ) -> int:
-    """Run a command; what is said of the session is for one that goes on."""
+    """Run a command and return its exit code; print advice about the session only if it goes on."""
     from sandkasten.errors import ExecTimeoutError  # noqa: PLC0415  (loaded with the client)
 
     has_input = not no_stdin and is_piped(sys.stdin.fileno())
@@ -135,7 +135,7 @@ def _execute(
 
 
 def _download(session: Session, path: str, name: str) -> bool:
-    """Copy one thing out; one that is missing does not keep the others here."""
+    """Copy one file or directory out; return False, instead of failing, if it is missing."""
     from sandkasten.errors import SandkastenAPIError  # noqa: PLC0415
 
     try:

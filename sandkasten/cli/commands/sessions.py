@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @click.option(
     "--workspace", type=arguments.workspace_id, metavar="ID",
     shell_complete=arguments.offering("workspace_ids"),
-    help="The workspace to use; without, its files end with the session.",
+    help="The workspace to use; without it, files end with the session.",
 )  # fmt: skip
 @click.option(
     "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, MAX_TTL_SECONDS), metavar="SECONDS",
-    help="How long it lives after its last use, up to 86400; the daemon's default, if not given.",
+    help="Lifetime after the last use, up to 86400; the daemon's default, if not given.",
 )  # fmt: skip
 @click.pass_obj
 def new_command(
@@ -57,7 +57,7 @@ def new_command(
     shell_complete=arguments.offering("session_paths"),
 )  # fmt: skip
 @arguments.json_option
-@click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only ids or names.")
 @click.pass_obj
 def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quiet: bool) -> None:
     """List the sessions, or a directory in one of them.
@@ -79,9 +79,9 @@ def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quie
 @arguments.json_option
 @click.pass_obj
 def info_command(where: Where, session_id: str, as_json: bool) -> None:
-    """Tell what the daemon knows about a session.
+    """Show what the daemon knows about a session.
 
-    This does not renew its lifetime.
+    This does not renew the session's lifetime.
     """
     with open_client(where) as client:
         info = ids.session(client, session_id).info()
@@ -104,18 +104,18 @@ def info_command(where: Where, session_id: str, as_json: bool) -> None:
 
 @click.command("stats")
 @arguments.session_argument
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C or the session's end.")
+@click.option("--watch", is_flag=True, help="Print new readings until Ctrl-C or the session's end.")
 @click.option(
     "--interval", type=arguments.seconds(float, 0.1, 3600), default="1", show_default=True,
-    metavar="SECONDS", help="How long to wait in between, 0.1 to 3600.",
+    metavar="SECONDS", help="Time between readings, 0.1 to 3600.",
 )  # fmt: skip
 @arguments.json_option
 @click.pass_obj
 def stats_command(where: Where, session_id: str, watch: bool, interval: float, as_json: bool) -> None:
-    """Tell what a session uses: memory and CPU time.
+    """Show what a session uses: memory and CPU time.
 
-    With --watch, a terminal's line is drawn over and has the part of one CPU that was used since the last
-    look; on 4 CPUs that can be 400%.
+    With --watch, a terminal's line is updated in place and shows the share of one CPU that was used since the
+    last reading; on 4 CPUs that can be 400%.
     """
     with open_client(where) as client:
         session = ids.session(client, session_id)
@@ -154,7 +154,7 @@ def _watch(session: Session, interval: float, *, as_json: bool) -> None:
 def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:
     """End sessions with their processes and files.
 
-    The ids of those that ended are printed; workspaces stay.
+    The ids of the sessions that ended are printed; workspaces stay.
     """
     if bool(session_ids) == every:
         raise click.UsageError("Name sessions, or say --all.", click.get_current_context())
@@ -165,7 +165,7 @@ def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:
 
 
 def _end(client: SandboxClient, session_id: str, *, may_be_gone: bool) -> bool:
-    """End one; what is wrong with one does not keep the others alive."""
+    """End one session; return False, instead of failing, if the daemon refuses, so that the others end."""
     from sandkasten.errors import NotFoundError, SandkastenAPIError, SessionExpiredError  # noqa: PLC0415
 
     try:

@@ -1,7 +1,7 @@
-"""`shell`: which kind of shell a session gets.
+"""`shell`: the choice of a shell for a session.
 
-There is one: lines, which work with every daemon. A terminal of the session's own would be another one,
-for daemons that can give it.
+There is one kind: lines, which work with every daemon. A terminal in the session would be another, for
+daemons that offer one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`workspace`: files that outlive sessions, and need none to be reached."""
+"""`workspace`: files that outlive sessions and can be reached without one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _complete_side = arguments.offering("local_files", "workspace_paths")
 def workspace_command() -> None:
     """Files that outlive sessions.
 
-    A workspace is a /workspace that a session is made with (`sandkasten new --workspace ID`). Without a
+    A workspace becomes the /workspace of a session (`sandkasten new --workspace ID`). Without a
     daemon in the background, these commands start an embedded one for a moment.
     """
 
@@ -39,7 +39,7 @@ def workspace_command() -> None:
     shell_complete=arguments.offering("workspace_paths"),
 )
 @arguments.json_option
-@click.option("-q", "--quiet", is_flag=True, help="Print ids or names alone.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only ids or names.")
 @click.pass_obj
 def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quiet: bool) -> None:
     """List the workspaces, or a directory in one of them."""

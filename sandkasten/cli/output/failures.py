@@ -48,7 +48,7 @@ _HINTS: Mapping[str, str] = {
 
 
 class CommandLineError(Exception):
-    """A failure of the command line's own: one text for people, and the exit code."""
+    """A failure found by the command line itself: one text for people, and the exit code."""
 
     def __init__(self, text: str, exit_code: int = FAILED) -> None:
         """Take the sentences to print."""

@@ -1,4 +1,4 @@
-"""Where a shell's lines come from: a script on standard input, or people (see `terminal.py`)."""
+"""Sources of a shell's lines: a script on standard input here, and people in `terminal.py`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _LONGEST_LINE_BYTES = 1024 * 1024
 
 
 class LineSource(Protocol):
-    """Gives lines, while it is entered."""
+    """A source of lines, which is used as a context manager."""
 
     def read(self, cwd: str, *, is_more: bool) -> str | None:
-        """The next line without its end; None after the last one."""
+        """Return the next line without its end, or None after the last one."""
 
     def size(self) -> tuple[int, int] | None:
-        """Columns and rows of the window, if there is one."""
+        """Return columns and rows of the window, or None without a window."""
 
     @property
     def is_interactive(self) -> bool:
-        """Whether people type."""
+        """True if people type the lines."""
         ...
 
     def __enter__(self) -> LineSource: ...
@@ -38,10 +38,10 @@ class StandardInput:
     is_interactive = False
 
     def read(self, cwd: str, *, is_more: bool) -> str | None:
-        """The next line.
+        """Return the next line.
 
         Raises:
-            CommandLineError: it is longer than any daemon takes.
+            CommandLineError: the line is longer than any daemon accepts.
         """
         line = sys.stdin.buffer.readline(_LONGEST_LINE_BYTES + 1)
         if len(line) > _LONGEST_LINE_BYTES:
@@ -50,7 +50,7 @@ class StandardInput:
         return text.rstrip("\n") if line else None
 
     def size(self) -> tuple[int, int] | None:
-        """A script has no window."""
+        """Return None, as a script has no window."""
         return None
 
     def __enter__(self) -> StandardInput:

@@ -1,4 +1,4 @@
-"""Directories of sessions and workspaces, as a table, as JSON or as names alone."""
+"""Directories of sessions and workspaces, as a table, as JSON or as plain names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def entries_at(files: Session | Workspace, path: str) -> list[DirEntry]:
-    """What is in a directory; of anything else, that itself.
+    """Return the entries of a directory, or the entry of a single file.
 
     Raises:
-        SandkastenError: there is nothing, or it cannot be listed.
+        SandkastenError: nothing is there, or it cannot be listed.
     """
     from sandkasten_sync import SandboxFileNotFoundError, SandkastenInputError  # noqa: PLC0415
 
@@ -33,7 +33,7 @@ def entries_at(files: Session | Workspace, path: str) -> list[DirEntry]:
 
 
 def emit_entries(entries: Sequence[DirEntry], *, as_json: bool, quiet: bool) -> None:
-    """Print them; what the daemon does not tell is left empty."""
+    """Print the entries; fields that the daemon does not report are left empty."""
     if as_json:
         out.emit_json(entries)
     elif quiet:

@@ -1,4 +1,4 @@
-"""Where things are printed: data on standard output, all that is said about it on standard error."""
+"""Printing: data goes to standard output, messages go to standard error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHELL_ENDED = "(The shell ended; another one has its directory and exported vari
 
 
 def say(text: str) -> None:
-    """Tell people something."""
+    """Print a message for people on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -29,12 +29,12 @@ def emit(text: str) -> None:
 
 
 def emit_json(value: Any, *, one_line: bool = False) -> None:
-    """Print data as JSON; attrs classes and times have their fields and ISO 8601."""
+    """Print data as JSON: attrs classes as objects, times in ISO 8601."""
     print(json.dumps(value, default=_plain, indent=None if one_line else 2), flush=True)
 
 
 def emit_fields(fields: Mapping[str, str | int | tuple[str, ...] | None]) -> None:
-    """Print names and values, one a line; what is None is left out."""
+    """Print names and values, one pair a line; values that are None are left out."""
     shown = {name: value for name, value in fields.items() if value is not None}
     width = max(map(len, shown), default=0) + 1
     for name, value in shown.items():
@@ -43,7 +43,7 @@ def emit_fields(fields: Mapping[str, str | int | tuple[str, ...] | None]) -> Non
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows: a table on a terminal, else fields between tabs and no head."""
+    """Print rows: as a table on a terminal, otherwise as fields between tabs, without a head."""
     if not sys.stdout.isatty() or not has_rich():
         for row in rows:
             print("\t".join(map(field, row)))
@@ -60,7 +60,7 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 @cache
 def has_rich() -> bool:
-    """Return whether tables and bars can be drawn; if not, it is said once how to get them."""
+    """Return whether tables and bars can be drawn; if not, print once how to install them."""
     try:
         import_module("rich")
     except ModuleNotFoundError:
@@ -70,14 +70,14 @@ def has_rich() -> bool:
 
 
 class Line:
-    """A line of data that changes: drawn over on a terminal, printed again and again elsewhere."""
+    """A line of data that changes: updated in place on a terminal, printed again each time elsewhere."""
 
     def __init__(self) -> None:
-        """Look where standard output leads."""
+        """Find out whether standard output is a terminal or a pipe."""
         self._redraws = sys.stdout.isatty()
 
     def show(self, text: str) -> None:
-        """Show what the line says now."""
+        """Show the line's new text."""
         if not self._redraws:
             print(field(text), flush=True)
             return
@@ -93,8 +93,8 @@ class Line:
 class Output:
     """A remote command's output, as it comes.
 
-    A pipe or a file gets the command's standard output byte for byte, and what else the command prints goes
-    to standard error. A terminal gets both as text, without commands of its own.
+    A pipe or a file gets the command's standard output byte for byte, and the command's standard error goes
+    to ours. A terminal gets both as text, without escape sequences.
 
     Attributes:
         raw: whether a terminal's escape sequences are asked for.
@@ -102,23 +102,23 @@ class Output:
     """
 
     def __init__(self, *, raw: bool = False) -> None:
-        """Look where standard output leads."""
+        """Find out whether standard output is a terminal or a pipe."""
         self.raw = raw
         self.is_piped = not raw and not sys.stdout.isatty()
         self._has_told_of_loss = False
         self._end = ""
 
     def begin(self) -> None:
-        """Another command begins."""
+        """Prepare for the output of another command."""
         self._end = ""
 
     @property
     def end(self) -> str:
-        """The end of what the command printed, as text."""
+        """Return the last part of the command's output, as text."""
         return self._end
 
     def write(self, text: str) -> None:
-        """Print a piece of what a terminal got."""
+        """Print a piece of text of the command's terminal."""
         self._remember(text)
         stream = sys.stderr if self.is_piped else sys.stdout
         if stream.isatty() and not self.raw:
@@ -129,7 +129,7 @@ class Output:
         stream.buffer.flush()
 
     def write_bytes(self, data: bytes) -> None:
-        """Print a piece of what a pipe got."""
+        """Print a piece of bytes of the command's standard output."""
         if data:
             self._remember(data[-_END_CHARS:].decode(errors="replace"))
             sys.stdout.buffer.write(data)
@@ -145,7 +145,7 @@ class Output:
 
 
 def when(moment: datetime | None) -> str | None:
-    """A time for people, in their time zone; on a terminal, where a line is short, as `ls` shows it."""
+    """Return a time in the user's time zone; on a terminal in the short form of `ls`."""
     if moment is None:
         return None
     with suppress(OverflowError):  # in the year 1 or 9999, which files can be from

@@ -22,12 +22,12 @@ class Terminal:
     is_interactive = True
 
     def __init__(self, session_id: str) -> None:
-        """Show which session it is."""
+        """Keep the session's name for the prompt."""
         self._name = session_id[:8]
         self._history = history_path(os.environ)
 
     def read(self, cwd: str, *, is_more: bool) -> str | None:
-        """Ask for a line."""
+        """Ask for a line, and return it, or None at the end."""
         try:
             line = input(_MORE if is_more else f"{self._name}:{field(cwd)}$ ")
         except EOFError:
@@ -38,7 +38,7 @@ class Terminal:
         return line
 
     def size(self) -> tuple[int, int] | None:
-        """The window's, as it is now."""
+        """Return columns and rows of the window as it is now."""
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         return (columns, rows) if columns and rows else None
 
@@ -60,7 +60,7 @@ class Terminal:
 
 
 def history_path(environ: Mapping[str, str]) -> Path:
-    """Where the prompt's history is kept; pure but for the home directory."""
+    """Return the file of the prompt's history; pure, except that it looks up the home directory."""
     state = Path(environ.get("XDG_STATE_HOME", ""))
     base = state if state.is_absolute() else Path(os.path.expanduser("~/.local/state"))
     return base / "sandkasten" / "history"

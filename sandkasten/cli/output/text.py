@@ -1,7 +1,7 @@
 """Text from a sandbox, made harmless for a terminal; pure.
 
-Whoever runs code in a sandbox writes what we print: output, names of files, the directory. A terminal
-takes some characters for commands, which reach as far as the clipboard.
+Sandboxed code controls what we print: output, names of files, the directory. A terminal takes some characters
+for commands, which reach as far as the clipboard.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _IN_FIELD = dict.fromkeys(map(ord, [*_COMMANDS, *_DISGUISES]), "?")
 
 
 def for_terminal(text: str) -> str:
-    """A command's output, without what a terminal would obey."""
+    """Return a command's output without the characters that a terminal would obey."""
     return text.translate(_IN_STREAM)
 
 
 def field(value: object) -> str:
-    """A value for a cell of a table or a prompt: one line, whatever is in it."""
+    """Return a value for a cell of a table or a prompt, on one line whatever it holds."""
     return "" if value is None else str(value).translate(_IN_FIELD)
 
 
 def one_line(text: str) -> str:
-    """A sentence on one line."""
+    """Return a sentence on one line."""
     return field(" ".join(text.split()))
 
 
 def size(size_bytes: int) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes for people, such as 1.5 MiB."""
     amount = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

@@ -1,4 +1,4 @@
-"""What the arguments of several commands have in common: how they are read and completed."""
+"""Arguments that several commands share: how they are read and completed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Number = TypeVar("Number", int, float)
 
 
 def form(expression: re.Pattern[str], what: str) -> Callable[[str], str]:
-    """A type of arguments: texts of a form. It raises `click.BadParameter`, and so do the others."""
+    """Return a type of arguments: texts of a form. Like the other types, it raises `click.BadParameter`."""
 
     def read(value: str) -> str:
         if not expression.fullmatch(value):
@@ -51,7 +51,7 @@ def form(expression: re.Pattern[str], what: str) -> Callable[[str], str]:
 
 
 def seconds(number: Callable[[str], Number], lowest: float, highest: float) -> Callable[[str], Number]:
-    """A type of arguments: seconds, whole ones if the number is an `int`."""
+    """Return a type of arguments: seconds, whole ones if the number is an `int`."""
 
     def read(value: str) -> Number:
         with suppress(ValueError):
@@ -73,7 +73,7 @@ _timeout_seconds = seconds(float, 0.001, _LONGEST_SECONDS)
 
 
 def milliseconds(value: str) -> int:
-    """A type of arguments: a command's time limit, which people give in seconds."""
+    """Return a command's time limit in milliseconds from an argument in seconds."""
     return math.ceil(_timeout_seconds(value) * 1000)
 
 
@@ -86,9 +86,9 @@ class Remote:
 
 
 def parse_remote(text: str) -> Remote | None:
-    """Read `SESSION:/path`; None: it is a path of this machine.
+    """Read `SESSION:/path`; return None for a path of this machine.
 
-    What has a slash before the colon is local, and so is a letter of a Windows drive.
+    A path with a slash before the colon is local, and so is the letter of a Windows drive.
     """
     owner, colon, path = text.partition(":")
     if not colon or len(owner) < 2 or "/" in owner or "\\" in owner:
@@ -97,15 +97,15 @@ def parse_remote(text: str) -> Remote | None:
 
 
 def session_place(value: str) -> Remote:
-    """A type of arguments: a session, or a path in it."""
+    """Return the place that an argument names: a session, or a path in it."""
     remote = parse_remote(value) or Remote(value, ROOT)
     return Remote(session_id(remote.owner), remote_path(remote.path))
 
 
 def workspace_place(value: str) -> Remote:
-    """A type of arguments: a workspace, or a path in it.
+    """Return the place that an argument names: a workspace, or a path in it.
 
-    Nothing but its files is there, so its root may be called / as well as /workspace, as in its sessions.
+    A workspace holds only its files, so its root may be called / as well as /workspace, its name in sessions.
     """
     remote = parse_remote(value) or Remote(value, ROOT)
     path = remote_path(remote.path)
@@ -114,7 +114,7 @@ def workspace_place(value: str) -> Remote:
 
 
 def side_of(place: Callable[[str], Remote]) -> Callable[[str], Remote | str]:
-    """A type of arguments: one side of a copy, which is such a place or a path of this machine."""
+    """Return a type of arguments: one side of a copy, which is such a place or a path of this machine."""
     return lambda value: local_path(value) if parse_remote(value) is None else place(value)
 
 
@@ -122,12 +122,12 @@ def side_of(place: Callable[[str], Remote]) -> Callable[[str], Remote | str]:
 
 
 def command_text(words: Sequence[str]) -> str:
-    """The shell text that runs a command: a single word is shell text, several are one command's words."""
+    """Return the shell text of a command: a single word is shell text, several are one command's words."""
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
 def fault_of(command: str) -> str | None:
-    """Why no daemon takes a command, and what to do; None: it does. Pure."""
+    """Return why no daemon accepts a command, and what to do, or None if the command is fine; pure."""
     if not command.strip():
         return "The command is empty. Give one."
     if not UNICODE.fullmatch(command):
@@ -148,7 +148,7 @@ def _read_command(_ctx: click.Context, _param: click.Parameter, words: Sequence[
 
 
 def offering(*names: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
-    """Return what completes an argument: functions of `completing` by their names, each of which may fail."""
+    """Return a completion that joins functions of `completing`, given by name, each of which may fail."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         from sandkasten.cli.calls import completing  # noqa: PLC0415  (only while somebody types)
@@ -174,19 +174,19 @@ timeout_option = click.option(
     type=milliseconds,
     default=str(_LONGEST_SECONDS),
     metavar="SECONDS",
-    help="When to stop the command; 600, which is the most, if not given.",
+    help="Time limit of the command; 600, the maximum, if not given.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 raw_option = click.option(
-    "--raw", is_flag=True, help="Give a terminal escape sequences, too; without it they are removed."
+    "--raw", is_flag=True, help="Print escape sequences on a terminal, instead of removing them."
 )
 no_stdin_option = click.option("-n", "--no-stdin", is_flag=True, help="Do not forward standard input.")
 network_option = click.option(
-    "--network", type=click.Choice(["none", "host"]), help="The network it sees; none, if not given."
+    "--network", type=click.Choice(["none", "host"]), help="The sandbox's network; none, if not given."
 )
 image_option = click.option(
     "--image", type=image_name, default="python", show_default=True, metavar="TEXT",
-    shell_complete=offering("images"),     help="What is installed in it.",
+    shell_complete=offering("images"),     help="The image, which decides what is installed.",
 )  # fmt: skip
 
 

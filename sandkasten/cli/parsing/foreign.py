@@ -1,7 +1,7 @@
 """Options of other programs that people type out of habit, and where our own options end.
 
-Hands know `docker run --rm -it -v ...`. Such an option is answered by what there is instead, and never taken
-for something else.
+People type `docker run --rm -it -v ...` from memory. Such an option is answered with advice on what to use
+instead, and never taken for something else.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def advice_for(word: str) -> str | None:
 
 
 class Strict(click.Command):
-    """A command that answers options of other programs honestly."""
+    """A command that answers options of other programs with advice."""
 
     # How many of our own words come before a remote command; None: the command takes no remote one.
     words_before_command: int | None = None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words, of which those of a remote command are not ours."""
+        """Read our own words, and keep those of the remote command."""
         values = self._values(ctx)
         ours, remote = split(args, values, self.words_before_command)
         for word in ours:
@@ -73,7 +73,7 @@ class Strict(click.Command):
         return super().parse_args(ctx, ours if remote is None else [*ours, "--", *remote])
 
     def _values(self, ctx: click.Context) -> Mapping[str, int]:
-        """Return how many words after an option are its values, by the option's names."""
+        """Return the number of words behind an option that are its values, by the option's names."""
         options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
         return {name: 0 if o.is_flag or o.count else o.nargs for o in options for name in o.opts}
 
@@ -85,7 +85,7 @@ class RunsCommand(Strict):
 
 
 class RunsCommandInSession(Strict):
-    """Such a command with a session before it."""
+    """A command whose words are a session and then a remote command."""
 
     words_before_command = 1
 
@@ -93,10 +93,10 @@ class RunsCommandInSession(Strict):
 def split(
     args: Sequence[str], values: Mapping[str, int], words_before: int | None
 ) -> tuple[list[str], list[str] | None]:
-    """Split words into ours and the remote command's; None: there is no remote command; pure.
+    """Split words into ours and the remote command's, or None without a remote command; pure.
 
-    The remote command is all that follows `--`, or begins with the first word that is neither an option, nor
-    the value of one, nor one of the words that come before a command.
+    The remote command follows `--`, or begins with the first word that is not an option, the value of an
+    option, or one of the words that come before a command.
     """
     ours: list[str] = []
     rest, left = list(args), words_before

@@ -17,10 +17,10 @@ _SHOWN = 5
 
 
 def session(client: SandboxClient, typed: str) -> Session:
-    """Return the session whose id is typed, or begins with that.
+    """Return the session whose id is the typed text, or begins with it.
 
     Raises:
-        CommandLineError: several ids begin like that.
+        CommandLineError: several ids begin with the text.
         SandkastenError: the daemon cannot be asked.
     """
     if _WHOLE.fullmatch(typed):
@@ -29,10 +29,10 @@ def session(client: SandboxClient, typed: str) -> Session:
 
 
 def complete(typed: str, ids: Sequence[str]) -> str:
-    """Return the one id that begins like that, or what was typed if no id does; pure.
+    """Return the one id that begins with the typed text, or the text itself if no id does; pure.
 
     Raises:
-        CommandLineError: several ids begin like that.
+        CommandLineError: several ids begin with the text.
     """
     found = [typed] if typed in ids else [known for known in ids if known.startswith(typed)]
     if len(found) > 1:

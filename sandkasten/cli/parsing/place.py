@@ -1,7 +1,7 @@
-"""The directory of the daemon in the background: this user's alone, or not used at all.
+"""The directory of the daemon in the background: it belongs only to this user, or it is not used.
 
-It holds the socket, the key and the log. Whoever could have made it, or could replace it, would get our
-commands and could give us theirs; so every directory on the way to it is looked at, too.
+It holds the socket, the key and the log. A user who could have made or could replace the directory would get
+our commands and could run theirs, so every directory on the way to it is checked as well.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _FIX = "Set XDG_RUNTIME_DIR to a directory of your own, with a short path, that 
 
 @dataclass(frozen=True)
 class Place:
-    """The directory, and what is in it."""
+    """The directory of the daemon in the background, and the files in it."""
 
     directory: Path
 
     @property
     def socket(self) -> Path:
-        """Where the daemon listens."""
+        """The socket on which the daemon listens."""
         return self.directory / "daemon.sock"
 
     @property
     def key(self) -> Path:
-        """The file with its key."""
+        """The file that holds the daemon's key."""
         return self.directory / "key"
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """The daemon's log."""
         return self.directory / "log"
 
     @property
     def url(self) -> str:
-        """The daemon's, as clients take it."""
+        """The daemon's URL, as clients take it."""
         return f"unix://{self.socket}"
 
 
 def choose(environ: Mapping[str, str], uid: int) -> Place:
-    """Where it is: in the user's runtime directory if there is one, else among the user's state."""
+    """Return the directory: in the user's runtime directory if there is one, else among the user's state."""
     runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute() and _owner(runtime) == uid:
         return Place(runtime / "sandkasten")
@@ -59,10 +59,10 @@ def choose(environ: Mapping[str, str], uid: int) -> Place:
 
 
 def find() -> Place | None:
-    """The directory, if it exists.
+    """Return the directory, or None if it does not exist.
 
     Raises:
-        CommandLineError: it is not this user's alone.
+        CommandLineError: others can enter or replace the directory.
     """
     place = choose(os.environ, os.geteuid())
     if not os.path.lexists(place.directory):
@@ -72,10 +72,10 @@ def find() -> Place | None:
 
 
 def make() -> Place:
-    """The directory, made if need be.
+    """Return the directory, made if need be.
 
     Raises:
-        CommandLineError: it is not this user's alone, or its path is too long for a socket.
+        CommandLineError: others can enter or replace the directory, or its path is too long for a socket.
     """
     place = choose(os.environ, os.geteuid())
     if len(os.fsencode(place.socket)) > _LONGEST_SOCKET_PATH:
@@ -89,7 +89,7 @@ def make() -> Place:
 
 @contextmanager
 def locked(place: Place) -> Generator[None, None, None]:
-    """Let no other command start or end the daemon meanwhile."""
+    """Keep other commands from starting or ending the daemon during the block."""
     descriptor = os.open(place.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -116,5 +116,5 @@ def _check(directory: Path) -> None:
 
 
 def is_private(status: os.stat_result, uid: int) -> bool:
-    """Whether a directory is this user's and closed to everybody else."""
+    """Return whether a directory is this user's and closed to everybody else."""
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077

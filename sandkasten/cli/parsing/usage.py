@@ -1,4 +1,4 @@
-"""What a session uses, in words and percentages; pure."""
+"""The resources that a session uses, in words and percentages; pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a session used, and when that was read, in seconds of any steady clock."""
+    """The resources that a session used, and the time of reading, in seconds of any steady clock."""
 
     stats: SessionStats
     seconds: float
 
 
 def cpu_percent(before: Reading | None, now: Reading) -> float | None:
-    """Return the part of the time between two readings that the session used a CPU; 100 is one whole CPU."""
+    """Return the CPU time between two readings as a percentage; 100 is one whole CPU."""
     if before is None or now.seconds <= before.seconds:
         return None
     used_usec = now.stats.cpu_usage_usec - before.stats.cpu_usage_usec
