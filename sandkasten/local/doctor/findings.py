@@ -7,10 +7,11 @@ only if a real sandbox could not be built.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from sandkasten.local.doctor.finding import Finding, State
+from sandkasten.local.doctor.mounts import mounts
 from sandkasten.local.doctor.readings import Bubblewrap, Readings
 from sandkasten.local.isolation import causes
 from sandkasten.local.limits.limits import ALL_RESOURCES, GIB, counts_processes_per_sandbox
@@ -21,31 +22,6 @@ _DESCRIPTORS_PER_SESSION = 4
 _ENOUGH_SESSIONS = 250
 _OF_THE_DAEMON = 96  # descriptors besides those of sessions
 _COMMAND = "python app.py"  # stands for the reader's own
-
-
-class State(enum.Enum):
-    """The severity of a finding."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One examined aspect of the machine.
-
-    Attributes:
-        name: the name of the aspect.
-        state: the severity.
-        says: the facts, as a sentence.
-        fix: how to fix it; the first line says what the commands in the following lines do.
-    """
-
-    name: str
-    state: State
-    says: str
-    fix: str | None = None
 
 
 def findings(readings: Readings) -> list[Finding]:
@@ -384,6 +360,7 @@ _CHECKS: tuple[Callable[[Readings], Finding], ...] = (
     _container,
     _trial,
     _cgroups,
+    mounts,
     _open_files,
     _user,
     _images,

@@ -20,8 +20,9 @@ from sandkasten.local.files.directories import data_trouble
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.identity import Identity, has_user, missing_capabilities
 from sandkasten.local.images.built_in import find_images
-from sandkasten.local.isolation import bwrap_binary, causes, seccomp
+from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
 from sandkasten.local.isolation.backend import prepare
+from sandkasten.local.isolation.policy import Launcher
 from sandkasten.local.limits.cgroups import find_cgroups
 from sandkasten.local.limits.limits import Resource
 from sandkasten.local.linux.syscalls import check_openat2
@@ -72,10 +73,12 @@ class Trial:
     Attributes:
         obstacle: why not even that could be done.
         complaint: what bubblewrap said; None, without an obstacle: it was built.
+        launcher: what started bubblewrap; None: it was not built.
     """
 
     obstacle: str | None = None
     complaint: str | None = None
+    launcher: Launcher | None = None
 
     @property
     def works(self) -> bool:
@@ -122,6 +125,8 @@ class Readings:
         trial: what came of a sandbox.
         openat2: why the kernel cannot resolve paths safely, or None.
         seccomp: why system calls cannot be filtered, or None.
+        takes_part: whether what is mounted elsewhere is mounted here, too.
+        has_unshare: whether there are the programs that prepare the mounts of a sandbox.
         groups: control groups.
         images: the images that there are.
         has_bash: whether there is /bin/bash.
@@ -151,6 +156,8 @@ class Readings:
     trial: Trial
     openat2: Refusal | None
     seccomp: Refusal | None
+    takes_part: bool
+    has_unshare: bool
     groups: Groups
     images: frozenset[str]
     has_bash: bool
@@ -192,6 +199,8 @@ def read_machine() -> Readings:
             trial=_try_a_sandbox(directory, identity, bwrap),
             openat2=_refused(lambda: check_openat2(Path("/"))),
             seccomp=_refused(lambda: _check_seccomp(platform.machine())),
+            takes_part=mounttable.takes_part(_text("/proc/self/mountinfo")),
+            has_unshare=mounttable.has_programs(),
             groups=groups,
             images=frozenset(find_images()),
             has_bash=os.access("/bin/bash", os.X_OK),
@@ -236,12 +245,13 @@ def _try_a_sandbox(directory: Path | None, identity: Identity, bwrap: Bubblewrap
     if directory is None or isinstance(bwrap, str):
         return Trial("there is no bubblewrap" if isinstance(bwrap, str) else "there is nowhere to build it")
     try:
-        prepare(directory, identity, Options()).cgroups.close()
+        settings = prepare(directory, identity, Options())
     except IsolationError as error:
         return Trial(complaint=error.complaint) if error.complaint else Trial(str(error))
     except OSError as error:
         return Trial(str(error))
-    return Trial()
+    settings.cgroups.close()
+    return Trial(launcher=settings.launcher)
 
 
 def _check_seccomp(machine: str) -> None:

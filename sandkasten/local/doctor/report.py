@@ -8,7 +8,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from sandkasten.local.doctor.findings import Finding, State, findings
+from sandkasten.local.doctor.finding import Finding, State
+from sandkasten.local.doctor.findings import findings
 from sandkasten.local.doctor.readings import is_linux, read_machine
 
 __all__ = ["Finding", "State", "can_build", "examine", "report", "run"]

@@ -83,6 +83,11 @@ def _escaped(path: str) -> str:
     return "".join(f"\\{ord(each):03o}" if each in " \t\n\\#" else each for each in path)
 
 
+def has_programs() -> bool:
+    """Return whether the programs are there that this takes."""
+    return None not in (_find("unshare"), _find("mount"))
+
+
 def _find(program: str) -> str | None:
     return shutil.which(program, path="/usr/bin:/bin")
 

@@ -17,6 +17,7 @@ from sandkasten.local.doctor.readings import Bubblewrap, Groups, Readings, Refus
 from sandkasten.local.doctor.report import Finding, State, can_build, examine, report
 from sandkasten.local.identity import Identity
 from sandkasten.local.isolation import bwrap_binary, causes
+from sandkasten.local.isolation.policy import Launcher
 from sandkasten.local.limits.limits import ALL_RESOURCES, GIB
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,9 +39,11 @@ GOOD = Readings(
     container=None,
     masked=(),
     bwrap=SYSTEMS,
-    trial=Trial(),
+    trial=Trial(launcher=Launcher(("unshare",))),
     openat2=None,
     seccomp=None,
+    takes_part=True,
+    has_unshare=True,
     groups=Groups(frozenset(ALL_RESOURCES), "cgroup v2 bounds cpu, memory, pids", True, True),
     images=frozenset({"base", "node", "python"}),
     has_bash=True,
@@ -206,6 +209,34 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
         State.MISSING,
         "nowhere",
         "other findings",
+    ),
+    "mounts that come along": (
+        replace(GOOD, trial=Trial(launcher=Launcher())),
+        "mounts",
+        State.DEGRADED,
+        "below /usr while a session runs",
+        '\nsudo unshare --mount --propagation private sudo -u "$USER" ',
+    ),
+    "mounts that come along to root": (
+        replace(GOOD, trial=Trial(launcher=Launcher()), uid=0),
+        "mounts",
+        State.DEGRADED,
+        "below /usr while a session runs",
+        "\nunshare --mount --propagation private python",
+    ),
+    "mounts without programs": (
+        replace(GOOD, trial=Trial(launcher=Launcher()), has_unshare=False),
+        "mounts",
+        State.DEGRADED,
+        "below /usr while a session runs",
+        "\nsudo apt-get install util-linux mount",
+    ),
+    "names in memory": (
+        replace(GOOD, groups=NO_GROUPS, trial=Trial(launcher=Launcher()), takes_part=False),
+        "mounts",
+        State.DEGRADED,
+        "not bounded",
+        "Let control groups bound memory",
     ),
     "groups, user": (
         replace(GOOD, groups=NO_GROUPS),
@@ -513,7 +544,7 @@ def test_a_report_is_aligned_and_leaves_commands_whole() -> None:
 
 def test_a_report_counts_what_could_be_better() -> None:
     found_here = findings(replace(GOOD, images=frozenset({"base"}), open_files=256))
-    assert report(found_here).endswith("Sandboxes can be built here; 2 of 17 could be better.")
+    assert report(found_here).endswith("Sandboxes can be built here; 2 of 18 could be better.")
 
 
 def test_readings_are_understood() -> None:
