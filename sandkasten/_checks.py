@@ -67,6 +67,11 @@ def max_bytes(value: int) -> int:
     return _whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
 
 
+def keep_bytes(value: int) -> int:
+    """How much of a stream's output to keep."""
+    return _whole_number(value, "keep_bytes", "bytes", 0, MAX_MEMORY_BYTES)
+
+
 def command(value: str) -> str:
     """A command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
     if not isinstance(value, str) or not value.strip():

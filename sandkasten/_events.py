@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +18,7 @@ from attrs import define, evolve, field, frozen
 from httpx_sse import ServerSentEvent
 
 from sandkasten._answers import api_error, as_object, request_id_of, structure
+from sandkasten._cut import CappedText, mark
 from sandkasten._prompts import without_prompts
 from sandkasten.errors import (
     SandkastenError,
@@ -26,10 +26,10 @@ from sandkasten.errors import (
     SandkastenStreamError,
     SandkastenTimeoutError,
 )
-from sandkasten.models import ExecChunk
+from sandkasten.models import ExecChunk, ExecResult
 
-# How much of a stream an error about it carries: about as much as an exec would have kept.
-_KEPT_CHARS = 1024 * 1024
+# How much of its output a stream keeps for its result, and for an error: as much as an exec keeps.
+KEEP_BYTES = 1024 * 1024
 
 
 @frozen(eq=False, repr=False)
@@ -56,6 +56,7 @@ class StreamReader:
     """Reads the events of one command, in order, over one connection or several.
 
     Attributes:
+        keep_bytes: how much of the output is kept, head and tail of it.
         response: the answer that is being read, which errors carry along.
         position: the id of the last event, from which a daemon with the extension `resume` goes on.
         finished: whether the last event was seen.
@@ -65,14 +66,19 @@ class StreamReader:
             output as one chunk.
     """
 
+    keep_bytes: int = KEEP_BYTES
     response: httpx.Response | None = None
     position: str | None = None
     finished: bool = False
     is_over: bool = False
     cuts: int = 0
     has_prompts: bool = False
-    _kept: deque[str] = field(factory=deque[str])
-    _kept_chars: int = 0
+    _kept: CappedText = field(init=False)
+    _missed_bytes: int = 0
+    _end: ExecChunk | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._kept = CappedText(self.keep_bytes)
 
     def read(self, event: ServerSentEvent) -> ExecChunk | None:
         """Make a chunk of an event; None for keep-alives and for events of a later protocol.
@@ -94,8 +100,32 @@ class StreamReader:
         self.finished = self.is_over = chunk.done
         if event.id != self.position and _is_count(event.id):
             self.position, self.cuts = event.id, 0  # it goes on
-        self._keep(chunk.output)
+        if chunk.missed_bytes:
+            self._missed_bytes += chunk.missed_bytes
+            self._kept.add(mark(chunk.missed_bytes))
+        self._kept.add(chunk.output)
+        self._end = chunk if chunk.done else None
         return chunk
+
+    def result(self) -> ExecResult:
+        """Return how the command ended, as an exec would have answered.
+
+        Raises:
+            SandkastenError: its end was not seen.
+        """
+        end = self._end
+        if end is None or end.exit_code is None or end.cwd is None:
+            raise SandkastenError(
+                "The stream has no result yet: the command's end was not seen.", "Iterate to the end first."
+            )
+        return ExecResult(
+            exit_code=end.exit_code,
+            cwd=end.cwd,
+            output=self._kept.text(),
+            truncated=self._kept.truncated or self._missed_bytes > 0,
+            duration_ms=end.duration_ms or 0,
+            shell_restarted=end.shell_restarted,
+        )
 
     def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
         """Say that the connection ended, for a reason if one is known; do nothing if it may be resumed.
@@ -112,7 +142,7 @@ class StreamReader:
         error = SandkastenStreamError(
             f"The stream was cut before the command's end{because}, so its outcome is not known.",
             "Run a command that looks at what it did before running it again.",
-            output="".join(self._kept),
+            output=self._kept.text(),
         )
         if self.response is not None:
             error.request_id = request_id_of(self.response)
@@ -124,15 +154,7 @@ class StreamReader:
             error = api_error(message, body, self.response)
             if error.error_code is not None:
                 return error
-        return SandkastenStreamError(f"{message.rstrip('.')}.", output="".join(self._kept))
-
-    def _keep(self, output: str) -> None:
-        if not output:
-            return
-        self._kept.append(output)
-        self._kept_chars += len(output)
-        while self._kept_chars - len(self._kept[0]) >= _KEPT_CHARS:
-            self._kept_chars -= len(self._kept.popleft())
+        return SandkastenStreamError(f"{message.rstrip('.')}.", output=self._kept.text())
 
 
 def _is_count(event_id: str) -> bool:

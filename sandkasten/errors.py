@@ -169,7 +169,7 @@ class SandkastenStreamError(SandkastenError, httpx.RemoteProtocolError):
     """A stream that was cut before its end, or that reported a failure without an error code.
 
     Attributes:
-        output: the last of what was received (at most about a million characters).
+        output: what was received; of more than the stream keeps (1 MiB), head and tail.
     """
 
     def __init__(self, what: str, hint: str = "", *, output: str = "") -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from sandkasten import _checks as check
 from sandkasten import _wire
+from sandkasten._events import KEEP_BYTES
 from sandkasten._protocol import Extension
 from sandkasten._transfer.calls import FilesOf
 from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFoundError
@@ -94,6 +96,7 @@ class Session(FileVerbs):
         raw_output: bool = False,
         pipe_input: bool = False,
         pipe_output: bool = False,
+        keep_bytes: int = KEEP_BYTES,
     ) -> ExecStream:
         """Run a command and get its output while it runs.
 
@@ -102,8 +105,7 @@ class Session(FileVerbs):
             async with session.exec_stream("for i in 1 2 3; do echo $i; sleep 0.1; done") as stream:
                 async for chunk in stream:
                     print(chunk.output, end="")
-                    if chunk.done:
-                        print("ended with", chunk.exit_code)
+            print("ended with", stream.result.exit_code)
 
         Args:
             cmd: any bash, at most 1 MiB.
@@ -114,6 +116,8 @@ class Session(FileVerbs):
             pipe_output: let the command write to a pipe rather than to a terminal, and give its standard
                 output byte for byte as `ExecChunk.data`; `ExecChunk.output` is then its standard error.
                 Needs the extension `pipes`.
+            keep_bytes: how much of the output the stream keeps for its `result`: of more than that, head and
+                tail. 0 keeps none.
 
         Returns:
             An iterator of `ExecChunk` that is a context manager too. The command stops where its block
@@ -129,7 +133,7 @@ class Session(FileVerbs):
             raw_output=raw_output, pipe_input=pipe_input, pipe_output=pipe_output,
         )  # fmt: skip
         needs = Extension.PIPES if pipe_input or pipe_output else None
-        return ExecStream(self._connection, call, needs)
+        return ExecStream(self._connection, call, needs, check.keep_bytes(keep_bytes))
 
     async def interrupt(self) -> bool:
         """Stop the command that runs in this session, as a timeout would; the shell goes on.

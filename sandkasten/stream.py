@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Iterable
 from itertools import takewhile
 from types import TracebackType
 
-from sandkasten._events import StreamReader
+from sandkasten._events import KEEP_BYTES, StreamReader
 from sandkasten._protocol import Extension
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
-from sandkasten.models import ExecChunk
+from sandkasten.models import ExecChunk, ExecResult
 
 from ._http import Connection
 from ._seam import close_generator, close_response
@@ -19,6 +19,8 @@ from ._seam import close_generator, close_response
 class ExecStream:
     """Iterates over the `ExecChunk`s of a running command; the last one has `done` set.
 
+    When the loop is at its end, `result` says how the command ended.
+
     The command starts at the first step. Closing the stream early stops it: where the block of the context
     manager ends, or at `close()`. A dropped connection is made anew, and the stream goes on where it was,
     on daemons that can do it.
@@ -26,11 +28,17 @@ class ExecStream:
 
     __slots__ = ("_call", "_chunks", "_connection", "_reader")
 
-    def __init__(self, connection: Connection, call: Call[None], needs: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        call: Call[None],
+        needs: str | None = None,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
         """Prepare the stream, which may need an extension; nothing is sent."""
         self._connection = connection
         self._call = call
-        self._reader = StreamReader()
+        self._reader = StreamReader(keep_bytes)
         self._chunks = _chunks(connection, call, needs, self._reader)
 
     def __aiter__(self) -> ExecStream:
@@ -49,6 +57,18 @@ class ExecStream:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def result(self) -> ExecResult:
+        """How the command ended, as `exec` would have answered; there when the loop is at its end.
+
+        Its `output` is the text of all chunks. Beyond `keep_bytes` the middle of that is left out: a line in
+        it says so, and `truncated` is true.
+
+        Raises:
+            SandkastenError: the command's end was not seen.
+        """
+        return self._reader.result()
 
     async def send_input(self, pieces: Iterable[bytes]) -> None:
         """Send the command's standard input, and wait until the command has taken it, closed it, or ended.

@@ -34,18 +34,9 @@ class CappedOutput:
         if rest := self._kept.rest():
             self._write(visible(rest))
 
-    @property
-    def truncated(self) -> bool:
-        """Whether output is missing."""
-        return self._kept.truncated
-
     def lose(self, missed_bytes: int) -> None:
         """Say that a part of the output did not arrive."""
         self._write(f"\n[{size(missed_bytes)} of output were lost with the connection.]\n")
-
-    def text(self) -> str:
-        """What was kept."""
-        return self._kept.text()
 
 
 def run(session: Session, command: str, *, timeout_ms: int, write: Write) -> ExecResult:
@@ -59,22 +50,13 @@ def run(session: Session, command: str, *, timeout_ms: int, write: Write) -> Exe
     """
     output = CappedOutput(write)
     try:
-        with session.exec_stream(command, timeout_ms=timeout_ms) as stream:
+        with session.exec_stream(command, timeout_ms=timeout_ms, keep_bytes=MAX_OUTPUT_BYTES) as stream:
             for chunk in stream:
                 output.add(chunk.output)
                 if chunk.missed_bytes:
                     output.lose(chunk.missed_bytes)
-                if chunk.done:
-                    return ExecResult(
-                        exit_code=chunk.exit_code or 0,
-                        cwd=chunk.cwd or "",
-                        output=output.text(),
-                        truncated=output.truncated,
-                        duration_ms=chunk.duration_ms or 0,
-                        shell_restarted=chunk.shell_restarted,
-                    )
+        return stream.result
     except KeyboardInterrupt:
         raise CellInterrupted("The command was stopped; the session goes on.") from None
     finally:
         output.end()
-    raise AssertionError("a stream ends with a chunk that is done, or raises")

@@ -35,6 +35,12 @@ async def test_timeouts_out_of_range_are_refused(unconnected: Session, timeout_m
         unconnected.exec_stream("true", timeout_ms=timeout_ms)
 
 
+@pytest.mark.parametrize("keep_bytes", [-1, 1.5, True, None])
+async def test_a_stream_keeps_a_whole_number_of_bytes(unconnected: Session, keep_bytes: int) -> None:
+    with pytest.raises(SandkastenInputError, match=r"keep_bytes.*from 0 to"):
+        unconnected.exec_stream("true", keep_bytes=keep_bytes)
+
+
 @pytest.mark.parametrize("path", ["", "a\0b", "\ud800", None, 7, "x" * 70_000])
 async def test_paths_that_cannot_be_sent_are_refused(unconnected: Session, path: str) -> None:
     with pytest.raises(SandkastenInputError, match="path"):

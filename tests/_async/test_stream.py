@@ -5,8 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+from attrs import evolve
 
-from sandkasten.errors import ExecTimeoutError, SessionNotFoundError
+from sandkasten.errors import (
+    CommandFailedError,
+    ExecTimeoutError,
+    SandkastenError,
+    SessionNotFoundError,
+)
 from tests.soon import soon
 
 from .seam import SandboxClient, Session, sleep
@@ -131,3 +137,39 @@ async def test_an_unknown_session_is_told_at_the_first_step(session: Session, cl
     await gone.destroy()
     with pytest.raises(SessionNotFoundError, match="destroyed"):
         await gone.exec_stream("true").__anext__()
+
+
+async def test_a_stream_has_the_result_that_exec_would_have_given(session: Session) -> None:
+    command = "cd /tmp; echo one; echo two >&2; (exit 3)"
+    async with session.exec_stream(command) as stream:
+        async for _ in stream:
+            pass
+    result = stream.result
+    assert (result.exit_code, result.cwd, result.output) == (3, "/tmp", "one\ntwo\n")
+    assert (result.truncated, result.shell_restarted, result.ok) == (False, False, False)
+    again = await session.exec(command)
+    assert evolve(again, duration_ms=0) == evolve(result, duration_ms=0)
+    with pytest.raises(CommandFailedError, match="two"):
+        result.check()
+
+
+async def test_a_stream_keeps_head_and_tail_of_its_output_for_the_result(session: Session) -> None:
+    for keep_bytes, kept in ((1000, True), (0, False)):
+        stream = session.exec_stream("seq 100000", keep_bytes=keep_bytes)
+        received = "".join([chunk.output async for chunk in stream])
+        assert len(received) == 588_895
+        output = stream.result.output
+        assert stream.result.truncated
+        assert "bytes left out" in output
+        assert len(output) <= max(keep_bytes, 100)
+        assert (output.startswith("1\n2\n"), output.endswith("99999\n100000\n")) == (kept, kept)
+
+
+async def test_a_stream_that_was_not_read_to_its_end_has_no_result(session: Session) -> None:
+    async with session.exec_stream("echo one; sleep 100") as stream:
+        with pytest.raises(SandkastenError, match="Iterate to the end"):
+            assert stream.result
+        async for _ in stream:
+            break
+    with pytest.raises(SandkastenError, match="Iterate to the end"):
+        assert stream.result

@@ -37,6 +37,7 @@ async def of_async(path: Path) -> None:
                 assert_type(stream, sandkasten.ExecStream)
                 async for chunk in stream:
                     assert_type(chunk, ExecChunk)
+                assert_type(stream.result, ExecResult)
             assert_type(await session.write("a", b"b"), None)
             assert_type(await session.read("a", max_bytes=1), ReadResult)
             assert_type(await session.upload(path, dest_path="d", filename="f"), list[str])

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,24 +14,16 @@ from sandkasten.cli.calls.stdin import sending_input, with_stdin
 from sandkasten.cli.output import out
 
 if TYPE_CHECKING:
+    from sandkasten.models import ExecResult
     from sandkasten_sync import ExecStream, Session
 
 
 NO_NETWORK = "(The sandbox has no network. Give it the host's: sandkasten run or new, with --network host)"
 
 
-@dataclass(frozen=True)
-class Ending:
-    """The end of a command: its status, and the state of the shell."""
-
-    exit_code: int
-    cwd: str
-    shell_restarted: bool
-
-
 def stream(
     session: Session, command: str, output: out.Output, timeout_ms: int = 0, *, has_input: bool = False
-) -> Ending:
+) -> ExecResult:
     """Run a command and print its output; leaving early, in whatever way, stops the command.
 
     The command's output goes through a pipe if ours does, and our standard input is forwarded with
@@ -50,14 +41,14 @@ def stream(
 
 def _stream(
     session: Session, command: str, output: out.Output, timeout_ms: int, *, has_input: bool
-) -> Ending:
+) -> ExecResult:
     from sandkasten.errors import ExtensionMissingError  # noqa: PLC0415  (loaded with the client)
 
     output.begin()
     if output.is_piped or has_input:
         chunks = session.exec_stream(
             command, timeout_ms=timeout_ms, raw_output=output.raw,
-            pipe_input=has_input, pipe_output=output.is_piped,
+            pipe_input=has_input, pipe_output=output.is_piped, keep_bytes=0,
         )  # fmt: skip
         try:
             with sending_input(chunks) if has_input else nullcontext():
@@ -65,10 +56,11 @@ def _stream(
         except ExtensionMissingError:  # nothing was sent yet
             output.is_piped = False
     text = with_stdin(session, command) if has_input else command
-    return _print(session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw), output)
+    chunks = session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw, keep_bytes=0)
+    return _print(chunks, output)
 
 
-def _print(stream: ExecStream, output: out.Output) -> Ending:
+def _print(stream: ExecStream, output: out.Output) -> ExecResult:
     with stream as chunks:
         for chunk in chunks:
             output.write(chunk.output)
@@ -77,9 +69,7 @@ def _print(stream: ExecStream, output: out.Output) -> Ending:
                 out.say(
                     f"(The connection was lost for a while; {chunk.missed_bytes} bytes of output are lost.)"
                 )
-            if chunk.done:
-                return Ending(chunk.exit_code or 0, chunk.cwd or "", chunk.shell_restarted)
-    raise AssertionError("a stream ends with a chunk that is done, or with an error")
+    return stream.result
 
 
 @contextmanager
