@@ -9,13 +9,14 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from sandkasten.testing._script import CommandMatch, Reply, Rule, ScriptedOutput
 from sandkasten.testing._server import Peer, Request, Server
 from sandkasten.testing._steps import Answer, Step, error_answer, json_answer, steps_of
-from sandkasten.testing._store import Files, RefusedError
+from sandkasten.testing._store import FILE_CALLS, Files, RefusedError
 from sandkasten.testing._world import FakeSession, World
 from sandkasten.testing.faults import Fault
 
@@ -36,16 +37,12 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
     "exec_stream": ("POST", f"{_SESSION}/exec/stream", World.exec_stream),
     "interrupt": ("POST", f"{_SESSION}/interrupt", World.interrupt),
     "cancel": ("DELETE", f"{_SESSION}/executions/[^/]+", World.cancel),
-    "write": ("POST", f"{_EITHER}/fs/write", World.write),
-    "upload": ("POST", f"{_EITHER}/fs/upload", World.upload),
-    "read": ("GET", f"{_EITHER}/fs/read", World.read),
-    "get_raw": ("GET", f"{_EITHER}/fs/raw", World.get_raw),
-    "put_raw": ("PUT", f"{_EITHER}/fs/raw", World.put_raw),
-    "get_tar": ("GET", f"{_EITHER}/fs/tar", World.get_tar),
-    "put_tar": ("PUT", f"{_EITHER}/fs/tar", World.put_tar),
-    "list_directory": ("GET", f"{_EITHER}/fs", World.list_directory),
     "list_workspaces": ("GET", "/v1/workspaces", World.list_workspaces),
     "delete_workspace": ("DELETE", _WORKSPACE, World.delete_workspace),
+    **{
+        name: (call.method, f"{_EITHER}{call.path}", partial(World.call_files, call=call))
+        for name, call in FILE_CALLS.items()
+    },
 }
 # A verb of the client's, and the calls by which it may travel.
 _VERBS: Mapping[str, frozenset[str]] = {
@@ -59,7 +56,7 @@ _VERBS: Mapping[str, frozenset[str]] = {
 _NEEDED = {
     "interrupt": "interrupt",
     "cancel": "idempotency",
-    **dict.fromkeys(("get_raw", "put_raw", "get_tar", "put_tar"), "files"),
+    **{name: call.extension for name, call in FILE_CALLS.items() if call.extension is not None},
 }
 
 

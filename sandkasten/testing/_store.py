@@ -9,7 +9,8 @@ import posixpath
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sandkasten.testing._multipart import parts_of
@@ -62,8 +63,9 @@ def below(files: Files, directory: object) -> Sequence[str]:
 # --- the common calls
 
 
-def write(files: Files, body: Mapping[str, Any]) -> Answer:
+def write(files: Files, request: Request) -> Answer:
     """`POST .../fs/write`."""
+    body = json_body(request)
     encoded = body.get("content_base64")
     content = str(body.get("text") or "").encode() if encoded is None else base64.b64decode(encoded)
     files[inside_path(body.get("path"))] = content
@@ -168,3 +170,38 @@ def _content(files: Files, request: Request) -> bytes:
     if not path or below(files, asked):
         raise RefusedError(400, "IS_DIRECTORY", f"{asked!r} is a directory.")
     raise RefusedError(404, "FILE_NOT_FOUND", f"{asked!r} does not exist.")
+
+
+# --- which there are
+
+
+@dataclass(frozen=True)
+class FileCall:
+    """A call about the files of a session or of a workspace.
+
+    Attributes:
+        method: the HTTP verb.
+        path: the end of its path, from `/fs` on.
+        answer: makes the answer.
+        creates: whether it makes a workspace that is not there yet.
+        extension: the extension that it belongs to.
+    """
+
+    method: str
+    path: str
+    answer: Callable[[Files, Request], Answer]
+    creates: bool = False
+    extension: str | None = None
+
+
+# By the client's names for them.
+FILE_CALLS: Mapping[str, FileCall] = {
+    "write": FileCall("POST", "/fs/write", write, creates=True),
+    "upload": FileCall("POST", "/fs/upload", upload, creates=True),
+    "read": FileCall("GET", "/fs/read", read),
+    "list_directory": FileCall("GET", "/fs", list_directory),
+    "get_raw": FileCall("GET", "/fs/raw", get_raw, extension="files"),
+    "put_raw": FileCall("PUT", "/fs/raw", put_raw, creates=True, extension="files"),
+    "get_tar": FileCall("GET", "/fs/tar", get_tar, extension="files"),
+    "put_tar": FileCall("PUT", "/fs/tar", put_tar, creates=True, extension="files"),
+}

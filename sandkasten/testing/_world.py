@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sandkasten.testing import _store as store
 from sandkasten.testing._script import Execution, Reply, Rule, matches, pieces_of
 from sandkasten.testing._server import Request
 from sandkasten.testing._steps import Answer, json_answer, stream_answer
-from sandkasten.testing._store import Files, RefusedError, inside_path, json_body
+from sandkasten.testing._store import FileCall, Files, RefusedError, inside_path, json_body
 
 _DEFAULT_TTL_SECONDS = 1800
 _MAX_TIMEOUT_MS = 600_000
@@ -180,37 +179,9 @@ class World:
 
     # --- files
 
-    def write(self, request: Request) -> Answer:
-        """Keep a file's content."""
-        return store.write(self._files(request, create=True), json_body(request))
-
-    def upload(self, request: Request) -> Answer:
-        """Keep uploaded files."""
-        return store.upload(self._files(request, create=True), request)
-
-    def read(self, request: Request) -> Answer:
-        """Give a file's content."""
-        return store.read(self._files(request), request)
-
-    def get_raw(self, request: Request) -> Answer:
-        """Give a file's bytes, or a part of them."""
-        return store.get_raw(self._files(request), request)
-
-    def put_raw(self, request: Request) -> Answer:
-        """Keep the bytes of a file."""
-        return store.put_raw(self._files(request, create=True), request)
-
-    def get_tar(self, request: Request) -> Answer:
-        """Give a directory."""
-        return store.get_tar(self._files(request), request)
-
-    def put_tar(self, request: Request) -> Answer:
-        """Keep a directory."""
-        return store.put_tar(self._files(request, create=True), request)
-
-    def list_directory(self, request: Request) -> Answer:
-        """List a directory."""
-        return store.list_directory(self._files(request), request)
+    def call_files(self, request: Request, call: FileCall) -> Answer:
+        """Answer a call about files, which makes a workspace if it writes to one."""
+        return call.answer(self._files(request, create=call.creates), request)
 
     # --- workspaces
 
