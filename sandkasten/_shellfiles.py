@@ -8,11 +8,11 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 from sandkasten._plain import commands, plan
-from sandkasten._plain.commands import Pieces, Slices
+from sandkasten._plain.commands import Pieces, Question, Slices
 from sandkasten._plain.plan import Way
-from sandkasten._protocol import WORKSPACE
 from sandkasten._tar import TarError, TarReader
 from sandkasten._transfer import calls
 from sandkasten._transfer.calls import FilesOf
@@ -21,7 +21,6 @@ from sandkasten._transfer.sources import Source
 from sandkasten._transfer.targets import Target
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import (
-    SandboxIsDirectoryError,
     SandkastenError,
     SandkastenInputError,
     SandkastenResponseError,
@@ -33,9 +32,11 @@ from ._plainfiles import PlainFiles, first_two, is_short_of
 from ._rawfiles import at
 from ._seam import run_in_thread, uninterrupted
 
+T = TypeVar("T")
+
 # How long somebody who was interrupted waits until temporary files are gone.
 _CLEAN_UP_SECONDS = 5.0
-_LIST_TIMEOUT_MS = 60_000
+_ASK_TIMEOUT_MS = 60_000
 
 
 class ShellFiles(PlainFiles):
@@ -139,22 +140,39 @@ class ShellFiles(PlainFiles):
 
     async def entries(self, path: str) -> list[DirEntry]:
         """List a directory."""
-        whole = posixpath.normpath(posixpath.join(WORKSPACE, path))
-        if whole != WORKSPACE:
-            await self._check_directory(path)
-        mark = secrets.token_hex(8)
-        cmd = commands.list_command(absolute(path), mark)
-        result = await self._exec(cmd, idempotent=True, timeout_ms=_LIST_TIMEOUT_MS)
+        whole, mark = await self._whole(path), secrets.token_hex(8)
+        cmd = commands.list_command(whole, mark)
+        result = await self._exec(cmd, idempotent=True, timeout_ms=_ASK_TIMEOUT_MS)
+        is_complete = result.truncated or commands.marked(result.output, mark) is not None
+        if not is_complete and await self._kind_of(path) != "directory":
+            raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
         return commands.listed(path, result.output, mark, truncated=result.truncated)
 
-    async def _check_directory(self, path: str) -> None:
-        try:  # so that the daemon itself says what is wrong with a path
-            await self._connection.call(calls.read_json(self._of, path, 1))
-        except SandboxIsDirectoryError:
-            return
-        raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
-
     # --- commands
+
+    async def ask(self, question: Question[T]) -> T:
+        """Answer a question by a command."""
+        path, mark = question.path, secrets.token_hex(8)
+        cmd = question.command(await self._whole(path), mark)
+        result = await self._exec(cmd, idempotent=True, timeout_ms=_ASK_TIMEOUT_MS)
+        text = commands.marked(result.output, mark)
+        answer = None if text is None else question.read(text)
+        if answer is None:
+            await self._kind_of(path)  # which raises if there is nothing
+            raise SandkastenError(
+                f"{path[:200]!r} cannot be examined by a command: it changes just now, or its directory may "
+                "not be entered.",
+                "Look at it with list(), or by a command of yours.",
+            )
+        return answer
+
+    async def _whole(self, path: str) -> str:
+        """Return the path as commands see it; of one outside, the daemon itself says that it is."""
+        try:
+            return absolute(path)
+        except SandkastenInputError:
+            await self._kind_of(path)
+            raise
 
     async def _slices(self, slices: Slices) -> AsyncIterator[bytes]:
         while not slices.is_complete:

@@ -18,7 +18,7 @@ from sandkasten._transfer.sources import Source, open_source, source_of
 from sandkasten._transfer.targets import FileTarget, MemoryTarget
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import SandboxIsDirectoryError
-from sandkasten.models import DirEntry, ReadResult, Rows
+from sandkasten.models import DirEntry, FileStat, ReadResult, Rows
 
 from ._http import Connection
 from ._rawfiles import RawFiles
@@ -187,6 +187,35 @@ class FileVerbs:
         ways = await self._ways(path)
         return Rows(await ways.entries(path))
 
+    async def stat(self, path: str | PurePosixPath, *, follow_symlinks: bool = True) -> FileStat:
+        """Say what a path is: its kind, size, permissions and time, and where a symlink leads.
+
+        Symlinks on the way are followed, as they are inside. One at the end of the path is followed unless
+        `follow_symlinks` is false; then the symlink itself is described, with its `link_target`.
+
+        A daemon without the extension `files` answers by a command in the session. A workspace has none, so
+        there only the kind is known, and `follow_symlinks=False` cannot be had.
+
+        Example::
+
+            await session.exec("echo hello > greeting")
+            found = await session.stat("greeting")
+            assert (found.kind, found.size_bytes, found.mode) == ("file", 6, 0o644)
+
+        Raises:
+            SandboxFileNotFoundError: there is nothing, or it is a link that leads out.
+            InvalidRequestError: the path leads outside /workspace.
+            ExtensionMissingError: this daemon cannot say it of a workspace.
+            SandkastenError: any other failure.
+        """
+        path = check.sandbox_path(path)
+        if await self._connection.has(Extension.FILES):
+            return await self._connection.call(calls.stat(self._of, path, follow_symlinks=follow_symlinks))
+        from sandkasten._plain.commands import stat_question  # noqa: PLC0415  (for other daemons only)
+
+        ways = self._plain_ways(path)
+        return await ways.ask(stat_question(path, follow_symlinks=follow_symlinks))
+
     async def _download_to(
         self, place: Path, path: str, max_bytes: int | None, on_progress: Progress | None
     ) -> Path:
@@ -221,6 +250,9 @@ class FileVerbs:
     async def _ways(self, path: str) -> RawFiles | PlainFiles:
         if await self._connection.has(Extension.FILES):
             return RawFiles(self._connection, self._of)
+        return self._plain_ways(path)
+
+    def _plain_ways(self, path: str) -> PlainFiles:
         # For other daemons only.
         from sandkasten._plain.plan import needs_extension_for_name  # noqa: PLC0415
 

@@ -230,6 +230,32 @@ class DirEntry(_Shown):
 
 
 @frozen
+class FileStat:
+    """What a path in the sandbox is.
+
+    Attributes:
+        path: the path that was asked for.
+        kind: `file`, `directory`, `symlink` or `other`.
+        size_bytes: how long it is, where the daemon says.
+        mode: its permission bits, such as 0o644, where the daemon says.
+        modified_at: when it was last written to, where the daemon says; code in the sandbox can set that.
+        link_target: where a symlink leads, of one that was not followed.
+    """
+
+    path: str
+    kind: str
+    size_bytes: int | None = None
+    mode: int | None = None
+    modified_at: datetime | None = None
+    link_target: str | None = None
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether it is a directory."""
+        return self.kind == "directory"
+
+
+@frozen
 class Health(_Shown):
     """What a daemon says about itself, without a key.
 

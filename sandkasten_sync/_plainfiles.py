@@ -9,8 +9,10 @@ import posixpath
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sandkasten._plain import plan
+from sandkasten._plain.commands import Question
 from sandkasten._plain.plan import Item, Way
 from sandkasten._tar import Kind, Member
 from sandkasten._transfer import calls
@@ -25,6 +27,8 @@ from sandkasten.models import DirEntry, ReadResult
 from ._http import Connection
 from ._rawfiles import at
 from ._seam import run_in_thread
+
+T = TypeVar("T")
 
 
 class PlainFiles:
@@ -140,6 +144,23 @@ class PlainFiles:
         """List a directory."""
         plan.check_in_workspace(path)
         return self._connection.call(calls.list_directory(self._of, path))
+
+    # --- questions
+
+    def ask(self, question: Question[T]) -> T:
+        """Answer a question as far as a read can tell, which says what is wrong with a path as well."""
+        if question.of_kind is None:
+            raise plan.needs_shell(f"{question.path[:200]!r} cannot be examined", "what this call asks for")
+        plan.check_in_workspace(question.path)
+        return question.of_kind(self._kind_of(question.path))
+
+    def _kind_of(self, path: str) -> str:
+        """Return `file` or `directory`; the daemon itself says what is wrong with a path."""
+        try:
+            self._connection.call(calls.read_json(self._of, path, 1))
+        except SandboxIsDirectoryError:
+            return "directory"
+        return "file"
 
 
 def first_two(parts: Iterator[bytes], size_bytes: int | None, limit_bytes: int) -> tuple[bytes, bytes]:

@@ -11,14 +11,19 @@ import binascii
 import re
 import shlex
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from typing import Generic, TypeVar
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from sandkasten._transfer.places import listed_name
 from sandkasten.errors import SandkastenError, TooLargeError
-from sandkasten.models import DirEntry
+from sandkasten.models import DirEntry, FileStat
+
+T = TypeVar("T")
 
 # A command's output may be 1 MiB, or less: then slices become smaller until they fit.
 FIRST_SLICE_BYTES = 720 * 1024
@@ -26,6 +31,7 @@ _LEAST_SLICE_BYTES = 1024
 
 # Mode, size and time of change, as `stat` prints them.
 _ROW = re.compile(r"([0-9a-f]{1,8}) (\d{1,19}) (-?\d{1,19})", re.ASCII)
+_KIND_ONLY = re.compile(r"([148a]000)", re.ASCII)
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 
 
@@ -165,11 +171,82 @@ def _entry(name: bytes, row: str) -> DirEntry:
         raise ValueError(row)
     mode, size_bytes, modified_seconds = found.groups()
     kind = _KINDS.get(stat.S_IFMT(int(mode, 16)), "other")
-    modified_at: datetime | None = None
-    with suppress(OverflowError, ValueError, OSError):  # it is what code in the sandbox set it to
-        modified_at = datetime.fromtimestamp(int(modified_seconds), UTC)
     text = listed_name(name.decode("utf-8", "surrogateescape"))
-    return DirEntry(text, kind == "directory", kind, int(size_bytes), modified_at)
+    return DirEntry(text, kind == "directory", kind, int(size_bytes), _moment(int(modified_seconds)))
+
+
+def _moment(seconds: int) -> datetime | None:
+    with suppress(OverflowError, ValueError, OSError):  # it is what code in the sandbox set it to
+        return datetime.fromtimestamp(seconds, UTC)
+    return None
+
+
+# --- questions
+
+
+@frozen(eq=False, repr=False)
+class Question(Generic[T]):
+    """A question about a path that one command answers.
+
+    Attributes:
+        path: which path.
+        command: makes the command of the whole path and a mark, which stands on both sides of its answer.
+        read: makes the result of what is between the marks; None if that is no answer.
+        of_kind: makes the result of `file` or `directory`, for a workspace, where nothing else can be known;
+            None if that is not enough.
+    """
+
+    path: str
+    command: Callable[[str, str], str]
+    read: Callable[[str], T | None]
+    of_kind: Callable[[str], T] | None = None
+
+
+def stat_question(path: str, *, follow_symlinks: bool) -> Question[FileStat]:
+    """Ask what a path is."""
+    return Question(
+        path,
+        partial(stat_command, follow_symlinks=follow_symlinks),
+        partial(_stat, path),
+        partial(FileStat, path) if follow_symlinks else None,
+    )
+
+
+def stat_command(path: str, mark: str, *, follow_symlinks: bool) -> str:
+    """Print mode, size and time of a path, and after a colon a symlink's target in base64.
+
+    An image may have no `stat`: then bash itself tells the kind, as the first digit of a mode.
+    """
+    follow, is_there = ("-L", '[ -e "$p" ]') if follow_symlinks else ("", '[ -e "$p" ] || [ -h "$p" ]')
+    return _script(
+        f"p={shlex.quote(path)} f={follow} k=1",
+        f"{{ {is_there}; }} || exit 1",
+        '[ ! -f "$p" ] || k=8; [ ! -d "$p" ] || k=4; [ -n "$f" ] || [ ! -h "$p" ] || k=a',
+        f'printf "\\n%s:" {mark}',
+        'stat $f -c "%f %s %Y" -- "$p" 2>/dev/null || echo "${k}000"',
+        'echo :; [ -n "$f" ] || { readlink -n -- "$p" | base64; } 2>/dev/null',
+        f'echo ":{mark}"',
+    )
+
+
+def _stat(path: str, text: str) -> FileStat | None:
+    row, _, encoded = text.partition(":")
+    found = _ROW.fullmatch(row.strip()) or _KIND_ONLY.fullmatch(row.strip())
+    try:
+        target = base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        return None
+    if found is None:
+        return None
+    mode = int(found[1], 16)
+    stated = FileStat(path, _KINDS.get(stat.S_IFMT(mode), "other"))
+    if target:
+        stated = evolve(stated, link_target=target.decode("utf-8", "surrogateescape"))
+    if found.re is _KIND_ONLY:
+        return stated
+    return evolve(
+        stated, size_bytes=int(found[2]), mode=stat.S_IMODE(mode), modified_at=_moment(int(found[3]))
+    )
 
 
 # --- reading in slices

@@ -26,7 +26,7 @@ from sandkasten._transfer.pieces import SMALL_BYTES
 from sandkasten._transfer.places import in_workspace
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
-from sandkasten.models import DirEntry, ExecResult, ReadResult
+from sandkasten.models import DirEntry, ExecResult, FileStat, ReadResult
 
 # Nothing between here and there may change the bytes, or count others.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
@@ -100,6 +100,12 @@ def list_directory(of: FilesOf, path: str | PurePosixPath) -> Call[list[DirEntry
     """`GET {owner}/fs`, which workspaces have; for a session it is the extension `files`."""
     params = {"path": of.sent(path)}
     return Call("GET", f"{of.path}/fs", _entries, params=params, idempotent=True)
+
+
+def stat(of: FilesOf, path: str, *, follow_symlinks: bool) -> Call[FileStat]:
+    """`GET {owner}/fs/stat`, of the extension `files`."""
+    params = {"path": path, "follow_symlinks": "true" if follow_symlinks else "false"}
+    return Call("GET", f"{of.path}/fs/stat", partial(_stat, path=path), params=params, idempotent=True)
 
 
 def command(session_id: str, cmd: str, *, idempotent: bool = False, timeout_ms: int = 0) -> Call[ExecResult]:
@@ -211,6 +217,11 @@ def _entries(answer: Any) -> list[DirEntry]:
         answer = {**answer, "entries": named}
     # A Go server writes an empty list as null.
     return list(structure(answer, _ListAnswer).entries or ())
+
+
+def _stat(answer: Any, *, path: str) -> FileStat:
+    named = as_object(_named("link_target", answer))
+    return structure({**named, "path": path}, FileStat)
 
 
 @frozen(eq=False, repr=False)

@@ -114,6 +114,19 @@ def list_directory(files: Files, request: Request) -> Answer:
 # --- the extension `files`
 
 
+def stat(files: Files, request: Request) -> Answer:
+    """`GET .../fs/stat`; there are no symlinks."""
+    asked = request.query.get("path")
+    path = inside_path(asked)
+    if path in files:
+        found = {"kind": "file", "size_bytes": len(files[path]), "mode": 0o644}
+    elif not path or below(files, asked):
+        found = {"kind": "directory", "size_bytes": 0, "mode": 0o755}
+    else:
+        raise RefusedError(404, "FILE_NOT_FOUND", f"{asked!r} does not exist.")
+    return json_answer({"path": asked, **found})
+
+
 def get_raw(files: Files, request: Request) -> Answer:
     """`GET .../fs/raw`, with `Range` and `If-Range`."""
     content = _content(files, request)
@@ -200,6 +213,7 @@ FILE_CALLS: Mapping[str, FileCall] = {
     "upload": FileCall("POST", "/fs/upload", upload, creates=True),
     "read": FileCall("GET", "/fs/read", read),
     "list_directory": FileCall("GET", "/fs", list_directory),
+    "stat": FileCall("GET", "/fs/stat", stat, extension="files"),
     "get_raw": FileCall("GET", "/fs/raw", get_raw, extension="files"),
     "put_raw": FileCall("PUT", "/fs/raw", put_raw, creates=True, extension="files"),
     "get_tar": FileCall("GET", "/fs/tar", get_tar, extension="files"),

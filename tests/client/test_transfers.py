@@ -217,6 +217,34 @@ def bash(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=20)
 
 
+@pytest.mark.parametrize("tools", ["coreutils", "bash only"])
+def test_an_image_without_stat_still_tells_kinds(tmp_path: Path, tools: str) -> None:
+    (tmp_path / "f").write_text("123")
+    (tmp_path / "f").chmod(0o640)
+    os.symlink("f", tmp_path / "l")
+    os.mkfifo(tmp_path / "p")
+    has_stat = tools == "coreutils"
+    for name, follow_symlinks, kind in (
+        ("f", True, "file"), ("f", False, "file"), ("l", True, "file"), ("l", False, "symlink"),
+        ("p", True, "other"), (".", True, "directory"),
+    ):  # fmt: skip
+        question = commands.stat_question(f"/workspace/{name}", follow_symlinks=follow_symlinks)
+        command = commands.stat_command(str(tmp_path / name), "m", follow_symlinks=follow_symlinks)
+        done = bash(command if has_stat else f"PATH=/nowhere; {command}")
+        text = commands.marked(done.stdout, "m")
+        assert text is not None
+        found = question.read(text)
+        assert found is not None
+        assert found.kind == kind
+        assert (found.mode is not None, found.modified_at is not None) == (has_stat, has_stat)
+        assert found.link_target == ("f" if has_stat and kind == "symlink" else None)
+
+
+@pytest.mark.parametrize("text", ["", ":", "81a4 3:", "81a4 3 x:", "9000:", "81a4 3 4:="])
+def test_an_answer_that_makes_no_sense_is_none(text: str) -> None:
+    assert commands.stat_question("f", follow_symlinks=True).read(text) is None
+
+
 ODD_NAMES = ["plain", "a b", "-rf", "a\nb", "it's", 'a"b', "$(touch x)", "*", "ünï", "\\", "%s"]
 
 

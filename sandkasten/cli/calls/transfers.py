@@ -79,18 +79,16 @@ def is_directory(files: Files, path: str) -> bool:
     Raises:
         SandkastenError: the daemon cannot be asked.
     """
-    from sandkasten.errors import NotFoundError, SandboxIsDirectoryError  # noqa: PLC0415
+    from sandkasten.errors import NotFoundError  # noqa: PLC0415
 
     if posixpath.normpath(posixpath.join(ROOT, path)) == ROOT:
         return True  # also in a workspace that does not exist yet
     try:
-        files.read(path, max_bytes=1)
-    except SandboxIsDirectoryError:
-        return True
+        return files.stat(path).is_dir
     except NotFoundError as error:
         if error.error_code == Code.SESSION_NOT_FOUND:
             raise
-    return False
+        return False
 
 
 def existing(path: str) -> Path:

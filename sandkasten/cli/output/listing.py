@@ -20,16 +20,22 @@ def entries_at(files: Session | Workspace, path: str) -> list[DirEntry]:
     Raises:
         SandkastenError: nothing is there, or it cannot be listed.
     """
-    from sandkasten_sync import SandboxFileNotFoundError, SandkastenInputError  # noqa: PLC0415
+    from sandkasten.errors import (  # noqa: PLC0415
+        ExtensionMissingError,
+        SandboxFileNotFoundError,
+        SandkastenInputError,
+    )
+    from sandkasten.models import DirEntry  # noqa: PLC0415
 
     try:
         return files.list(path)
     except (SandboxFileNotFoundError, SandkastenInputError):
-        parent, name = posixpath.split(path.rstrip("/"))
-        found = [entry for entry in files.list(parent or ".") if entry.name == name]
-        if not found:
-            raise
-        return found
+        try:
+            found = files.stat(path, follow_symlinks=False)
+        except ExtensionMissingError:  # a workspace, of a daemon that knows less
+            found = files.stat(path)
+    name = posixpath.basename(path.rstrip("/"))
+    return [DirEntry(name, found.is_dir, found.kind, found.size_bytes, found.modified_at)]
 
 
 def emit_entries(entries: Sequence[DirEntry], *, as_json: bool, quiet: bool) -> None:

@@ -180,6 +180,14 @@ def _meant(request: Request, path: str) -> str:
     return path.lstrip("/") or "."
 
 
+def flag_query(request: Request, name: str, *, default: bool) -> bool:
+    """Return a value of the query that is `true` or `false`."""
+    text = request.query_params.get(name)
+    if text not in {None, "true", "false"}:
+        raise invalid_request(f"'{name}' must be true or false.")
+    return default if text is None else text == "true"
+
+
 def mode_query(request: Request) -> int | None:
     """The `mode` of a query, permission bits in octal; None: as it is."""
     text = request.query_params.get("mode", "")

@@ -1,6 +1,6 @@
 """The file calls of the common protocol: contents in JSON and forms, of sessions and workspaces alike.
 
-A session's listing is ours: the extension `files`. See `rawfiles` for contents of any size.
+`fs/stat` and a session's listing are ours: the extension `files`. See `rawfiles` for contents of any size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from itertools import chain
 from typing import IO
 
@@ -82,6 +83,12 @@ class Contents:
         async with self._listings:
             # In a thread as a whole: what is answered may have some megabytes.
             return await owner.read(_listing, owner.tree, path)
+
+    async def stat(self, owner: Owner, request: Request) -> Response:
+        """Say what a path is."""
+        path, follow = bodies.path_query(request), bodies.flag_query(request, "follow_symlinks", default=True)
+        found = await owner.read(partial(owner.tree.stat, path, follow_symlinks=follow))
+        return answer(found.as_json)
 
 
 def _encoded(

@@ -54,6 +54,7 @@ def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
         ("POST", "fs/write", contents.write),
         ("POST", "fs/upload", contents.upload),
         ("GET", "fs/read", contents.read),
+        ("GET", "fs/stat", contents.stat),
         ("GET", "fs/raw", rawfiles.get_raw),
         ("PUT", "fs/raw", rawfiles.put_raw),
         ("GET", "fs/tar", rawfiles.get_tar),

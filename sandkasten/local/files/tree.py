@@ -41,6 +41,24 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlin
 
 
 @dataclass(frozen=True)
+class Stated:
+    """What a path is; `link_target` is there of symlinks only."""
+
+    path: str
+    kind: str
+    size_bytes: int
+    mode: int
+    modified_at: str | None
+    link_target: str | None
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """As the wire has it."""
+        target = {} if self.link_target is None else to_json("link_target", self.link_target)
+        return vars(self) | to_json("path", self.path) | target
+
+
+@dataclass(frozen=True)
 class Entry:
     """A name in a directory: the common protocol knows `name` and `is_dir`."""
 
@@ -248,6 +266,24 @@ class Tree:
                 os.close(descriptor)
         return sorted(found, key=lambda entry: entry.name)
 
+    def stat(self, path: str, *, follow_symlinks: bool) -> Stated:
+        """Say what a path is; a symlink at its end is followed, or described.
+
+        Raises:
+            ApiError: there is nothing, or it is outside.
+        """
+        flags = os.O_PATH if follow_symlinks else os.O_PATH | os.O_NOFOLLOW
+        with explained(path), self._opened_root() as root:
+            descriptor = open_inside(root, inside_path(path), flags)
+            try:
+                _check_inside(root, descriptor)
+                status = os.fstat(descriptor)
+                target = os.readlink("", dir_fd=descriptor) if stat.S_ISLNK(status.st_mode) else None
+            finally:
+                os.close(descriptor)
+        kind, mode = _kind(status), stat.S_IMODE(status.st_mode)
+        return Stated(path, kind, status.st_size, mode, _modified_at(status), target)
+
     @contextmanager
     def _opened_root(self) -> Generator[int, None, None]:
         descriptor = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -329,8 +365,15 @@ def _replaceable_mode(parent: int, name: str) -> int:
 
 def _entry(entry: os.DirEntry[str]) -> Entry:
     status = entry.stat(follow_symlinks=False)
-    modified_at: str | None = None
+    kind = _kind(status)
+    return Entry(entry.name, kind == "directory", kind, status.st_size, _modified_at(status))
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+
+
+def _modified_at(status: os.stat_result) -> str | None:
     with suppress(OverflowError, ValueError, OSError):  # it is what sandboxed code set it to
-        modified_at = datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-    return Entry(entry.name, kind == "directory", kind, status.st_size, modified_at)
+        return datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
+    return None

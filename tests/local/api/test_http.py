@@ -71,12 +71,14 @@ ENDPOINTS = [
     ("POST", "/v1/sessions/x/fs/upload"),
     ("GET", "/v1/sessions/x/fs"),
     ("GET", "/v1/sessions/x/fs/read"),
+    ("GET", "/v1/sessions/x/fs/stat"),
     ("GET", "/v1/workspaces"),
     ("DELETE", "/v1/workspaces/xx"),
     ("GET", "/v1/workspaces/xx/fs"),
     ("POST", "/v1/workspaces/xx/fs/write"),
     ("POST", "/v1/workspaces/xx/fs/upload"),
     ("GET", "/v1/workspaces/xx/fs/read"),
+    ("GET", "/v1/workspaces/xx/fs/stat"),
     ("GET", "/does/not/exist"),
     ("GET", "/healthz/"),
     ("GET", "//healthz"),
@@ -428,7 +430,14 @@ def test_a_path_that_may_not_be_is_refused_by_every_verb(shared_box: Box, name: 
     "query", ["", "?path", "?path=", "?PATH=x", "?path=%00", "?path=%ff", "?path=%ED%A0%80", "?path=a%00b"]
 )
 def test_a_read_of_a_path_that_makes_no_sense_is_refused(shared_box: Box, query: str) -> None:
-    assert_clear_error(shared_box.client.get(f"{shared_box.url}/fs/read{query}"), 400, 404)
+    for call in ("read", "stat"):
+        assert_clear_error(shared_box.client.get(f"{shared_box.url}/fs/{call}{query}"), 400, 404)
+
+
+@pytest.mark.parametrize("value", ["", "1", "yes", "True", "%00", "true,false"])
+def test_a_flag_that_is_neither_true_nor_false_is_refused(shared_box: Box, value: str) -> None:
+    asked = f"{shared_box.url}/fs/stat?path=.&follow_symlinks={value}"
+    assert_clear_error(shared_box.client.get(asked), 400)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sandkasten.local.errors import ApiError
@@ -125,6 +126,58 @@ def test_listing_through_a_link(make_box: Callable[..., Box], data_dir: Path, ho
     )
     naive = data_dir / "workspaces" / "isolation-listing" / "workspace" / "d"
     assert os.listdir(naive) == ["f"]
+
+
+def stated(box: Box, path: str, *, follow_symlinks: bool = True) -> httpx.Response:
+    query = {"path": path, "follow_symlinks": str(follow_symlinks).lower()}
+    return box.client.get(f"{box.url}/fs/stat", params=query)
+
+
+@attempt("file-calls/stat-through-a-link")
+def test_asking_what_is_behind_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run(f"ln -s {hosts}/f link; ln -s {hosts} d; ln -s ../../../../../../..{hosts} up; ln -s / root")
+    for path in ("link", "d", "d/f", "up/f", "root", f"root{hosts}/f", "root/etc/passwd"):
+        for follow_symlinks in (True, False):
+            if "/" in path or follow_symlinks:
+                answer = stated(box, path, follow_symlinks=follow_symlinks)
+                assert answer.status_code in REFUSED, path
+                assert answer.json().keys() == {"error_code", "message"}
+    own = stated(box, "link", follow_symlinks=False).json()  # of the link itself all is known inside, too
+    assert (own["kind"], own["link_target"]) == ("symlink", f"{hosts}/f")
+    assert os.stat(box.workspace / "link").st_size == len("the host's secret")
+
+
+@attempt("file-calls/stat-through-the-kernels-links")
+def test_asking_what_is_behind_links_of_the_kernels(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run(
+        "ln -s /proc/self/root root; ln -s /proc/1/root one; ln -s /proc/self/fd fd; ln -s /proc/self/exe exe"
+    )
+    for path in (f"root{hosts}/f", f"one{hosts}/f", "root", "one", "exe", "fd/0", "fd/3"):
+        assert stated(box, path).status_code in REFUSED, path
+    for path in ("fd/0", "root/proc/self/exe"):
+        assert stated(box, path, follow_symlinks=False).status_code in REFUSED, path
+    assert os.stat(f"{box.workspace}/root{hosts}/f").st_size == len("the host's secret")
+
+
+@attempt("file-calls/stat-by-dot-dot")
+def test_asking_by_dot_dot(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    box.run("mkdir -p a/b; ln -s .. up")
+    paths = ("../" * 12 + f"{hosts}/f".lstrip("/"), "a/../../../../../../../../../.." + f"{hosts}/f")
+    for path in (*paths, "..", f"{hosts}/f", "/etc/hosts", "up", "up/up/up/up/up/up/up/up" + f"{hosts}/f"):
+        assert stated(box, path).status_code in REFUSED, path
+    assert os.stat(os.path.join(box.workspace, paths[0])).st_size == len("the host's secret")
+
+
+@attempt("file-calls/race-a-stat")
+def test_asking_about_what_is_swapped_meanwhile(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
+    swap(box, hosts)
+    for _ in range(300):
+        answer = stated(box, "d/f")
+        if answer.status_code == 200:
+            assert answer.json()["size_bytes"] == len("inside")
+    naive = box.workspace / "d" / "f"
+    assert any(reads(naive) == "the host's secret" for _ in range(20_000))
+    box.write("stop", "")
 
 
 @attempt("file-calls/race-a-read")
