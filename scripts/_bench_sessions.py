@@ -21,11 +21,12 @@ from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
-from sandkasten.local.isolation.backend import prepare
+from sandkasten.local.isolation.backend import BubblewrapBackend
 from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten.local.linux.processes import descendants
 from sandkasten.local.options import Options
+from sandkasten.local.sessions.preparing import prepare
 from sandkasten_sync import SandboxClient
 
 
@@ -141,15 +142,10 @@ def bare_sandbox() -> Iterator[Callable[[], object]]:
         root = directory / "sessions" / "bench"
         tree = Tree(root, StagingIn(root), settings.identity, durable=False)
         tree.create()
-        policy = SandboxPolicy(
-            settings.images["base"],
-            tree.workspace,
-            settings.etc,
-            settings.seccomp,
-            ulimit=settings.ulimit,
-            tmp_bytes=settings.limits.tmp_bytes,
-        )
-        yield partial(run_bare, settings.bwrap, policy, settings.identity)
+        isolation = settings.isolation
+        assert isinstance(isolation, BubblewrapBackend)
+        policy = isolation.policy(isolation.images["base"], tree.workspace)
+        yield partial(run_bare, isolation.bwrap, policy, settings.identity)
         settings.cgroups.close()
 
 

@@ -23,12 +23,12 @@ from sandkasten.local.files.rundir import run_dir, sweep
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import Catalogue, images_dir
-from sandkasten.local.isolation.backend import prepare
 from sandkasten.local.limits.limits import OF_A_USER
 from sandkasten.local.linux import inherited
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.preparing import prepare
 from sandkasten.local.sessions.settings import Settings
 
 _THREADS = 32
@@ -82,7 +82,7 @@ async def serve(
     manager = Manager(
         settings,
         workspaces,
-        Catalogue(settings.images, images_dir(directory), settings.identity),
+        Catalogue(settings.isolation.images, images_dir(directory), settings.identity),
         observer,
     )
     server = Server(make_app(rows_of(manager, observer), guard, observer), manager, observer, on_ready)

@@ -21,12 +21,12 @@ from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.identity import Identity, has_user, missing_capabilities
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
-from sandkasten.local.isolation.backend import prepare
 from sandkasten.local.isolation.policy import Launcher
 from sandkasten.local.limits.cgroups import find_cgroups
 from sandkasten.local.limits.limits import Resource
 from sandkasten.local.linux.syscalls import check_openat2
 from sandkasten.local.options import Options, find_data_dir
+from sandkasten.local.sessions.preparing import prepare
 
 _NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
 _CONTAINERS = {"docker": "/.dockerenv", "podman": "/run/.containerenv"}
@@ -251,7 +251,7 @@ def _try_a_sandbox(directory: Path | None, identity: Identity, bwrap: Bubblewrap
     except OSError as error:
         return Trial(str(error))
     settings.cgroups.close()
-    return Trial(launcher=settings.launcher)
+    return Trial(launcher=settings.isolation.launcher)
 
 
 def _check_seccomp(machine: str) -> None:

@@ -18,7 +18,7 @@ from sandkasten.local.errors import ApiError
 from sandkasten.local.files.directories import IMAGES
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import choose
-from sandkasten.local.images.store import ImageStore, own_etc
+from sandkasten.local.images.store import ImageStore
 from sandkasten.local.isolation.policy import Image
 
 
@@ -50,10 +50,6 @@ class Catalogue:
     def is_built_in(self, image: Image) -> bool:
         """Whether it is the machine's own, which nobody replaces."""
         return image.name in self._built_in
-
-    def etc(self, image: Image, etc: Mapping[str, str]) -> dict[str, str]:
-        """What is mounted below /etc. In a registered image nothing of the host's: see `imagestore.py`."""
-        return dict(etc) if self.is_built_in(image) else own_etc(etc)
 
     async def hold(self, image: Image, session_id: str) -> Image:
         """Keep an image from being removed until `release`; what to mount of it now.

@@ -16,7 +16,7 @@ What is registered comes from strangers. `unpack.py` says what becomes of hostil
 
 A sandbox gets each top-level entry of the image by itself, read-only, and each entry of its /etc, except
 what sandboxes have of their own. Bubblewrap makes nothing below a directory of the image: it would follow
-the image's symlinks. So a policy with such an image may have of /etc only what `own_etc` lets through.
+the image's symlinks. So of the host's /etc such an image gets nothing: see `has_own_etc`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,13 +39,12 @@ from sandkasten.local.images.archives import Limits, bad_image
 from sandkasten.local.images.sources import fill
 from sandkasten.local.images.unpack import Unpacker
 from sandkasten.local.isolation.closedbash import copy_closed
+from sandkasten.local.isolation.etc import OWN_ETC
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
 from sandkasten.local.linux.syscalls import exchange, open_inside
 
 BUILT_IN = frozenset({"base", "node", "python"})
-# What sandboxes have of their own in /etc.
-OWN_ETC = frozenset({"group", "hostname", "hosts", "nsswitch.conf", "passwd", "resolv.conf", "sandkasten"})
 _OWN = frozenset({".dockerenv", "dev", "etc", "home", "proc", "run", "sys", "tmp", "workspace"})
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -126,7 +125,8 @@ class ImageStore:
         if not os.path.lexists(rootfs / "bin"):
             links["/bin"] = "usr/bin"
         bash = rootfs.parent / "bash"
-        return Image(name, read_only, links, str(bash) if bash.is_file() else None)
+        closed_bash = str(bash) if bash.is_file() else None
+        return Image(name, read_only, links, closed_bash, has_own_etc=True)
 
     def remove(self, name: str) -> None:
         """Remove an image. Sandboxes that run lose its files: let it be in use by none.
@@ -211,11 +211,6 @@ class ImageStore:
             unpacker.close()
         remove_tree(trash)
         return unpacker.written
-
-
-def own_etc(etc: Mapping[str, str]) -> dict[str, str]:
-    """What a policy with an image of the store mounts below /etc: the daemon's own, nothing of the host's."""
-    return {name: path for name, path in etc.items() if name.partition("/")[0] in OWN_ETC}
 
 
 def _check_root(rootfs: Path) -> None:

@@ -1,131 +1,300 @@
-"""What this machine isolates with, tried by the daemon and by the doctor alike, so that both agree."""
+"""What builds sandboxes, as the rest of the daemon knows it, and the one kind that there is: bubblewrap.
+
+This is the only place that assembles a sandbox's policy. A daemon prepares a backend, has it tried with a
+session's own shell (`sessions/trial.py`), and starts all its sandboxes with the backend that passed. The
+doctor does the same, and so reports what a daemon would meet.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import platform
-from contextlib import suppress
-from dataclasses import replace
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import Signals
+from typing import Protocol
 
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.identity import Identity, has_user, missing_capabilities
-from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
 from sandkasten.local.isolation.closedbash import with_closed_bash
-from sandkasten.local.isolation.etc import make_etc
+from sandkasten.local.isolation.etc import make_etc, own_etc
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import Launcher, SandboxPolicy
-from sandkasten.local.isolation.trial import probe_workspace, try_a_sandbox
-from sandkasten.local.limits.cgroups import find_cgroups
-from sandkasten.local.limits.limits import clamped, rlimits, ulimit_command
+from sandkasten.local.isolation.policy import Image, Launcher, SandboxPolicy
+from sandkasten.local.isolation.sandbox import BubblewrapSandbox
+from sandkasten.local.limits.limits import Limits, Resource, clamped, rlimits, ulimit_command
 from sandkasten.local.linux.kernel import kernel_version
+from sandkasten.local.linux.processes import Process
 from sandkasten.local.linux.syscalls import check_openat2
-from sandkasten.local.options import Options
-from sandkasten.local.sessions.settings import Settings
-
-_TRIAL = "trial"
 
 
-def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
-    """Find out what this machine can do, and make sure that it isolates.
+class Sandbox(Protocol):
+    """One sandbox, from its start to its end.
+
+    `Backend.start` makes it, and it waits at its gate. A `Shell` then listens to its channels, `release` lets
+    process 1 run, and `kill` ends it. All of that happens in the event loop's thread.
+
+    Attributes:
+        terminal: the descriptor from which the shell reads what programs print.
+        control: the shell sends commands here, and `read_control` receives what became of them.
+        tokens: the shell sends one line of code here for each command.
+        init_pid: process 1 in the host's numbers; None before `release`.
+    """
+
+    terminal: int
+    control: socket.socket
+    tokens: socket.socket
+    init_pid: int | None
+
+    async def release(self, confine: Callable[[int], None]) -> None:
+        """Let process 1 run, once `confine` has put it into its group, in a thread.
+
+        Called once, by whoever builds a session and by the trial, as soon as there is a group.
+
+        Raises:
+            Exception: `confine` raised it, and nothing runs.
+        """
+        ...
+
+    def admit_shell(self) -> None:
+        """Let process 1 start the next shell. Called by the shell when the one before has ended."""
+        ...
+
+    def spare_init(self) -> None:
+        """Have process 1 go last when memory runs out. Called by the shell whenever a new shell is ready."""
+        ...
+
+    def read_control(self, max_bytes: int) -> tuple[bytes, int]:
+        """Return a piece of what a process wrote, and that process. Called when `control` is readable.
+
+        Raises:
+            OSError: the channel is broken, or BlockingIOError: there is nothing.
+        """
+        ...
+
+    def end_input(self) -> None:
+        """Have programs find an end of input again. Called after each command that was stopped."""
+        ...
+
+    def others(self, shell: Process | None) -> frozenset[Process]:
+        """Return all processes besides process 1 and the shell. Called before each command."""
+        ...
+
+    def signal_shell(self, shell: Process | None, signal_number: Signals) -> None:
+        """Send a signal to the shell. Called on the rungs of the ladder that stops a command."""
+        ...
+
+    def signal_others(
+        self, shell: Process | None, spared: frozenset[Process], signal_number: int
+    ) -> asyncio.Future[int]:
+        """Signal all but process 1, the shell, the spared and their children; return how many there were.
+
+        Called on the same rungs, and with signal 0, which only counts, when a stopped command has ended.
+        """
+        ...
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether anything runs besides an idle shell. Asked while the workspace is measured."""
+        ...
+
+    @property
+    def members(self) -> list[int]:
+        """All processes, process 1 first; none after the end. Asked in any thread."""
+        ...
+
+    def kill(self) -> Callable[[], None]:
+        """End every process, and close all descriptors; the result reaps, and is called in any thread.
+
+        Called once, by the shell's `close`.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """What builds sandboxes on this machine.
+
+    Attributes:
+        images: this machine's own images, by name; the catalogue offers them.
+        names: what sandboxes with the host's network find host names by; a session renews it before each
+            command.
+        launcher: what starts its sandboxes; the doctor reports what that protects.
+    """
+
+    @property
+    def images(self) -> Mapping[str, Image]:
+        """See above."""
+        ...
+
+    @property
+    def names(self) -> HostNames:
+        """See above."""
+        ...
+
+    @property
+    def launcher(self) -> Launcher:
+        """See above."""
+        ...
+
+    def tried(self, trial: Callable[[Backend], str | None]) -> Backend:
+        """Return the backend that sessions are to use: the best way to build sandboxes that works here.
+
+        Called once, at a daemon's start and by the doctor, before anything is built for a client.
+
+        Args:
+            trial: builds a sandbox with a backend, runs a command, and returns the complaint, or None.
+
+        Raises:
+            IsolationError: no way works.
+        """
+        ...
+
+    def start(self, image: Image, workspace: Path, *, host_network: bool = False) -> Sandbox:
+        """Start a sandbox, which waits at its gate.
+
+        Called for each session, in a thread that lives as long as the daemon: the kernel ends a sandbox
+        together with the *thread* that made it.
+
+        Args:
+            image: what is installed, as the catalogue holds it for this session.
+            workspace: the host directory that is writable at /workspace.
+            host_network: whether it shares the host's network; otherwise it has none.
+
+        Raises:
+            OSError: something is used up, such as processes or pseudo-terminals.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BubblewrapBackend:
+    """Builds sandboxes with bubblewrap; see `Backend`.
+
+    Attributes:
+        bwrap: bubblewrap's path.
+        launchers: what may start it, the best first; the best is used.
+        etc: what is mounted below /etc, see `SandboxPolicy`.
+        names: see `Backend`.
+        images: see `Backend`.
+        identity: whom sandboxes run as.
+        run_dir: for what ends with the daemon.
+        seccomp: the filter of system calls, see `SandboxPolicy`.
+        ulimit: the limits that a sandbox's first process sets itself, as bash words.
+        tmp_bytes: the size of each file system in memory.
+    """
+
+    bwrap: str
+    launchers: tuple[Launcher, ...]
+    etc: Mapping[str, str]
+    names: HostNames
+    images: Mapping[str, Image]
+    identity: Identity
+    run_dir: Path
+    seccomp: bytes
+    ulimit: str
+    tmp_bytes: int | None
+
+    @property
+    def launcher(self) -> Launcher:
+        """See `Backend`."""
+        return self.launchers[0]
+
+    def tried(self, trial: Callable[[Backend], str | None]) -> Backend:
+        """See `Backend`."""
+        complaint: str | None = None
+        for way in self._ways():
+            complaint = trial(way)
+            if complaint is None:
+                return way
+        raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
+
+    def start(self, image: Image, workspace: Path, *, host_network: bool = False) -> BubblewrapSandbox:
+        """See `Backend`."""
+        policy = self.policy(image, workspace, host_network=host_network)
+        return BubblewrapSandbox.start(self.bwrap, policy, self.identity)
+
+    def policy(self, image: Image, workspace: Path, *, host_network: bool = False) -> SandboxPolicy:
+        """Return what a sandbox is made of; the arguments are those of `start`."""
+        etc, links = own_etc(self.etc) if image.has_own_etc else self.etc, {}
+        if host_network:
+            self.names.refresh()
+            etc, links = self.names.mounts(etc), self.names.links
+        return SandboxPolicy(
+            image=image,
+            workspace=workspace,
+            etc=etc,
+            seccomp=self.seccomp,
+            launcher=self.launcher,
+            ulimit=self.ulimit,
+            tmp_bytes=self.tmp_bytes,
+            host_network=host_network,
+            etc_links=links,
+        )
+
+    def _ways(self) -> Iterator[BubblewrapBackend]:
+        """Yield all ways to build sandboxes, the best first."""
+        closed = with_closed_bash(self.images, self.run_dir)
+        # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
+        for images, launcher in itertools.product((closed, self.images), self.launchers):
+            yield replace(self, images=images, launchers=(launcher,))
+
+
+def check(directory: Path, identity: Identity) -> None:
+    """Make sure that this process and this kernel can isolate at all, before anything is made.
 
     Args:
-        directory: for what ends with this process.
+        directory: any directory, to try paths in.
         identity: whom sandboxes run as.
-        options: the daemon's.
 
     Raises:
-        IsolationError: it does not; the text says what fixes it.
-    """
-    _check_identity(identity)
-    check_openat2(directory)
-    limits = options.limits
-    cgroups = find_cgroups()
-    try:
-        cgroups.cleanup_stale()
-        settings = Settings(
-            bwrap=bwrap_binary.find_bwrap(identity, directory),
-            launcher=Launcher(),
-            etc=make_etc(_made(directory / "etc", identity)),
-            names=HostNames(directory / "names", identity),
-            images=find_images(),
-            identity=identity,
-            run_dir=directory,
-            seccomp=seccomp.program(platform.machine()),
-            limits=limits,
-            ulimit=ulimit_command(clamped(rlimits(limits, cgroups.bounded, kernel_version()))),
-            cgroups=cgroups,
-            default_ttl_seconds=options.default_ttl_seconds,
-            max_sessions=options.max_sessions,
-            pool_size=options.pool_size,
-            allow_host_network=options.allow_host_network,
-        )
-        _made(directory / "sessions", identity)
-        return _tried(settings)
-    except BaseException:
-        cgroups.close()
-        raise
-
-
-def _check_identity(identity: Identity) -> None:
-    """Make sure that this process may do to sandboxes, as another user's, what it has to.
-
-    Raises:
-        IsolationError: there is no such user here, or this root has not all of root's rights.
+        IsolationError: there is no such user here, this root has not all of root's rights, or paths cannot be
+            resolved safely.
     """
     if not has_user(identity.uid):
         raise IsolationError(causes.unmapped(identity.uid), causes.UNMAPPED_FIX)
     missing = missing_capabilities(identity)
     if missing:
         raise IsolationError(causes.powerless(missing), causes.powerless_fix(missing))
+    check_openat2(directory)
 
 
-def _tried(settings: Settings) -> Settings:
-    """Return the settings that sandboxes can be built with."""
-    closed = with_closed_bash(settings.images, settings.run_dir)
-    complaint = None
-    # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
-    launchers = mounttable.launchers(_memory(settings), settings.limits.tmp_bytes)
-    for images, launcher in itertools.product((closed, settings.images), launchers):
-        candidate = replace(settings, images=images, launcher=launcher)
-        complaint = _try(candidate)
-        if complaint is None:
-            return candidate
-    raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
+def prepare(
+    directory: Path,
+    identity: Identity,
+    images: Mapping[str, Image],
+    limits: Limits,
+    bounded: Collection[Resource],
+) -> BubblewrapBackend:
+    """Find what sandboxes are built with, and make what they share; call `check` before, and `tried` after.
 
+    Args:
+        directory: for what ends with this process.
+        identity: whom sandboxes run as.
+        images: this machine's own.
+        limits: what each sandbox may take.
+        bounded: which of these limits control groups see to.
 
-def _memory(settings: Settings) -> Path | None:
-    """Where file systems in memory are mounted, if nothing else bounds the number of their files."""
-    if "memory" in settings.cgroups.bounded:
-        return None
-    return _made(settings.run_dir / "memory", settings.identity)
-
-
-def _try(settings: Settings) -> str | None:
-    policy = SandboxPolicy(
-        settings.images["base"],
-        probe_workspace(settings.run_dir),
-        settings.etc,
-        settings.seccomp,
-        settings.ulimit,
-        tmp_bytes=settings.limits.tmp_bytes,
-        launcher=settings.launcher,
+    Raises:
+        IsolationError: something is missing; the text says what fixes it.
+    """
+    # Where nothing else bounds the number of files in memory.
+    memory = None if "memory" in bounded else _made(directory / "memory", identity)
+    return BubblewrapBackend(
+        bwrap=bwrap_binary.find_bwrap(identity, directory),
+        launchers=mounttable.launchers(memory, limits.tmp_bytes),
+        etc=make_etc(_made(directory / "etc", identity)),
+        names=HostNames(directory / "names", identity),
+        images=images,
+        identity=identity,
+        run_dir=directory,
+        seccomp=seccomp.program(platform.machine()),
+        ulimit=ulimit_command(clamped(rlimits(limits, bounded, kernel_version()))),
+        tmp_bytes=limits.tmp_bytes,
     )
-    try:
-        group = settings.cgroups.create(_TRIAL, settings.limits)
-    except OSError as error:
-        raise IsolationError(
-            f"A sandbox's control group cannot be made: {error.strerror} ({error.filename}).",
-            "Look at it: python -m sandkasten.local doctor",
-        ) from error
-    try:
-        return try_a_sandbox(settings.bwrap, policy, settings.identity, group.add)
-    finally:
-        group.kill()
-        with suppress(OSError):  # a TimeoutError as well; what is left, the next daemon removes
-            group.remove()
 
 
 def _made(directory: Path, identity: Identity) -> Path:

@@ -52,6 +52,15 @@ _FONTS = """\
 """
 
 
+# The first parts of all these names. A registered image has all else in /etc of its own.
+OWN_ETC = frozenset({*OWN_FILES, "sandkasten"})
+
+
+def own_etc(etc: Mapping[str, str]) -> dict[str, str]:
+    """Return what of /etc is the daemon's own; the rest is the host's."""
+    return {name: path for name, path in etc.items() if name.partition("/")[0] in OWN_ETC}
+
+
 def make_etc(directory: Path, host: Path = Path("/etc")) -> dict[str, str]:
     """Write the daemon's own files; return what is mounted where: name below /etc to host path."""
     bashrc = resources.files("sandkasten.local.isolation") / "inside" / "bashrc"

@@ -18,7 +18,7 @@ from pathlib import Path
 from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.etc import LOCAL_HOSTS, OWN_FILES
 
-# Where it is mounted, below /etc; see `imagestore.OWN_ETC`.
+# Where it is mounted, below /etc; see `etc.OWN_ETC`.
 DIRECTORY = "sandkasten/names"
 
 # The first one that can be read. /etc/resolv.conf may be missing, or a link that leads nowhere, where all

@@ -55,12 +55,14 @@ class Image:
         read_only: host path to path inside, mounted read-only.
         links: path inside to link target.
         closed_bash: host path of a copy of its bash that can be run but not read, see `closedbash`.
+        has_own_etc: whether the image has an /etc, so that nothing of the host's is mounted there.
     """
 
     name: str
     read_only: Mapping[str, str]
     links: Mapping[str, str] = field(default_factory=dict[str, str])
     closed_bash: str | None = None
+    has_own_etc: bool = False
 
 
 @dataclass(frozen=True)

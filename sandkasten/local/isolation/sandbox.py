@@ -45,8 +45,8 @@ _CREDENTIALS_BYTES = socket.CMSG_LEN(_CREDENTIALS.size)
 _ROWS_COLUMNS = struct.pack("HHHH", 50, 100, 0, 0)
 
 
-class Sandbox:
-    """A sandbox; made by `start`, let go by `release`, ended by `kill`."""
+class BubblewrapSandbox:
+    """See `backend.Sandbox`; this also has `start`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Sandbox:
         self._signalling = threading.Lock()
 
     @classmethod
-    def start(cls, bwrap: str, policy: SandboxPolicy, identity: Identity) -> Sandbox:
+    def start(cls, bwrap: str, policy: SandboxPolicy, identity: Identity) -> BubblewrapSandbox:
         """Start building a sandbox; it waits at its gate before anything runs in it.
 
         Must run in a thread that lives as long as the daemon: the kernel ends the sandbox with the

@@ -12,9 +12,9 @@ from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.images.catalogue import Catalogue
+from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.causes import explain
-from sandkasten.local.isolation.policy import Image, SandboxPolicy
-from sandkasten.local.isolation.sandbox import Sandbox
+from sandkasten.local.isolation.policy import Image
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.sessions.command import SandboxLostError
 from sandkasten.local.sessions.session import Remains, Session, Site
@@ -142,36 +142,21 @@ class Builder:
             directory=directory,
             tree=tree,
             identity=settings.identity,
-            names=settings.names if host_network else None,
+            names=settings.isolation.names if host_network else None,
             limit_bytes=settings.limits.workspace_bytes,
         )
 
     def _start(self, site: Site) -> Sandbox:
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
         try:
-            return Sandbox.start(self._settings.bwrap, self._policy(site), site.identity)
+            return self._settings.isolation.start(
+                site.image, site.tree.workspace, host_network=site.names is not None
+            )
         except OSError as error:
             refusal = exhausted(error)
             if refusal is None:
                 raise
             raise refusal from error
-
-    def _policy(self, site: Site) -> SandboxPolicy:
-        settings, etc, links = self._settings, self._images.etc(site.image, self._settings.etc), {}
-        if site.names is not None:
-            site.names.refresh()
-            etc, links = site.names.mounts(etc), site.names.links
-        return SandboxPolicy(
-            image=site.image,
-            workspace=site.tree.workspace,
-            etc=etc,
-            seccomp=settings.seccomp,
-            launcher=settings.launcher,
-            ulimit=settings.ulimit,
-            tmp_bytes=settings.limits.tmp_bytes,
-            host_network=site.names is not None,
-            etc_links=links,
-        )
 
 
 async def _give_up(remains: Remains, making: asyncio.Task[Group], shell: Shell | None) -> None:

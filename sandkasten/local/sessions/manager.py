@@ -191,7 +191,7 @@ class Manager:
         return await self._builder.build(session_id, image, on_lost, workspace_id, host_network=host_network)
 
     async def _build_warm(self, image: str) -> Session:
-        return await self._build(self._settings.images[image], None)
+        return await self._build(self._settings.isolation.images[image], None)
 
     def _new_id(self) -> str:
         while True:

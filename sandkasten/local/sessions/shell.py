@@ -29,7 +29,7 @@ from functools import partial
 
 from sandkasten._cut import CappedBytes
 from sandkasten.local.endings import JobEnd
-from sandkasten.local.isolation.sandbox import Sandbox
+from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.linux.processes import Process, identified
 from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError, does_nothing
 from sandkasten.local.sessions.control import ControlChannel, Ended, Message, Ready, Result, frame, shell_name

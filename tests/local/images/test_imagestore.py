@@ -33,9 +33,9 @@ from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.images import built_in
 from sandkasten.local.images.archives import Limits
-from sandkasten.local.images.store import BUILT_IN, OWN_ETC, ImageStore, own_etc
+from sandkasten.local.images.store import BUILT_IN, ImageStore
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
-from sandkasten.local.isolation.etc import make_etc
+from sandkasten.local.isolation.etc import OWN_ETC, make_etc, own_etc
 from sandkasten.local.isolation.policy import SandboxPolicy
 
 IDENTITY = Identity.of_this_process()
@@ -338,7 +338,7 @@ def test_an_image_is_replaced_only_on_demand(place: Place) -> None:
 def test_an_image_is_replaced_where_directories_cannot_be_exchanged(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandkasten.local.images.store._exchange", lambda *_: False)
+    monkeypatch.setattr("sandkasten.local.images.store.exchange", lambda *_: False)
     place.add(tar(BASH, M("old")))
     rootfs = place.add(tar(BASH, M("new")), replace=True)
     assert sorted(os.listdir(rootfs)) == ["bin", "new"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import stat
@@ -15,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from sandkasten.local.errors import IsolationError
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.images.catalogue import images_dir
 from sandkasten.local.images.store import ImageStore
-from sandkasten.local.isolation import bwrap_binary, seccomp
+from sandkasten.local.isolation.backend import Backend, BubblewrapBackend, prepare
 from sandkasten.local.isolation.closedbash import copy_closed, with_closed_bash
-from sandkasten.local.isolation.etc import make_etc
-from sandkasten.local.isolation.policy import SandboxPolicy
-from sandkasten.local.isolation.trial import probe_workspace, try_a_sandbox
+from sandkasten.local.limits.limits import machine_limits
+from sandkasten.local.sessions.trial import try_a_sandbox
 from tests.local.box import Box
 
 IDENTITY = Identity.of_this_process()
@@ -88,24 +87,36 @@ def test_a_copy_that_does_not_fit_leaves_nothing(directory: Path) -> None:
     assert os.listdir(directory) == []
 
 
+def complaint_of(backend: Backend, directory: Path) -> str | None:
+    return try_a_sandbox(backend, directory, IDENTITY, lambda _: None)
+
+
 def test_a_trial_runs_the_copy(directory: Path) -> None:
-    (directory / "etc").mkdir()
-    policy = SandboxPolicy(
-        with_closed_bash(find_images(), directory)["base"],
-        probe_workspace(directory),
-        make_etc(directory / "etc"),
-        seccomp.program(platform.machine()),
-    )
-    bwrap = bwrap_binary.find_bwrap(IDENTITY, directory)
-    assert try_a_sandbox(bwrap, policy, IDENTITY, lambda _: None) is None
-    broken = replace(policy.image, closed_bash=copied(directory, b"\x7fELF"))
-    assert try_a_sandbox(bwrap, replace(policy, image=broken), IDENTITY, lambda _: None) is not None
-    assert (
-        try_a_sandbox(
-            bwrap, replace(policy, image=replace(broken, closed_bash=None)), IDENTITY, lambda _: None
-        )
-        is None
-    )
+    images = with_closed_bash(find_images(), directory)
+    backend = prepare(directory, IDENTITY, images, machine_limits(), bounded=())
+    assert complaint_of(backend, directory) is None
+    broken = replace(images["base"], closed_bash=copied(directory, b"\x7fELF"))
+    assert complaint_of(replace(backend, images={"base": broken}), directory) is not None
+    whole = replace(broken, closed_bash=None)
+    assert complaint_of(replace(backend, images={"base": whole}), directory) is None
+
+
+def test_a_backend_falls_back_to_what_works(directory: Path) -> None:
+    backend = prepare(directory, IDENTITY, find_images(), machine_limits(), bounded=())
+    tried: list[tuple[bool, tuple[str, ...]]] = []
+
+    def trial(way: Backend) -> str | None:
+        assert isinstance(way, BubblewrapBackend)
+        tried.append((way.images["base"].closed_bash is not None, way.launcher))
+        return "bwrap: the moon is full"
+
+    with pytest.raises(IsolationError, match="the moon is full") as refused:
+        backend.tried(trial)
+    assert refused.value.complaint == "bwrap: the moon is full"
+    assert tried[0] == (True, backend.launcher), "the best way goes first"
+    assert tried[-1] == (False, ()), "the last one needs nothing"
+    assert len(set(tried)) == len(tried)
+    assert complaint_of(backend.tried(lambda way: complaint_of(way, directory)), directory) is None
 
 
 def test_the_shell_of_a_built_in_image_is_closed(box: Box) -> None:

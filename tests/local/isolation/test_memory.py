@@ -14,10 +14,11 @@ import pytest
 
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.identity import Identity
-from sandkasten.local.isolation import backend, mounttable
+from sandkasten.local.isolation import mounttable
 from sandkasten.local.isolation.policy import MEMORY, Launcher
 from sandkasten.local.limits.cgroups import NoCgroups
 from sandkasten.local.options import Options
+from sandkasten.local.sessions import preparing
 from tests.local.isolation.lab import TMP_BYTES, Attempt, Lab
 from tests.local.isolation.registry import attempt
 
@@ -67,22 +68,22 @@ for number in range({TMP_BYTES // 4096} - 2):
 
 
 def test_a_machine_without_control_groups_bounds_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "find_cgroups", lambda: NoCgroups(["none"]))
+    monkeypatch.setattr(preparing, "find_cgroups", lambda: NoCgroups(["none"]))
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
-        settings = backend.prepare(directory, identity, Options())
-    assert settings.launcher.memory.keys() == MEMORY.keys()
+        settings = preparing.prepare(directory, identity, Options())
+    assert settings.isolation.launcher.memory.keys() == MEMORY.keys()
 
 
 def test_where_mounts_cannot_be_made_before_it_bubblewrap_makes_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backend, "find_cgroups", lambda: NoCgroups(["none"]))
+    monkeypatch.setattr(preparing, "find_cgroups", lambda: NoCgroups(["none"]))
     monkeypatch.setattr(mounttable, "_find", lambda program: "/bin/false")
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
-        settings = backend.prepare(directory, identity, Options())
-    assert settings.launcher == Launcher()
+        settings = preparing.prepare(directory, identity, Options())
+    assert settings.isolation.launcher == Launcher()
 
 
 def test_sizes_and_paths_are_written_as_tables_of_mounts_have_them(tmp_path: Path) -> None:

@@ -23,11 +23,10 @@ from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
-from sandkasten.local.isolation.backend import prepare
-from sandkasten.local.isolation.policy import SandboxPolicy
-from sandkasten.local.isolation.sandbox import Sandbox
+from sandkasten.local.isolation.sandbox import BubblewrapSandbox
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.options import Options
+from sandkasten.local.sessions.preparing import prepare
 from tests.local.box import Box, boxes, connect, host_processes_with, until
 
 
@@ -409,10 +408,9 @@ def test_it_ends_by_itself_if_its_daemon_is_gone_before_anything_runs_in_it() ->
         root = directory / "sessions"
         Tree(root, StagingIn(root), identity, durable=False).create()
         workspace = root / "workspace"
-        policy = SandboxPolicy(
-            settings.images["base"], workspace, settings.etc, settings.seccomp, settings.ulimit
-        )
-        sandbox = Sandbox.start(settings.bwrap, policy, identity)
+        isolation = settings.isolation
+        sandbox = isolation.start(isolation.images["base"], workspace)
+        assert isinstance(sandbox, BubblewrapSandbox)
         assert asyncio.run(sandbox._gate.child_pid()) is not None
         try:
             sandbox.control.close()

@@ -18,12 +18,13 @@ from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import Catalogue
-from sandkasten.local.isolation.backend import prepare
+from sandkasten.local.isolation.backend import BubblewrapBackend
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.options import Options
 from sandkasten.local.sessions.manager import Manager
+from sandkasten.local.sessions.preparing import prepare
 from sandkasten.local.sessions.session import SessionSpec
 from sandkasten.local.sessions.settings import Settings
 from tests.local.box import content_of, control_groups, host_processes_with, until
@@ -64,13 +65,13 @@ def manager_of(settings: Settings) -> Manager:
     directory, identity = settings.run_dir, settings.identity
     workspaces = Workspaces(directory / "workspaces", identity)
     return Manager(
-        settings, workspaces, Catalogue(settings.images, directory / "images", identity), Observer()
+        settings, workspaces, Catalogue(settings.isolation.images, directory / "images", identity), Observer()
     )
 
 
 async def build(settings: Settings, cancelled_after_seconds: float | None = None) -> None:
     manager = manager_of(settings)
-    building = asyncio.create_task(manager._build(settings.images["base"], None))
+    building = asyncio.create_task(manager._build(settings.isolation.images["base"], None))
     try:
         if cancelled_after_seconds is not None:
             await asyncio.sleep(cancelled_after_seconds)
@@ -127,13 +128,15 @@ def test_what_is_used_up_is_named(
 
 def test_what_bubblewrap_cannot_mount_is_named(settings: Settings) -> None:
     """It says who process 1 is before it mounts; so that process may be gone when it is taken hold of."""
-    image = settings.images["base"]
+    isolation = settings.isolation
+    assert isinstance(isolation, BubblewrapBackend)
+    image = isolation.images["base"]
     missing = str(settings.run_dir / "missing")
     broken = replace(image, read_only={**image.read_only, missing: "/opt"})
-    images = {**settings.images, "base": broken}
+    breaking = replace(isolation, images={**isolation.images, "base": broken})
     for _ in range(5):
         with pytest.raises(ApiError, match=r"missing.*SANDKASTEN_DATA_DIR"):
-            asyncio.run(build(replace(settings, images=images)))
+            asyncio.run(build(replace(settings, isolation=breaking)))
     assert_nothing_is_left(settings)
 
 

@@ -1,46 +1,69 @@
 """A sandbox that is built, entered and ended as those of sessions are, so that it fails where they would.
 
-It takes the same steps with the same code: a workspace that belongs to the sandbox's user, bubblewrap with
-the filter of system calls, process 1 taken hold of and put into its group, a shell, and a command in it.
+It takes the same steps with the same code: a workspace that belongs to the sandbox's user, a backend's own
+`start`, process 1 taken hold of and put into its group, a shell, and a command in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
-from sandkasten.local.isolation.policy import SandboxPolicy
-from sandkasten.local.isolation.sandbox import Sandbox
+from sandkasten.local.isolation.backend import Backend
+from sandkasten.local.limits.cgroups import Cgroups
+from sandkasten.local.limits.limits import Limits
 from sandkasten.local.linux import loop
 from sandkasten.local.sessions.command import SandboxLostError
 from sandkasten.local.sessions.shell import Shell
 
+_NAME = "trial"
 _COMMAND_SECONDS = 20.0
 
 
-def try_a_sandbox(
-    bwrap: str, policy: SandboxPolicy, identity: Identity, confine: Callable[[int], None]
+def try_in_group(
+    backend: Backend, directory: Path, identity: Identity, cgroups: Cgroups, limits: Limits
 ) -> str | None:
-    """Build a sandbox, whose workspace is made for it; return what bubblewrap complains of, or None.
+    """Try a sandbox as a session of a daemon has it, in a control group; see `try_a_sandbox`."""
+    try:
+        group = cgroups.create(_NAME, limits)
+    except OSError as error:
+        raise IsolationError(
+            f"A sandbox's control group cannot be made: {error.strerror} ({error.filename}).",
+            "Look at it: python -m sandkasten.local doctor",
+        ) from error
+    try:
+        return try_a_sandbox(backend, directory, identity, group.add)
+    finally:
+        group.kill()
+        with suppress(OSError):  # a TimeoutError as well; what is left, the next daemon removes
+            group.remove()
+
+
+def try_a_sandbox(
+    backend: Backend, directory: Path, identity: Identity, confine: Callable[[int], None]
+) -> str | None:
+    """Build a sandbox and run a command in it; return what bubblewrap complains of, or None.
 
     Args:
-        bwrap: bubblewrap's path.
-        policy: what the sandbox is made of.
+        backend: builds it.
+        directory: for what ends with this process; the sandbox's workspace is made there.
         identity: whom it runs as.
         confine: puts process 1 into its group.
 
     Raises:
         IsolationError: something else than bubblewrap fails; the text says what.
     """
-    root = policy.workspace.parent
+    root = directory / _NAME
+    tree = Tree(root, StagingIn(root), identity, durable=False)
     try:
-        Tree(root, StagingIn(root), identity, durable=False).create()
-        loop.run(_use_a_sandbox(bwrap, policy, identity, confine))
+        tree.create()
+        loop.run(_use_a_sandbox(backend, tree.workspace, confine))
     except SandboxLostError as error:
         return str(error)
     except OSError as error:
@@ -52,17 +75,10 @@ def try_a_sandbox(
     return None
 
 
-def probe_workspace(run_dir: Path) -> Path:
-    """Where the workspace of such a sandbox is."""
-    return run_dir / "probe" / "workspace"
-
-
-async def _use_a_sandbox(
-    bwrap: str, policy: SandboxPolicy, identity: Identity, confine: Callable[[int], None]
-) -> None:
+async def _use_a_sandbox(backend: Backend, workspace: Path, confine: Callable[[int], None]) -> None:
     shell = None
     try:
-        sandbox = Sandbox.start(bwrap, policy, identity)
+        sandbox = backend.start(backend.images["base"], workspace)
         shell = Shell(sandbox, on_lost=_nothing)
         await sandbox.release(confine)
         await shell.wait_until_ready()
