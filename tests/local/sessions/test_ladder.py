@@ -11,6 +11,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
+from sandkasten.local.endings import JobEnd
 from sandkasten.local.sessions.command import CalledOffError, Command, SandboxLostError
 from sandkasten.local.sessions.shell import Shell
 from tests.local.sessions.standin import StandIn, skipping
@@ -72,9 +73,11 @@ def play(scene: Callable[[Scene], Awaitable[None]]) -> Scene:
         played = Scene()
         played.inside.ready()
         await played.shell.wait_until_ready()
-        await scene(played)
-        if not played.inside.is_killed:
-            played.shell.close()
+        try:
+            await scene(played)
+        finally:
+            if not played.inside.is_killed:
+                played.shell.close()
         return played
 
     return skipping(main())
@@ -99,7 +102,7 @@ def test_a_command_within_its_time_is_left_in_peace() -> None:
         assert await ended(command) == b"hello\n"
         assert command.outcome is not None
         assert (command.outcome.exit_code, command.outcome.cwd) == (3, "/workspace/there")
-        assert not command.outcome.timed_out
+        assert command.outcome.end is JobEnd.FAILED
         await asyncio.sleep(100)
 
     assert play(scene).inside.signals == []
@@ -112,8 +115,7 @@ def test_a_command_that_ends_at_a_signal_sees_no_harder_one(signal_number: int) 
         played.inside.reactions["others", signal_number] = lambda: played.inside.result(status)  # type: ignore[index]
         command = await played.run_until_stopped()
         assert command.outcome is not None
-        assert command.outcome.exit_code == status
-        assert command.outcome.timed_out
+        assert (command.outcome.exit_code, command.outcome.end) == (status, JobEnd.TIMEOUT)
         assert not command.outcome.shell_restarted
         await asyncio.sleep(100)
 
@@ -175,7 +177,7 @@ def test_an_interrupt_takes_the_same_ladder_without_a_deadline() -> None:
         played.inside.reactions["shell", SIGKILL] = shell_dies(played.inside)
         await ended(command)
         assert command.outcome is not None
-        assert not command.outcome.timed_out
+        assert command.outcome.end is JobEnd.FAILED
         assert not played.shell.interrupt()
 
     assert play(scene).rungs[: len(LADDER)] == LADDER
@@ -252,7 +254,7 @@ def test_a_full_disk_stops_the_command_and_all_else_at_once() -> None:
         played.shell.stop_all(with_shell=False)
         await ended(command)
         assert command.outcome is not None
-        assert command.outcome.over_quota
+        assert command.outcome.end is JobEnd.OVER_QUOTA
 
     assert play(scene).rungs == [(0.0, "others", SIGKILL), (0.0, "shell", SIGINT), (0.0, "others", SIGINT)]
 
@@ -266,7 +268,7 @@ def test_a_shell_that_itself_fills_the_disk_is_killed() -> None:
         played.shell.stop_all(with_shell=True)
         await ended(command)
         assert command.outcome is not None
-        assert (command.outcome.over_quota, command.outcome.shell_restarted) == (True, True)
+        assert (command.outcome.end, command.outcome.shell_restarted) == (JobEnd.OVER_QUOTA, True)
 
     assert play(scene).rungs[:4] == [
         (0.0, "others", SIGKILL),
@@ -307,7 +309,7 @@ def test_commands_run_one_after_another_and_a_deadline_counts_from_a_commands_tu
         inside.result(0)
         await ended(second)
         assert second.outcome is not None
-        assert not second.outcome.timed_out
+        assert second.outcome.end is JobEnd.OK
 
     assert play(scene).inside.signals == []
 
