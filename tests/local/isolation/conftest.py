@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.isolation.lab import Lab, lab
+from tests.local.isolation.arena.lab import Lab, lab
 
 
 @pytest.fixture(scope="package")

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from tests.local.isolation.attempts import ATTEMPTS
-from tests.local.isolation.lab import AS_ROOT, Attempt, Lab, others_rule
+from tests.local.isolation.arena.attempts import ATTEMPTS
+from tests.local.isolation.arena.lab import AS_ROOT, Attempt, Lab, others_rule
 
 OTHERS_RULE = others_rule()
 by_name = pytest.mark.parametrize("attempt", [pytest.param(one, id=one.name) for one in ATTEMPTS])

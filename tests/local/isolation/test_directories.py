@@ -27,8 +27,8 @@ from sandkasten.local.images.store import ImageStore
 from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten.local.linux import scratch
 from tests.local.box import Box, connect
-from tests.local.isolation.lab import AS_ROOT
-from tests.local.isolation.registry import attempt
+from tests.local.isolation.arena.lab import AS_ROOT
+from tests.local.isolation.arena.registry import attempt
 
 OTHER_UID = 65_534
 LEAVE_SETUID = "chmod 777 /workspace; cp /usr/bin/id program; chmod 6755 program"

@@ -21,7 +21,7 @@ from sandkasten.local.images.archives import Budget, Limits
 from sandkasten.local.images.unpack import Unpacker, unpack_tar
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box
-from tests.local.isolation.registry import attempt
+from tests.local.isolation.arena.registry import attempt
 
 REFUSED = {400, 403, 404, 409}
 

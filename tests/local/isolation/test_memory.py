@@ -19,8 +19,8 @@ from sandkasten.local.isolation.policy import MEMORY, Launcher
 from sandkasten.local.limits.cgroups import NoCgroups
 from sandkasten.local.options import Options
 from sandkasten.local.sessions import preparing
-from tests.local.isolation.lab import TMP_BYTES, Attempt, Lab
-from tests.local.isolation.registry import attempt
+from tests.local.isolation.arena.lab import TMP_BYTES, Attempt, Lab
+from tests.local.isolation.arena.registry import attempt
 
 FILES = TMP_BYTES // 1024
 KINDS = {

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from tests.local.isolation import test_directories, test_from_outside, test_memory, test_quota, test_sessions
-from tests.local.isolation.attempts import ATTEMPTS
-from tests.local.isolation.registry import WRITTEN_OUT
+from tests.local.isolation.arena.attempts import ATTEMPTS
+from tests.local.isolation.arena.registry import WRITTEN_OUT
 
 REGISTERED = (
     test_directories,

@@ -16,7 +16,7 @@ import pytest
 
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.box import Box, boxes, host_processes_with, until
-from tests.local.isolation.registry import attempt
+from tests.local.isolation.arena.registry import attempt
 
 MIB = 1024**2
 QUOTA_BYTES = 8 * MIB

@@ -20,8 +20,8 @@ from sandkasten.local.isolation import mounttable, syscalls
 from sandkasten.local.isolation.policy import Launcher
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box, host_processes_with, until
-from tests.local.isolation.lab import Lab
-from tests.local.isolation.registry import attempt
+from tests.local.isolation.arena.lab import Lab
+from tests.local.isolation.arena.registry import attempt
 
 # Prints "found" if a word is in any file that it may read in these places.
 SEARCH = r"""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.local.isolation import layers
-from tests.local.isolation.lab import Attempt
+from tests.local.isolation.arena import layers
+from tests.local.isolation.arena.lab import Attempt
 
 # One that returns at once, as the argument of a call that installs a filter.
 _FILTER = """

@@ -27,7 +27,7 @@ from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
 from sandkasten.local.isolation.etc import make_etc
 from sandkasten.local.isolation.policy import Launcher, SandboxPolicy
-from tests.local.isolation.targets import Targets, targets
+from tests.local.isolation.arena.targets import Targets, targets
 
 PYTHON = "/usr/bin/python3"  # of the host and of the sandbox
 TMP_BYTES = 1024 * 1024

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.local.isolation import layers
-from tests.local.isolation.lab import Attempt
-from tests.local.isolation.shared import SHARED
+from tests.local.isolation.arena import layers
+from tests.local.isolation.arena.lab import Attempt
+from tests.local.isolation.arena.shared import SHARED
 
 _THE_HOSTS = "its success would change the host itself"
 

@@ -80,14 +80,10 @@ def targets(base: Path, identity: Identity) -> Iterator[Targets]:
         tcp = stack.enter_context(socket.create_server(("", 0), backlog=64))
         udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         udp.bind(tcp.getsockname())
-        abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
-        abstract.bind(f"\0{name}")
-        abstract.listen(64)
         sockets = _directory(base / "sockets", None)
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(str(sockets / "host.sock"))
+        _listen(stack, f"\0{name}")
+        _listen(stack, str(sockets / "host.sock"))
         (sockets / "host.sock").chmod(0o666)
-        listener.listen(64)
 
         secret = secrets.token_hex(16)
         secret_file = base / f"secret-{name}"
@@ -107,14 +103,7 @@ def targets(base: Path, identity: Identity) -> Iterator[Targets]:
             shutil.copy("/usr/bin/id", base / "setuid-id")  # says who it is, and nothing else
             (base / "setuid-id").chmod(0o4755)
 
-        sleeper = subprocess.Popen(
-            ["/bin/sleep", "1800"],
-            cwd=base,
-            stdin=subprocess.DEVNULL,
-            **popen_identity(identity),
-        )
-        stack.callback(sleeper.wait)
-        stack.callback(sleeper.kill)
+        sleeper = _sleeper(stack, base, identity)
         shm_key = 0x5A000000 | secrets.randbits(24)
         shm_id = _libc.shmget(shm_key, 4096, 0o1666)
         assert shm_id >= 0
@@ -145,6 +134,22 @@ def targets(base: Path, identity: Identity) -> Iterator[Targets]:
             handle_type=handle_type,
             numbers=_numbers(),
         )
+
+
+def _listen(stack: ExitStack, address: str) -> None:
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.bind(address)
+    listener.listen(64)
+
+
+def _sleeper(stack: ExitStack, base: Path, identity: Identity) -> subprocess.Popen[bytes]:
+    """Start a process of the sandboxes' user on the host."""
+    sleeper = subprocess.Popen(
+        ["/bin/sleep", "1800"], cwd=base, stdin=subprocess.DEVNULL, **popen_identity(identity)
+    )
+    stack.callback(sleeper.wait)
+    stack.callback(sleeper.kill)
+    return sleeper
 
 
 def _directory(path: Path, owner: Identity | None) -> Path:

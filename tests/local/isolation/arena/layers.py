@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from tests.local.isolation.lab import Build, Layer
+from tests.local.isolation.arena.lab import Build, Layer
 
 
 def _no_filter(build: Build) -> None:

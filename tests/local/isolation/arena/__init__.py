@@ -1,0 +1,1 @@
+"""A sandbox, what it must not reach on the host, attempts to reach that, and the layers that prevent it."""
