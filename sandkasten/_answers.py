@@ -108,7 +108,7 @@ def check_success(response: httpx.Response) -> None:
 
 
 def is_stream(response: httpx.Response) -> bool:
-    """Whether the body is a stream of events."""
+    """Return whether the body is a stream of events."""
     content_type: str = response.headers.get("content-type", "")
     return content_type.startswith("text/event-stream")
 

@@ -38,7 +38,7 @@ class Target:
 
     @property
     def uses_tls(self) -> bool:
-        """Whether there is TLS on the way, whose certificates then must be loaded."""
+        """True if there is TLS on the way, whose certificates then must be loaded."""
         return self.socket_path is None and self.base_url.startswith("https:")
 
     @property

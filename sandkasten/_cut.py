@@ -43,7 +43,7 @@ class CappedBytes:
 
     @property
     def truncated(self) -> bool:
-        """Whether there was more than is kept."""
+        """True if there was more than is kept."""
         return self._total_bytes > self._head_bytes + self._spare_bytes
 
     @property
@@ -90,7 +90,7 @@ class CappedText:
 
     @property
     def truncated(self) -> bool:
-        """Whether there was more than is kept."""
+        """True if there was more than is kept."""
         return self._kept.truncated
 
     @property

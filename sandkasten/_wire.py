@@ -112,7 +112,7 @@ class Call(Generic[T]):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether it may be sent again though the first attempt may have taken effect."""
+        """True if it may be sent again though the first attempt may have taken effect."""
         return self.idempotent or self.key is not None
 
     @property

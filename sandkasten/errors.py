@@ -332,7 +332,7 @@ class _CommandStoppedError(SandkastenAPIError):
 
     @property
     def truncated(self) -> bool:
-        """Whether output beyond the daemon's limit is missing from `output`; a line in it says where."""
+        """True if output beyond the daemon's limit is missing from `output`; a line in it says where."""
         return bool(self.details.get("truncated", False))
 
     @property
@@ -342,7 +342,7 @@ class _CommandStoppedError(SandkastenAPIError):
 
     @property
     def shell_restarted(self) -> bool:
-        """Whether the shell itself had to be replaced: directory and exported variables were kept."""
+        """True if the shell itself had to be replaced: directory and exported variables were kept."""
         return bool(self.details.get("shell_restarted", False))
 
 

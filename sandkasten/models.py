@@ -81,7 +81,7 @@ class ExecResult(_Shown):
 
     @property
     def ok(self) -> bool:
-        """Whether the command succeeded (`exit_code` is 0)."""
+        """True if the command succeeded (`exit_code` is 0)."""
         return self.exit_code == 0
 
     def check(self) -> ExecResult:

@@ -370,7 +370,7 @@ class Connection:
 
 
 def _gave_up(error: BaseException) -> bool:
-    """Whether the daemon may still be busy with what nobody waits for any more."""
+    """Return whether the daemon may still be busy with what nobody waits for any more."""
     if isinstance(error, SandkastenConnectionError):
         return not error.never_sent
     return not isinstance(error, Exception)

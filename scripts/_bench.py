@@ -1,6 +1,6 @@
 """Measure what Sandkasten costs beside the least it could cost; `scripts/bench` runs this.
 
-What is compared is measured in turns, in the same run: a machine's speed varies more from hour to hour
+A figure and its floor are measured in turns, in the same run: a machine's speed varies more from hour to hour
 than most changes to the code do, and a ratio of medians keeps still. To add a figure, write a function
 that returns one, and yield it in `figures` of the module beside this one that it belongs to.
 """
@@ -103,7 +103,7 @@ def as_plot(rows: list[Figure]) -> str:
 
 
 def main() -> None:
-    """Measure everything and tell."""
+    """Measure everything and print the figures."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what Sandkasten costs.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--docs", action="store_true", help="put the figures into docs/performance.md")

@@ -1,4 +1,4 @@
-"""What many sessions at once cost; beside the SDK of this name that the package index has."""
+"""The cost of many sessions at once, beside the SDK of this name that the package index has."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def one_run(library: Path | None, url: str) -> float:
 
 
 def memory_of_sessions() -> Figure:
-    """What the client holds for sessions that it only knows of."""
+    """Measure the memory of the client for sessions that it only knows of."""
     client = SandboxClient(base_url="http://127.0.0.1:9")
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()

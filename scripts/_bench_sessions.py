@@ -1,4 +1,4 @@
-"""What sessions and commands cost."""
+"""The cost of sessions and commands."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def connected(target: Target) -> Iterator[socket.socket]:
 
 
 def exec_request(target: Target, session_id: str) -> bytes:
-    """What `session.exec("true")` sends."""
+    """Return the request that `session.exec("true")` sends."""
     body = json.dumps({"cmd": "true", "timeout_ms": 30_000, "raw_output": False})
     return (
         f"POST /v1/sessions/{session_id}/exec HTTP/1.1\r\nHost: sandkasten.local\r\n"
@@ -104,7 +104,7 @@ def pooled_session_once(client: SandboxClient) -> Seconds:
 
 
 def idle_session_memory(sessions: int = 50) -> Figure:
-    """What a session that does nothing takes: its processes' share, and what the daemon grew by."""
+    """Measure the memory of an idle session: its processes' share, and the daemon's growth."""
     running = start_daemon(LocalOptions(pool_size=0))
     with client_of(running.target) as client:
         client.health()

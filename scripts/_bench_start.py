@@ -1,4 +1,4 @@
-"""What starting costs: imports, and the command line."""
+"""The cost of starting: imports, and the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures of `scripts/bench` are made with: how they are taken, and from which daemon."""
+"""The tools of the figures of `scripts/bench`: how they are taken, and from which daemon."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Whether the goal is met."""
+        """True if the goal is met."""
         if self.goal is None:
             return ""
         held = self.value if self.ratio is None else self.ratio

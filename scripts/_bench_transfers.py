@@ -1,4 +1,4 @@
-"""What streams and files cost."""
+"""The cost of streams and files."""
 
 from __future__ import annotations
 

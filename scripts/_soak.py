@@ -1,8 +1,8 @@
 """Random work by many clients while shells, clients and the daemon are killed; `scripts/soak` runs this.
 
 Each actor owns one workspace and remembers what was acknowledged to it: a file whose write returned must
-be there with that content from then on, whatever is killed. What was under way at a kill may or may not
-have happened. In the end nothing may be left: every process whose parents were killed comes to this one,
+be there with that content from then on, whatever is killed. A write in progress at a kill may or may not have
+happened. In the end nothing may be left: every process whose parents were killed comes to this one,
 which looks for them, and for directories, control groups and temporary files. A failure prints the seed
 that brings it back.
 """
@@ -246,7 +246,7 @@ def adopt_orphans() -> None:
 
 
 def control_groups(daemon_pid: int) -> set[Path]:
-    """What a daemon made in each tree of control groups."""
+    """Return the groups that a daemon made in each tree of control groups."""
     return {
         Path(directory) / name
         for directory, names, _files in os.walk("/sys/fs/cgroup")
@@ -279,7 +279,7 @@ def _orphans() -> Iterator[str]:
 
 
 def main() -> None:
-    """Read the arguments, soak, and tell."""
+    """Read the arguments, soak, and print the result."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--actors", type=int, default=20)

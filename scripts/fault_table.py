@@ -66,7 +66,7 @@ def shown(cell: Cell) -> str:
 
 
 def sign(outcome: str | Never) -> str:
-    """What stands for an outcome."""
+    """Return the sign of an outcome."""
     return mark(outcome.reason) if isinstance(outcome, Never) else SIGNS[outcome][0]
 
 

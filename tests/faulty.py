@@ -50,7 +50,7 @@ class Relay:
 
     @property
     def is_spoilt(self) -> bool:
-        """Whether all that was to be spoilt is."""
+        """True if all that was to be spoilt is."""
         return self._times == 0
 
     def close(self) -> None:

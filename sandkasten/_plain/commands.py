@@ -272,7 +272,7 @@ class Slices:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that is wanted was read."""
+        """True if all that is wanted was read."""
         ends = [end for end in (self.end, self.total_bytes) if end is not None]
         return bool(ends) and self.offset >= min(ends)
 

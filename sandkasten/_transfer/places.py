@@ -60,7 +60,7 @@ def listed_name(name: str) -> str:
 
 
 def stays_inside(path: Sequence[str], target: str) -> bool:
-    """Whether a symlink at this place of a tree leads to something in the tree, whatever else is in it.
+    """Return whether a symlink at this place of a tree leads into the tree, whatever else is in it.
 
     So `..` may only come first, and not more often than there are directories: behind another name it
     could begin anywhere, since that may be a symlink itself.

@@ -43,7 +43,7 @@ class Fetch:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that is wanted came."""
+        """True if all that is wanted came."""
         return self.wanted_bytes is not None and self.offset >= self.wanted_bytes
 
     @property

@@ -1,4 +1,4 @@
-"""What to say where a framework is not installed."""
+"""The error for a framework that is not installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _MODULES = {"openai-agents": "agents", "langchain": "langchain_core"}
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
-    """Name the extra, if it is the framework itself that was not found; otherwise give the error back."""
+    """Return an error that names the extra if the framework itself is missing, otherwise the given one."""
     if error.name != _MODULES[extra]:
         return error
     text = f"The module {error.name!r} is missing. Install it: pip install 'sandkasten[{extra}]'."

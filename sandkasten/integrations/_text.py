@@ -1,7 +1,7 @@
-"""What a model gets to read: results and errors as clean text of a bounded length.
+"""Texts for a model: results and errors as clean text of a bounded length.
 
-Everything here is pure. What comes from a sandbox may be of any size and hold any character; what
-leaves this module has at most `max_chars` characters, without any that steer a terminal.
+Everything here is pure. A sandbox's output may be of any size and hold any character; the texts of this
+module have at most `max_chars` characters, and none that steer a terminal.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SNIFFED_BYTES = 8000
 
 
 def exec_text(result: ExecResult, max_chars: int, network: str | None = None) -> str:
-    """Say how a command ended, what it printed, and why it failed if it lacked a network."""
+    """Return a command's exit code and output, and the reason for its failure if it lacked a network."""
     header = f"exit code {result.exit_code}, directory {one_line(result.cwd)}\n"
     notes: list[str] = []
     if result.truncated and not find_mark(result.output):
@@ -77,7 +77,7 @@ def exec_text(result: ExecResult, max_chars: int, network: str | None = None) ->
 
 
 def surroundings_text(info: SessionInfo | None) -> str:
-    """Say what a session has, as far as its daemon says it."""
+    """Return the session's programs and network, as far as its daemon reports them."""
     if info is None:
         return ""
     network = {
@@ -94,7 +94,7 @@ def surroundings_text(info: SessionInfo | None) -> str:
 
 
 def read_text(result: ReadResult, max_chars: int) -> str:
-    """Show a file, if it is text."""
+    """Return a file's content if it is text, otherwise its size."""
     size = f"{'more than ' if result.truncated else ''}{len(result.content)} bytes"
     header = f"{one_line(result.path)}, {size}\n"
     text = decoded(result.content, truncated=result.truncated)
@@ -109,7 +109,7 @@ def read_text(result: ReadResult, max_chars: int) -> str:
 
 
 def list_text(entries: Sequence[DirEntry], max_chars: int) -> str:
-    """Show a directory, a line an entry; names of directories end in a slash."""
+    """Return a directory's entries, one a line; names of directories end in a slash."""
     lines = "".join(map(_entry_line, entries))
     return _assembled("", lines or "(empty)", max_chars, advice=_LIST_ADVICE)
 
@@ -122,13 +122,13 @@ def _entry_line(entry: DirEntry) -> str:
 
 
 def stats_text(stats: SessionStats) -> str:
-    """Say what a session uses."""
+    """Return the memory and the CPU time that a session uses."""
     limit = f" of {_mib(stats.memory_limit)}" if stats.memory_limit else ""
     return f"memory {_mib(stats.memory_bytes)}{limit}, CPU time {stats.cpu_usage_usec / 1_000_000:.1f} s"
 
 
 def error_text(error: SandkastenError, max_chars: int) -> str:
-    """Say what went wrong, what to do about it, and what was printed until then."""
+    """Return an error's sentence, the advice, and the output until then."""
     hint = "" if isinstance(error, SandkastenAPIError) else error.hint
     advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), hint)
     header = f"error: {' '.join(filter(None, [_as_sentence(one_line(error.what, 500)), one_line(advice)]))}\n"
@@ -139,9 +139,9 @@ def error_text(error: SandkastenError, max_chars: int) -> str:
 
 
 def bounded(text: str, max_chars: int, advice: str, *, is_cut: bool = False) -> str:
-    """Keep the head and the tail of a text that is too long, and say what was left out between them.
+    """Keep the head and the tail of a text that is too long, with a notice about the part between them.
 
-    The cuts are at ends of lines where that does not cost much. Of a text that the daemon had cut already one
+    The cuts are at ends of lines where that does not cost much. If the daemon had cut the text already, one
     notice counts both cuts.
     """
     if len(text) <= max_chars:
@@ -171,7 +171,7 @@ def cleaned(text: str) -> str:
 
 
 def settled(text: str) -> str:
-    """Leave of lines that were written over, as progress bars are, what was seen in the end."""
+    """Collapse lines overwritten with carriage returns (progress bars) to their final text."""
     if "\r" not in text:
         return text
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))

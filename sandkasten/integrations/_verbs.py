@@ -1,7 +1,7 @@
 """The verbs that agents get, once for all frameworks.
 
-Each verb is the model of its own arguments, and its docstring is what the language model is told. It
-starts its call on a session of either package, and turns the result into an `Answer`.
+Each verb is the model of its own arguments, and its docstring is its description for the language model. A
+verb starts its call on a session of either package, and turns the result into an `Answer`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAX_READ_BYTES = 1024 * 1024
 
 @frozen
 class Options:
-    """What whoever runs the agent decides.
+    """The options that belong to the program around the agent.
 
     Attributes:
         max_output_chars: the length of the longest text that a model gets.
@@ -54,7 +54,7 @@ class Options:
     timeout_ms: int
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse limits that are out of range."""
         if self.max_output_chars < _MIN_OUTPUT_CHARS:
             raise SandkastenInputError(
                 f"max_output_chars is {self.max_output_chars}: it must be at least {_MIN_OUTPUT_CHARS}."
@@ -67,30 +67,30 @@ class Options:
 
 @frozen
 class Answer:
-    """What a verb gives: a text for the model, and plain data for the program around it."""
+    """The answer of a verb: a text for the model, and plain data for the program around it."""
 
     text: str
     data: dict[str, Any]
 
 
 class Verb(BaseModel):
-    """What all verbs have in common."""
+    """The base of all verbs."""
 
     model_config = ConfigDict(extra="forbid")
     tool_name: ClassVar[str]
 
     @classmethod
     def about(cls, info: SessionInfo | None) -> str:
-        """What the model is told about the tool, and about the session where commands run in it."""
+        """Return the description of the tool for the model; that of `exec` describes the session as well."""
         words = inspect.cleandoc(cls.__doc__ or "").split()
         return " ".join([*words, *surroundings_text(info).split()] if cls.tool_name == "exec" else words)
 
     def start(self, session: AnySession, options: Options) -> Any:
-        """Call the session: its result, or with a session that is awaited, what gives it."""
+        """Call the session, and return the result, or an awaitable of it with an async session."""
         raise NotImplementedError
 
     def answer(self, result: Any, options: Options, info: SessionInfo | None) -> Answer:
-        """Turn the result of the call, in a session of which this is known, into what the model reads."""
+        """Turn the result of the call into an answer; `info` describes the session, if that is known."""
         raise NotImplementedError
 
 
@@ -116,7 +116,7 @@ class Exec(Verb):
         return session.exec(self.command, timeout_ms=timeout_ms)
 
     def answer(self, result: ExecResult, options: Options, info: SessionInfo | None) -> Answer:
-        """The `ExecResult` as text, and its fields."""
+        """Return the `ExecResult` as text, and its fields."""
         network = info.network if info else None
         return Answer(exec_text(result, options.max_output_chars, network), attrs.asdict(result))
 
@@ -132,7 +132,7 @@ class Read(Verb):
         return session.read(self.path, max_bytes=_MAX_READ_BYTES)
 
     def answer(self, result: ReadResult, options: Options, info: SessionInfo | None) -> Answer:
-        """The file as text, and how much of it was read."""
+        """Return the file as text, and how much of it was read."""
         data = {"path": result.path, "read_bytes": len(result.content), "truncated": result.truncated}
         return Answer(read_text(result, options.max_output_chars), data)
 
@@ -149,7 +149,7 @@ class Write(Verb):
         return session.write(self.path, self.content)
 
     def answer(self, result: None, options: Options, info: SessionInfo | None) -> Answer:
-        """How much was written."""
+        """Return how much was written."""
         size_bytes = len(self.content.encode())
         data = {"path": self.path, "written_bytes": size_bytes}
         return Answer(f"wrote {size_bytes} bytes to {one_line(self.path)}", data)
@@ -162,17 +162,17 @@ class List(Verb):
     path: str = Field(description="Below /workspace; relative paths start there, wherever the shell is.")
 
     def start(self, session: AnySession, options: Options) -> Any:
-        """List it."""
+        """List the directory."""
         return session.list(self.path)
 
     def answer(self, result: Sequence[DirEntry], options: Options, info: SessionInfo | None) -> Answer:
-        """The entries as text, and their fields."""
+        """Return the entries as text, and their fields."""
         entries = [attrs.asdict(entry, value_serializer=_plain) for entry in result]
         return Answer(list_text(result, options.max_output_chars), {"path": self.path, "entries": entries})
 
 
 class Stats(Verb):
-    """Tell how much memory and CPU time the sandbox uses."""
+    """Report how much memory and CPU time the sandbox uses."""
 
     tool_name: ClassVar[str] = "stats"
 
@@ -181,7 +181,7 @@ class Stats(Verb):
         return session.stats()
 
     def answer(self, result: SessionStats, options: Options, info: SessionInfo | None) -> Answer:
-        """The `SessionStats` as text, and its fields."""
+        """Return the `SessionStats` as text, and its fields."""
         return Answer(stats_text(result), attrs.asdict(result))
 
 
@@ -193,7 +193,7 @@ VERBS: tuple[type[Verb], ...] = (Exec, Read, Write, List, Stats)
 
 
 def arguments_text(error: ValidationError) -> str:
-    """Tell a model what is wrong with the arguments it sent."""
+    """Return the text that says what is wrong with the arguments that a model sent."""
     problems = (
         f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False, include_input=False)

@@ -11,8 +11,8 @@ A session's verbs as tools::
         agent = create_agent(model, SandboxToolkit(session=session).get_tools())
         agent.invoke({"messages": [("user", "Which Python is installed?")]})
 
-What a model can fix comes to it as text, in a `ToolMessage` whose status is `error`. What it cannot
-(the session is gone, the daemon cannot be reached) is raised as the `SandkastenError` it is.
+Errors that a model can fix come to it as text, in a `ToolMessage` whose status is `error`. Other errors (the
+session is gone, the daemon cannot be reached) are raised as `SandkastenError`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ __all__ = ["SandboxTool", "SandboxToolkit"]
 class SandboxToolkit(BaseToolkit):
     """The tools `exec`, `read`, `write`, `list` and `stats` of one session.
 
-    Give it the session of the package that your program uses, or one of each; they are two sandboxes
-    then, unless both have the same id. A blocking session alone serves `ainvoke` too, from a thread. An
-    async session alone cannot serve `invoke`, which says so.
+    Give it the session of the package that your program uses, or one of each; they are two sandboxes then,
+    unless both have the same id. A single blocking session serves `ainvoke` too, from a thread. With only an
+    async session, `invoke` raises an error.
 
     Attributes:
         session: a session of `sandkasten_sync`.

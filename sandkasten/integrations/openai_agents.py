@@ -11,8 +11,8 @@ A session's verbs as function tools::
         agent = Agent(name="coder", tools=sandbox_tools(session))
         result = await Runner.run(agent, "Which Python is installed?")
 
-What a model can fix comes to it as text. What it cannot (the session is gone, the daemon cannot be
-reached) ends the run: the SDK raises `agents.UserError`, and its `__cause__` is the `SandkastenError`.
+Errors that a model can fix come to it as text. Other errors (the session is gone, the daemon cannot be
+reached) end the run: the SDK raises `agents.UserError`, and its `__cause__` is the `SandkastenError`.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def sandbox_tools(
     """Make the tools `exec`, `read`, `write`, `list` and `stats` of one session.
 
     Args:
-        session: whose verbs they are.
+        session: the session on which the tools work.
         max_output_chars: the length of the longest text that the model gets, at least 1000; what is
             longer loses its middle.
         timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
 
     Raises:
-        SandkastenInputError: a limit out of range, or a session that is none of the async package.
+        SandkastenInputError: a limit is out of range, or the session is not of the async package.
     """
     if not isinstance(session, Session):
         raise SandkastenInputError(
@@ -92,7 +92,7 @@ def sandbox_of(context: Any) -> Session:
     """Find the session in a run's context: the context itself, or its attribute `sandbox`.
 
     Raises:
-        agents.UserError: there is none.
+        agents.UserError: the context holds no session.
     """
     session = getattr(context, "sandbox", context)
     if isinstance(session, Session):

@@ -1,4 +1,4 @@
-"""A workspace for each user of a service; for any framework, or none."""
+"""A workspace for each user of a service, with any framework or without one."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ async def sandbox_for_user(
     ttl_seconds: int | None = None,
     network: Literal["none", "host"] | None = None,
 ) -> AsyncGenerator[Session, None]:
-    """Give a user a session of their own, with the files of their last one.
+    """Give a user a session of their own, with the files of their last session.
 
-    The session ends with the block; /workspace stays. Blocks of one user at the same time share it,
+    The session ends with the block; /workspace stays. Blocks of one user at the same time share /workspace,
     each with a shell of its own.
 
     Example::
@@ -47,7 +47,7 @@ async def sandbox_for_user(
             await session.exec("date >> visits.txt")
 
     Args:
-        client: where to make the session.
+        client: the client that makes the session.
         user_id: any text that names the user; several services on one daemon put their name before it.
         image: as in `SandboxClient.create_session`.
         ttl_seconds: likewise.

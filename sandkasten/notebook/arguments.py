@@ -1,4 +1,4 @@
-"""What stands behind `%%sandbox` and `%sandbox` on their line, read into values; pure."""
+"""The arguments of `%%sandbox` and `%sandbox`, read into values; pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CellOptions:
     """The options of a cell.
 
     Attributes:
-        language: what the cell is written in: a key of `LANGUAGES`, the name of a program that takes a
+        language: the language of the cell: a key of `LANGUAGES`, the name of a program that takes a
             file, or None for the session's own shell.
         session: which of the notebook's sessions runs it.
         timeout_ms: when to stop it; 0 is the daemon's maximum.
@@ -49,7 +49,7 @@ class CellOptions:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises one sentence instead of printing its usage and leaving the process."""
+    """A parser that raises one sentence instead of printing its usage and leaving the process."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, add_help=False, allow_abbrev=False)
@@ -62,7 +62,7 @@ def parse_cell(line: str) -> CellOptions:
     """Read the options of `%%sandbox`.
 
     Raises:
-        MagicError: they cannot be meant.
+        MagicError: the options are not valid.
     """
     return CellOptions(**vars(_CELL.parse_args(_words(line, "%%sandbox"))))
 
@@ -71,7 +71,7 @@ def parse_line(line: str) -> tuple[str, argparse.Namespace]:
     """Read the verb of `%sandbox`, and the arguments that it takes.
 
     Raises:
-        MagicError: there is no such verb, or the arguments cannot be meant.
+        MagicError: there is no such verb, or the arguments are not valid.
     """
     verb, *words = _words(line, "%sandbox") or ["help"]
     parser = _VERBS.get("help" if verb in {"-h", "--help"} else verb)

@@ -76,7 +76,7 @@ def _nowhere(_text: str) -> None:
 
 
 def _pictures_below(session: Session, directory: str) -> Listing | None:
-    """What pictures and pages there are; a shell that cannot tell shows none, which is no failure."""
+    """Return the pictures and pages in the directory, or None if the shell cannot list them."""
     try:
         return list_files(session, directory, SUFFIXES, _DEPTH)
     except SandkastenError:

@@ -1,4 +1,4 @@
-"""How IPython shows the library's values: formatters for their types, of which the models know nothing."""
+"""How IPython shows the library's values: formatters for their types, kept apart from the models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GOOD, _BAD = "var(--jp-success-color1, #2e7d32)", "var(--jp-error-color1, #c628
 
 
 def status(result: ExecResult) -> str:
-    """How a command ended, in a line."""
+    """Return the end of a command in a line."""
     parts = [
         f"status {result.exit_code}",
         duration(result.duration_ms),
@@ -48,13 +48,13 @@ def status(result: ExecResult) -> str:
 
 
 def result_text(result: ExecResult) -> str:
-    """A result's output, and its status below."""
+    """Return a result's output, and its status below."""
     output = _shown(result).rstrip("\n")
     return f"{output}\n[{status(result)}]" if output else f"[{status(result)}]"
 
 
 def result_html(result: ExecResult) -> str:
-    """The same for a page; whatever was printed is text there."""
+    """Return the same as HTML, in which the output is text and never markup."""
     colour = _GOOD if result.ok else _BAD
     output = html.escape(_shown(result).rstrip("\n"))
     return (
@@ -72,7 +72,7 @@ def _shown(result: ExecResult) -> str:
 
 @singledispatch
 def table_of(value: Any) -> Table:
-    """The table that shows a value; there is one for each type in `_SHOWN`."""
+    """Return the table that shows a value of a type in `_SHOWN`."""
     raise TypeError(f"no table for {type(value).__name__}")
 
 
@@ -160,7 +160,7 @@ def _labels(info: WorkspaceInfo) -> str:
 
 
 def list_html(values: list[Any]) -> str | None:
-    """A table for a list of one of our types; None leaves every other list as it is."""
+    """Return a table for a list of one of our types, or None for any other list."""
     if not any(values and all(isinstance(value, kind) for value in values) for kind in _LISTED):
         return None
     return _table_of_list(values).as_html()
@@ -193,7 +193,7 @@ def html_of(value: Any) -> str:
 
 
 def register_displays(ipython: Any) -> None:
-    """Teach IPython to show the library's values; what is known for a type already stays."""
+    """Teach IPython to show the library's values; formatters that a type has already stay."""
     as_html: dict[type, Callable[[Any], str | None]] = {ExecResult: result_html, list: list_html}
     as_text: dict[type, Callable[[Any], str]] = {ExecResult: result_text, ReadResult: _read_text}
     for kind in _SHOWN:

@@ -1,4 +1,4 @@
-"""What a cell raises: errors that IPython shows as one line, without the traceback of the magics."""
+"""The errors of a cell, which IPython shows as one line, without the traceback of the magics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandkasten.models import ExecResult
 
 
 class MagicError(Exception):
-    """A magic that cannot do what it was told; the text is one sentence, and one on what to do."""
+    """A magic failed; the text is one sentence on what happened, and one on what to do."""
 
     def _render_traceback_(self) -> list[str]:  # the name that IPython looks for
         return [f"{type(self).__name__}: {self}"]
@@ -26,7 +26,7 @@ class CellFailedError(MagicError):
     """
 
     def __init__(self, result: ExecResult, why: str = "") -> None:
-        """Say the status, and why, if that is known; the output stands above it already."""
+        """Make a text of the status and its reason, if that is known; the output stands above it already."""
         super().__init__(f"The cell ended with status {result.exit_code}. {why}".rstrip())
         self.result = result
 

@@ -1,4 +1,4 @@
-"""What `%load_ext sandkasten` adds to IPython; the docstrings of the two magics are their help."""
+"""The extension for `%load_ext sandkasten`; the docstrings of the two magics are their help."""
 
 from __future__ import annotations
 

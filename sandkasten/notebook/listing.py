@@ -53,7 +53,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a directory.
+    """The entries of a directory.
 
     Attributes:
         directory: its absolute path.

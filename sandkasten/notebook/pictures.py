@@ -1,4 +1,4 @@
-"""Which of the files that a cell made are shown, and how; pure. All of them are hostile.
+"""The choice of the files that a cell made to show, and how to show them; pure. All of them are hostile.
 
 The page that a notebook is shown in holds the reader's session with the notebook server, so nothing
 of a file may run in it:

@@ -1,4 +1,4 @@
-"""Small pieces of text for people; pure. What comes from a sandbox goes through `visible` first."""
+"""Small pieces of text for people; pure. Text from a sandbox goes through `visible` first."""
 
 from __future__ import annotations
 

@@ -121,14 +121,14 @@ def _progress(name: str) -> Generator[ProgressLine, None, None]:
 
 
 def split_destination(words: list[str]) -> tuple[list[str], str]:
-    """What `upload` copies, and the directory it goes to: a last word that ends with a slash."""
+    """Return the words that `upload` copies, and the destination: a last word that ends with a slash."""
     if len(words) > 1 and words[-1].endswith("/"):
         return words[:-1], words[-1]
     return words, "."
 
 
 def local_paths(patterns: list[str]) -> list[Path]:
-    """What the words name; those with `*`, `?` and `[` are patterns unless something is called so.
+    """Return the paths that words name; words with `*`, `?` and `[` are patterns unless such a file exists.
 
     Raises:
         MagicError: a word names nothing.

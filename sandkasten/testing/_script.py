@@ -1,4 +1,4 @@
-"""What a fake daemon answers to commands: rules, their results, and the events of a stream; pure."""
+"""A fake daemon's answers to commands: rules, their results, and the events of a stream; pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Reply:
 
 @dataclass
 class Rule:
-    """What happens to some commands, and how often it still does; None is for ever."""
+    """A rule for some commands, and how often it still applies; None is for ever."""
 
     match: CommandMatch
     output: ScriptedOutput
@@ -54,7 +54,7 @@ class Rule:
 
 
 def matches(match: CommandMatch, cmd: str) -> bool:
-    """Whether a rule is about a command."""
+    """Return whether a rule is about a command."""
     if isinstance(match, str):
         return cmd == match
     if isinstance(match, re.Pattern):
@@ -95,7 +95,7 @@ class Execution:
         return round(self.reply.pause_seconds * len(self.reply.pieces) * 1000)
 
     def answer(self) -> Answer:
-        """What an exec gets."""
+        """Return the answer to an exec."""
         self.finished = True
         pause_seconds = self.reply.pause_seconds * len(self.reply.pieces)
         if self.reply.timed_out:
@@ -106,9 +106,9 @@ class Execution:
         return Answer(answer.status, answer.headers, answer.body, pause_seconds=pause_seconds)
 
     def events(self, position: int | None, *, replay_bytes: int) -> Iterator[bytes | Pause]:
-        """What a stream gets from a position on, with ids; without ids and from the start if it is None.
+        """Yield the events of a stream from a position on, with ids, or all without ids if it is None.
 
-        Of what was printed before the position's end only the last `replay_bytes` are there.
+        Of the output before the position only the last `replay_bytes` are there.
         """
         has_ids, offset = position is not None, 0
         total = len(self.reply.output.encode())

@@ -51,7 +51,7 @@ class Peer:
         self._connection = connection
 
     def is_gone(self) -> bool:
-        """Whether the client closed the connection."""
+        """Return whether the client closed the connection."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._connection, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""What a server sends and how it stops sending, as values; pure, so that faults are functions of an answer.
+"""The steps by which a server sends an answer or breaks it off, as values; pure.
 
 An answer becomes a sequence of steps: bytes to send, pauses, and ends that no HTTP server would choose.
 `_server` performs them.
@@ -38,7 +38,7 @@ class Answer:
 
     Attributes:
         status: its status.
-        headers: its headers, but for those that say how long the body is.
+        headers: its headers, except those that give the length of the body.
         body: the body, where it is known as a whole.
         events: the parts of a body that is sent bit by bit, instead of `body`.
         pause_seconds: how long it takes until anything is sent.

@@ -1,4 +1,4 @@
-"""What a fake daemon knows: sessions, files, workspaces and executions, all in memory."""
+"""The state of a fake daemon: sessions, files, workspaces and executions, all in memory."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class World:
         return json_answer([session.info for session in self.sessions.values()])
 
     def get_session(self, request: Request) -> Answer:
-        """Tell about one."""
+        """Return the description of a session."""
         return json_answer(self._session(request).info)
 
     def destroy(self, request: Request) -> Answer:
@@ -115,7 +115,7 @@ class World:
         return json_answer({"ok": True})
 
     def stats(self, request: Request) -> Answer:
-        """Tell what one uses: nearly nothing."""
+        """Return the resources that a session uses: nearly nothing."""
         size = sum(map(len, self._session(request).files.values()))
         return json_answer({"memory_bytes": size, "cpu_usage_usec": 0})
 

@@ -1,7 +1,7 @@
-"""What can go wrong between a client and a daemon, for `FakeDaemon.fail_next`.
+"""Faults between a client and a daemon, for `FakeDaemon.fail_next`.
 
-A fault is a function of the answer that the daemon would have given. Most of them let the daemon do what it
-was asked, and spoil the answer; `status` and `bad_gateway` answer in its stead, so that nothing is done.
+A fault is a function of the answer that the daemon would have given. Most faults let the daemon serve the
+request, and spoil the answer; `status` and `bad_gateway` answer in its stead, so that nothing is done.
 """
 
 from __future__ import annotations

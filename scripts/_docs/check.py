@@ -75,7 +75,7 @@ def named(nav: list[Any]) -> Iterator[str]:
 
 
 def leads_somewhere(url: str, source: Path, pages: dict[Path, Page]) -> bool:
-    """Tell whether a page's reference finds a file, and the anchor in it; of other hosts nothing is known."""
+    """Return whether a page's reference finds a file, and the anchor in it; other hosts are not looked at."""
     parts = urlsplit(url)
     if parts.scheme or parts.netloc:
         return True

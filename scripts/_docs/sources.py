@@ -51,7 +51,7 @@ def _cell(cell: dict[str, Any]) -> Iterator[str]:
 
 
 def _language(source: str) -> str:
-    """Tell the language of a cell: `%%sandbox` without an option is shell."""
+    """Return the language of a cell: `%%sandbox` without an option is shell."""
     first = source.partition("\n")[0]
     return "bash" if first.startswith("%%sandbox") and "--python" not in first else "python"
 

@@ -345,7 +345,7 @@ def test_an_upload_goes_on_after_the_daemon_stood_still_for_longer_than_it_waits
     stalls: list[threading.Thread] = []
 
     def waits() -> bool:
-        """Whether the daemon has written the first part, and waits for the next."""
+        """Return whether the daemon has written the first part, and waits for the next."""
         return any(path.stat().st_size for path in folder.glob("workspaces/.writing-*/stalled/*"))
 
     def stall() -> None:

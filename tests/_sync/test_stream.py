@@ -24,7 +24,7 @@ COUNT = "for i in 1 2 3; do echo $i; until [ -e seen$i ]; do sleep 0.01; done; d
 
 
 def still_running(session: Session, marker: str) -> bool:
-    """Whether a `sleep` with this argument still runs, waiting a little for its end."""
+    """Return whether a `sleep` with this argument still runs, waiting a little for its end."""
     for _ in range(200):
         if session.exec(f"pgrep -f 'sleep {marker}' >/dev/null && echo yes").output == "":
             return False

@@ -32,7 +32,7 @@ def pid_of(home: Home) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process ended; a zombie that nobody reaped here has."""
+    """Return whether a process ended; a zombie that nobody reaped here has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
     except FileNotFoundError:

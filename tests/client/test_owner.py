@@ -221,7 +221,7 @@ def test_modules_beside_a_script_do_not_become_the_daemons(tmp_path: Path) -> No
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether it becomes true within half a minute."""
+    """Return whether it becomes true within half a minute."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if condition():

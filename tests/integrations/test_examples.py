@@ -174,7 +174,7 @@ def names(pids: set[int]) -> set[str]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there, and not just waiting for the machine's process 1 to notice its end."""
+    """Return whether a process lives, rather than waits for the machine's process 1 to notice its end."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

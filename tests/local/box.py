@@ -142,7 +142,7 @@ class Waiting:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is an answer."""
+        """True if there is an answer."""
         return not self._thread.is_alive()
 
     def answer(self, timeout: float = 20.0) -> httpx.Response:

@@ -123,7 +123,7 @@ class Connections:
         return Connection(self._config, self._state, self)
 
     def has_room(self) -> bool:
-        """Whether the newest connection may stay; the one that has waited longest makes place for it."""
+        """Return whether the newest connection may stay; the one that waited longest makes room for it."""
         return len(self._state.connections) <= self.bounds.connections or self.close_one()
 
     def close_one(self) -> bool:

@@ -82,7 +82,7 @@ class Trial:
 
     @property
     def works(self) -> bool:
-        """Whether a sandbox was built."""
+        """True if a sandbox was built."""
         return self.obstacle is None and self.complaint is None
 
 
@@ -221,7 +221,7 @@ def masked(mountinfo: str) -> tuple[str, ...]:
 
 
 def has_profile(profiles: Iterable[str], program: str) -> bool:
-    """Whether one of AppArmor's profiles is about a program, by its path."""
+    """Return whether one of AppArmor's profiles is about a program, by its path."""
     lines = (line.split("#")[0].split() for text in profiles for line in text.splitlines())
     return any(program in words and "{" in words for words in lines)
 
@@ -326,5 +326,5 @@ def _text(path: str) -> str:
 
 
 def is_linux() -> bool:
-    """Whether there is anything to read at all."""
+    """Return whether there is anything to read at all."""
     return sys.platform == "linux"

@@ -33,7 +33,7 @@ def run() -> int:
 
 
 def can_build(found: Sequence[Finding]) -> bool:
-    """Whether sandboxes can be built."""
+    """Return whether sandboxes can be built."""
     return all(finding.state is not State.MISSING for finding in found)
 
 

@@ -80,7 +80,7 @@ class DiskQuota:
             self._task = asyncio.create_task(self._watch(self._limit_bytes))
 
     async def has_room_for(self, size_bytes: int) -> bool:
-        """Whether this much more may be written from outside; say `wrote` when it is."""
+        """Return whether this much more may be written from outside; say `wrote` when it is."""
         if self._limit_bytes is None:
             return True
         room_bytes = self._limit_bytes - size_bytes

@@ -230,7 +230,7 @@ class BubblewrapSandbox:
 
     @property
     def has_jobs(self) -> bool:
-        """Whether there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
+        """True if there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
         return processes.count_threads(self._process.pid) > _IDLE_PROCESSES
 
     @property

@@ -136,7 +136,7 @@ def machine_limits() -> Limits:
 
 
 def counts_processes_per_sandbox(kernel: tuple[int, int]) -> bool:
-    """Whether RLIMIT_NPROC bounds one sandbox rather than all of one user."""
+    """Return whether RLIMIT_NPROC bounds one sandbox rather than all of one user."""
     return kernel >= _NPROC_PER_NAMESPACE
 
 

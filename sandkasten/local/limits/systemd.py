@@ -37,12 +37,12 @@ _DESKTOP_PROGRAM = re.compile(r"app-.+@.*\.service")
 
 
 def is_managed_for_user(group: Path) -> bool:
-    """Whether a group is one of those of this user's systemd."""
+    """Return whether a group is one of those of this user's systemd."""
     return f"user@{os.geteuid()}.service" in group.parent.parts
 
 
 def is_delegated_to_user(group: Path) -> bool:
-    """Whether the user's systemd says that it leaves a group to whoever is in it."""
+    """Return whether the user's systemd says that it leaves a group to whoever is in it."""
     if not is_managed_for_user(group):
         return False
     try:
@@ -52,7 +52,7 @@ def is_delegated_to_user(group: Path) -> bool:
 
 
 def may_be_left(group: Path) -> bool:
-    """Whether a group is that of some program, and not of a service with a unit of its own."""
+    """Return whether a group is that of some program, and not of a service with a unit of its own."""
     return group.name.endswith(".scope") or _DESKTOP_PROGRAM.fullmatch(group.name) is not None
 
 

@@ -36,7 +36,7 @@ class Outcome:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether its deadline came, or its share of the disk was used up."""
+        """True if its deadline came, or its share of the disk was used up."""
         return self.end in {JobEnd.TIMEOUT, JobEnd.OVER_QUOTA}
 
 
@@ -144,17 +144,17 @@ class Command:
 
     @property
     def ended_shell(self) -> bool:
-        """Whether the shell itself ended under the command, with `shell_status`."""
+        """True if the shell itself ended under the command, with `shell_status`."""
         return self.shell_status is not None
 
     @property
     def is_finished(self) -> bool:
-        """Whether the outcome, or what prevents one, is known."""
+        """True if the outcome, or what prevents one, is known."""
         return self.outcome is not None or self.error is not None
 
     @property
     def is_slow_to_read(self) -> bool:
-        """Whether enough output waits for its consumer."""
+        """True if enough output waits for its consumer."""
         return len(self._output) >= _HIGH_WATER_BYTES
 
     def add_output(self, data: bytes) -> None:

@@ -137,7 +137,7 @@ class Session:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything runs that could write a file."""
+        """True if anything runs that could write a file."""
         return self._shell.has_work
 
     def members(self) -> list[int]:

@@ -106,7 +106,7 @@ class Shell:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a command runs or waits."""
+        """True if a command runs or waits."""
         return self._current is not None or bool(self._queue)
 
     def interrupt(self) -> bool:
@@ -136,7 +136,7 @@ class Shell:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything runs that could write a file."""
+        """True if anything runs that could write a file."""
         return self.is_busy or (not self._closed and self._sandbox.has_jobs)
 
     def close(self) -> Callable[[], None]:

@@ -53,7 +53,7 @@ def as_other(*command: str) -> str:
 
 
 def is_closed(directory: Path) -> bool:
-    """Whether no other user may pass a directory: only root's has a group that may, the sandboxes' own."""
+    """Return whether no other user may pass a directory, except the group of sandboxes if root owns it."""
     status = directory.stat()
     group = status.st_mode & 0o070
     return not status.st_mode & 0o007 and (group == 0 or (group == 0o010 and status.st_gid == ROOT_DROPS_TO))

@@ -247,7 +247,7 @@ def archive(*members: tuple[str, bytes, str]) -> io.BytesIO:
 
 
 def unpacked(source: io.BytesIO, place: Path) -> bool:
-    """Whether our own unpacking takes it."""
+    """Return whether our own unpacking takes it."""
     for name in ("root", "trash"):
         (place / name).mkdir()
     unpacker = Unpacker(place / "root", place / "trash", Identity.of_this_process())

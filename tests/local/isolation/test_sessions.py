@@ -46,7 +46,7 @@ PLACES = "/workspace /tmp /home /run /dev/shm /etc/sandkasten /dev/mqueue /var /
 
 
 def searched(box: Box, word: str, places: str = PLACES) -> bool:
-    """Whether a session finds a word, of which it is told the hash alone."""
+    """Return whether a session finds a word, of which it is told the hash alone."""
     box.write("search.py", SEARCH)
     said = box.run(f"python3 search.py {hashlib.sha256(word.encode()).hexdigest()} {places}")
     assert said in {"found\n", "nothing\n"}, said
