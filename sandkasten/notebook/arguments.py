@@ -80,16 +80,6 @@ def parse_line(line: str) -> tuple[str, argparse.Namespace]:
     return parser.prog.removeprefix("%sandbox "), parser.parse_args(words)
 
 
-def options_of_cells() -> list[str]:
-    """List the options of `%%sandbox`, as they are written."""
-    return sorted(_CELL._option_string_actions)  # pyright: ignore[reportPrivateUsage]
-
-
-def verbs() -> list[str]:
-    """List the verbs of `%sandbox`."""
-    return list(_VERBS)
-
-
 def _words(line: str, magic: str) -> list[str]:
     try:
         return shlex.split(line)

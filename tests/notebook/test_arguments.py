@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.notebook.arguments import options_of_cells, parse_cell, parse_line, verbs
+from sandkasten.notebook import arguments
+from sandkasten.notebook.arguments import parse_cell, parse_line
 from sandkasten.notebook.errors import MagicError
 from sandkasten.notebook.extension import help_text
 from sandkasten.notebook.languages import LANGUAGES, shell_command
@@ -92,8 +93,9 @@ def test_nothing_asks_for_help() -> None:
 
 
 def test_each_verb_can_be_done_and_is_told_in_the_help() -> None:
-    assert set(verbs()) == {*VERBS, "help"}
-    for word in [*options_of_cells(), *verbs()]:
+    verbs = set(arguments._VERBS)
+    assert verbs == {*VERBS, "help"}
+    for word in [*arguments._CELL._option_string_actions, *verbs]:
         assert word in help_text(), word
 
 

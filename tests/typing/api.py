@@ -13,6 +13,7 @@ from sandkasten import (
     DirEntry,
     ExecChunk,
     ExecResult,
+    FileStat,
     Health,
     ReadResult,
     SandkastenAPIError,
@@ -49,6 +50,7 @@ async def of_async(path: Path) -> None:
             assert_type(await session.destroy(), None)
         workspace = client.workspace("ws")
         assert_type(await workspace.list("dir"), list[DirEntry])
+        assert_type(await workspace.stat("dir", follow_symlinks=False), FileStat)
         assert_type(await workspace.read("a"), ReadResult)
         await workspace.delete()
         await client.delete_workspace("ws")

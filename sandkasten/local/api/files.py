@@ -23,7 +23,7 @@ from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.bodies import UploadedFile, uploaded
 from sandkasten.local.api.bodystream import BodyStream
-from sandkasten.local.api.owners import Owner
+from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.threads import in_thread
@@ -42,6 +42,16 @@ class Contents:
         """Allow a few large ones at a time."""
         self._large = asyncio.Semaphore(2)  # contents in JSON: each may take some hundred megabytes
         self._listings = asyncio.Semaphore(2)  # each may take some ten megabytes
+
+    def rows(self) -> Sequence[FileRow]:
+        """Return which calls there are."""
+        return (
+            ("GET", "fs", self.list),
+            ("POST", "fs/write", self.write),
+            ("POST", "fs/upload", self.upload),
+            ("GET", "fs/read", self.read),
+            ("GET", "fs/stat", self.stat),
+        )
 
     async def write(self, owner: Owner, request: Request) -> Response:
         """Write a file."""

@@ -176,6 +176,8 @@ Find = Callable[[Request], Awaitable[Owner]]
 """Finds the owner that a request names."""
 
 Verb = Callable[[Owner, Request], Awaitable[Response]]
+# The HTTP verb, the end of the path, and the handler.
+FileRow = tuple[str, str, Verb]
 """A handler of files."""
 
 

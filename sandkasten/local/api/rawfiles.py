@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import IO
 
@@ -25,7 +25,7 @@ from sandkasten._tar import TarError, TarReader
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.bodystream import Behind, BodyStream
-from sandkasten.local.api.owners import Owner
+from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError, TreeSink, pack
@@ -163,3 +163,11 @@ class _Opened:
             raise BrokenOffError
         self._position += len(piece)
         return piece
+
+
+ROWS: Sequence[FileRow] = (
+    ("GET", "fs/raw", get_raw),
+    ("PUT", "fs/raw", put_raw),
+    ("GET", "fs/tar", get_tar),
+    ("PUT", "fs/tar", put_tar),
+)

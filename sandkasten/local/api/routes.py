@@ -1,7 +1,7 @@
 """What a daemon answers: a row for each request, and the handlers of the sessions that it holds itself.
 
-A new verb of sessions is a row here and a handler. A new verb of files is a row and a handler, too, and is
-served for sessions and workspaces.
+A new verb of sessions is a row here and a handler. The verbs of files stand beside their handlers, in
+`files` and `rawfiles`; each is served for sessions and workspaces.
 """
 
 from __future__ import annotations
@@ -48,19 +48,8 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
 
 def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
     """Yield what is asked of files, for sessions and workspaces alike."""
-    owners, contents = Owners(manager, observer.metrics), Contents()
-    verbs: tuple[tuple[str, str, Verb], ...] = (
-        ("GET", "fs", contents.list),
-        ("POST", "fs/write", contents.write),
-        ("POST", "fs/upload", contents.upload),
-        ("GET", "fs/read", contents.read),
-        ("GET", "fs/stat", contents.stat),
-        ("GET", "fs/raw", rawfiles.get_raw),
-        ("PUT", "fs/raw", rawfiles.put_raw),
-        ("GET", "fs/tar", rawfiles.get_tar),
-        ("PUT", "fs/tar", rawfiles.put_tar),
-    )
-    for method, path, verb in verbs:
+    owners = Owners(manager, observer.metrics)
+    for method, path, verb in (*Contents().rows(), *rawfiles.ROWS):
         # A workspace comes to be when something is written to it.
         workspace = owners.of_workspace if method == "GET" else owners.of_new_workspace
         yield Row(method, f"{_SESSION}/{path}", partial(_serve, owners.of_session, verb))
