@@ -33,7 +33,7 @@ SUBMISSIONS = {f"student-{number:02}": RIGHT for number in range(1, 13)} | {
 
 @dataclass(frozen=True)
 class Grade:
-    """What a student gets, and why."""
+    """A student's grade, and the reason."""
 
     student: str
     passed: int

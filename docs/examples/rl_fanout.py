@@ -4,7 +4,7 @@
     python docs/examples/rl_fanout.py 200
 
 A policy proposes programs, the sandbox runs them, a test gives the reward. The policy here is a toy: put a
-model in its place. What counts is the shape: hundreds of sessions in one event loop, as many at once
+model in its place. The shape is what counts: hundreds of sessions in one event loop, as many at once
 as the machine bears, and an episode that fails is a reward of 0, not the end of the others.
 """
 
@@ -35,7 +35,7 @@ PROPOSALS = [
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of one."""
+    """The result of one episode."""
 
     reward: float
     steps: int

@@ -71,7 +71,7 @@ class Sandboxes:
 
 
 class State(TypedDict):
-    """What requests find in `request.state`."""
+    """The values that requests find in `request.state`."""
 
     sandboxes: Sandboxes
 
