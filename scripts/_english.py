@@ -21,6 +21,7 @@ CLEAN: tuple[str, ...] = (
     "scripts/",
     "sandkasten/cli/",
     "sandkasten/integrations/",
+    "sandkasten/local/",
     "sandkasten/notebook/",
     "sandkasten/testing/",
     "sandkasten/pytest_plugin.py",

@@ -1,4 +1,4 @@
-"""What the embedded daemon and the server have in common: isolation that was tried, and a good end."""
+"""The common part of the embedded daemon and the server: isolation that was tried, and an orderly end."""
 
 from __future__ import annotations
 

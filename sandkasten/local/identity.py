@@ -1,4 +1,4 @@
-"""Whom sandboxed code is to the host, and which rights it takes to handle it."""
+"""The host's user for sandboxed code, and the rights that root needs to handle its sandboxes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NEEDED_CAPABILITIES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom sandboxed code is to the host.
+    """The host's user for sandboxed code.
 
     Attributes:
         uid: the host's user id.

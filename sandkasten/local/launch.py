@@ -233,7 +233,7 @@ def _last_words(log: int) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes], channel: socket.socket, owner_pid: int) -> None:
-    """Tell the daemon to end, and insist if it does not."""
+    """Ask the daemon to end, and kill it if it does not."""
     import socket  # noqa: PLC0415
     import subprocess  # noqa: PLC0415
 

@@ -47,7 +47,7 @@ def parse(text: str) -> Address:
     """Read `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `unix:/run/sandkasten.sock`.
 
     Raises:
-        OptionsError: it is none of them.
+        OptionsError: the text does not have one of these forms.
     """
     if text.startswith(_UNIX):
         path = Path(text.removeprefix(_UNIX).removeprefix("//"))

@@ -103,9 +103,9 @@ def absolute(path: str) -> Path:
 
 
 def find_data_dir(named: Path | None, identity: Identity) -> Path:
-    """Where workspaces and images are kept.
+    """Return the directory for workspaces and images.
 
-    What is named, else `SANDKASTEN_DATA_DIR`, else the user's directory for such data; root's home is
+    That is the named one, else `SANDKASTEN_DATA_DIR`, else the user's directory for such data; root's home is
     closed to the user that its sandboxes run as.
     """
     if named is not None:

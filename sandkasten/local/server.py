@@ -1,4 +1,4 @@
-"""The server: a daemon for other processes and machines, which ends when it is told to."""
+"""The server: a daemon for other processes and machines, which ends on a signal."""
 
 from __future__ import annotations
 

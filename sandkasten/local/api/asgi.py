@@ -63,7 +63,7 @@ def _digest(text: str) -> bytes:
 
 
 class ApiMiddleware:
-    """Checks who asks, gives every answer its request id, and tells the observer."""
+    """Checks the key, gives every answer its request id, and reports to the observer."""
 
     def __init__(
         self, app: ASGIApp, guard: Guard, observer: Observer, routes: Mapping[Callable[..., Any], str]
@@ -146,8 +146,8 @@ def when_client_leaves(receive: Receive, action: Callable[[], None]) -> Generato
 class EventStream(Response):
     """Server-sent events, each sent at once.
 
-    Not a StreamingResponse, which cancels the iterator in the middle of its waiting; here the
-    iterator is told through `on_leave` and comes to its own end.
+    A StreamingResponse would cancel the iterator in the middle of its waiting; here `on_leave` notifies the
+    iterator, which comes to its own end.
     """
 
     def __init__(self, events: AsyncIterator[bytes], request: Request, on_leave: Callable[[], None]) -> None:

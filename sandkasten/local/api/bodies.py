@@ -1,4 +1,4 @@
-"""What clients send, read and checked: from here on, the handlers hold values that make sense."""
+"""Requests' bodies and queries, read and checked, so that the handlers hold valid values."""
 
 from __future__ import annotations
 
@@ -197,10 +197,10 @@ def mode_query(request: Request) -> int | None:
 
 
 def asked_range(headers: Headers, size_bytes: int, etag: str) -> range | None:
-    """Which bytes a request asks for with `Range` (one, from a first byte on); None: all of them.
+    """Return the bytes that a request asks for with one `Range` from a first byte on, or None for all.
 
     Raises:
-        ApiError: it begins behind the end.
+        ApiError: the range begins behind the end.
     """
     found = re.fullmatch(r"bytes=(\d{1,19})-(\d{0,19})", headers.get("range", ""), re.ASCII)
     if found is None or size_bytes == 0 or headers.get("if-range", etag) != etag:

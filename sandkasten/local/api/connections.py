@@ -1,4 +1,4 @@
-"""What a peer may take before anybody has seen its key: bytes, time, and one of the places there are.
+"""Bounds for a peer whose key is not known yet: on bytes, on time, and on the number of connections.
 
 uvicorn reads requests with httptools, and has no bounds of its own for them. So `Connection` counts what
 comes before it is parsed, and `Connections` is what all connections of a daemon share. A connection is
@@ -82,7 +82,7 @@ class Bounds:
 
 
 class Connections:
-    """What the connections of a daemon share."""
+    """The state that the connections of a daemon share."""
 
     def __init__(
         self, config: uvicorn.Config, state: ServerState, observer: Observer, bounds: Bounds

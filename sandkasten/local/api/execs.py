@@ -77,7 +77,7 @@ class Execs:
         return EventStream(events, request, on_leave=listener.leave)
 
     async def cancel(self, request: Request) -> Response:
-        """Stop a command that nobody waits for any more; one that ended is none."""
+        """Stop a command that nobody waits for any more; a command that ended is left as it is."""
         execution = self._keys.look(self._session(request).id, request.path_params["key"])
         return answer({"cancelled": execution is not None and execution.cancel()})
 
@@ -187,7 +187,7 @@ def _answered(execution: Execution) -> dict[str, Any]:
 async def _events(
     execution: Execution, listener: Listener, position: int, pause_seconds: float
 ) -> AsyncIterator[bytes]:
-    """What a stream's listener gets, from a position in the output on."""
+    """Yield the events for a stream's listener, from a position in the output on."""
     kept = execution.kept
     assert isinstance(kept, Replay)
     lost: SandboxLostError | None = None
@@ -270,7 +270,7 @@ def _stopped_error(command: Command, outcome: Outcome, output: CappedText | None
 
 
 def lost_error(error: SandboxLostError) -> ApiError:
-    """What a client is told whose command has no outcome."""
+    """Return the error for a client whose command has no outcome."""
     if isinstance(error, CalledOffError):
         return ApiError(409, "CANCELLED", "The command was called off before it began. The session goes on.")
     return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")

@@ -1,8 +1,8 @@
-"""Requests that come with an `Idempotency-Key`: the second asker gets what the first one got.
+"""Requests that come with an `Idempotency-Key`: a repetition gets the answer of the first request.
 
-So a client whose connection broke can repeat what must not happen twice. What a key stands for is kept
-after its end, within bounds; of what had to go the key itself is remembered for longer, so that a late
-repetition is refused and never done again.
+So a client whose connection broke can repeat a call that must not happen twice. The answer of a key is kept
+for a while, within bounds; the key itself is remembered for longer, so that a late repetition is refused and
+never done again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Entry(Generic[T]):
 
 
 class Keys(Generic[T]):
-    """What was asked for by key, in one scope such as a session; oldest first."""
+    """The requests that came with a key, in one scope such as a session; oldest first."""
 
     def __init__(self) -> None:
         """Know no keys."""
@@ -52,10 +52,11 @@ class Keys(Generic[T]):
         self._gone: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def find(self, scope: str, key: str | None, request: bytes) -> T | None:
-        """What a key stands for; None if it is new.
+        """Return the value of a key, or None if the key is new.
 
         Raises:
-            ApiError: INVALID_REQUEST if it came with another request, RESULT_GONE if it came too long ago.
+            ApiError: INVALID_REQUEST if the key came with another request, RESULT_GONE if it came too long
+                ago.
         """
         if key is None:
             return None
@@ -74,7 +75,7 @@ class Keys(Generic[T]):
             self._open[scope, key] = _Entry(_fingerprint(request), value)
 
     def look(self, scope: str, key: str) -> T | None:
-        """What a key stands for, for those who do not ask for it."""
+        """Return the value of a key without checking the request."""
         entry = self._open.get((scope, key)) or self._ended.get((scope, key))
         return None if entry is None else entry.value
 

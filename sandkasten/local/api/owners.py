@@ -1,6 +1,6 @@
-"""Whose files a call is about: the one place that decides whether the owner is gone, has room, and is kept.
+"""Owners of files: the one place that decides whether an owner is gone, has room, and is kept.
 
-A handler of files gets an `Owner` and says what it does with the files: read, write, send or receive. A
+A handler of files gets an `Owner` and names its action: read, write, send or receive. A
 session's lifetime, a workspace's lock, the disk's quota and the count of bytes are seen to here.
 """
 

@@ -4,8 +4,8 @@
     GET, PUT {owner}/fs/tar?path=           a directory, as an uncompressed tar archive
 
 A file that is put appears under its name when its body is complete, or never. A directory that is put is
-merged into what is there, file by file. Of a file, `Range` with `If-Range` gets a part. What cannot be
-sent to its end is broken off, so that nobody takes a part for the whole.
+merged into what is there, file by file. Of a file, `Range` with `If-Range` gets a part. A transfer that
+cannot be completed is broken off, so that nobody takes a part for the whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a daemon answers: a row for each request, and the handlers of the sessions that it holds itself.
+"""The daemon's routes: a row for each request, and the handlers of sessions.
 
 A new verb of sessions is a row here and a handler. The verbs of files stand beside their handlers, in
 `files` and `rawfiles`; each is served for sessions and workspaces.

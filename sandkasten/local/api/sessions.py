@@ -35,7 +35,7 @@ class Sessions:
         )
 
     async def metrics(self, _request: Request) -> Response:
-        """Tell the numbers."""
+        """Return the metrics."""
         numbers = self._observer.metrics.render(
             sessions_running=len(self._manager.list()), pool_ready=self._manager.pool_ready
         )
@@ -69,7 +69,7 @@ class Sessions:
         return answer([session.info for session in self._manager.list()])
 
     async def get(self, request: Request) -> Response:
-        """Tell about one."""
+        """Return the description of a session."""
         return answer(self._session(request).info)
 
     async def destroy(self, request: Request) -> Response:
@@ -78,7 +78,7 @@ class Sessions:
         return answer({"ok": True} if was_there else {"ok": True, ALREADY_DESTROYED: True})
 
     async def stats(self, request: Request) -> Response:
-        """Tell what one uses."""
+        """Return the resources that a session uses."""
         usage = await asyncio.to_thread(self._session(request).usage)
         limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
         return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)

@@ -1,4 +1,4 @@
-"""What the doctor says of one aspect of a machine."""
+"""The doctor's finding about one aspect of a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor looks at: everything that is read from this machine, and nothing that is made of it."""
+"""The doctor's readings: everything that is read from this machine, without any judgement."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _HARMLESS = "/proc/sys/fs/binfmt_misc"
 
 @dataclass(frozen=True)
 class Bubblewrap:
-    """The one that would be used.
+    """The bubblewrap that would be used.
 
     Attributes:
-        path: where it is.
+        path: its path.
         is_system: whether it is the distribution's, not the wheel's.
         version: such as "0.11.0"; empty if it does not say.
         lacks: needed options that it does not know.
@@ -68,11 +68,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Trial:
-    """A sandbox that was tried.
+    """The trial of a sandbox.
 
     Attributes:
-        obstacle: why not even that could be done.
-        complaint: what bubblewrap said; None, without an obstacle: it was built.
+        obstacle: the reason why no sandbox could be tried.
+        complaint: bubblewrap's message; None, without an obstacle, means that a sandbox was built.
         launcher: what started bubblewrap; None: it was not built.
     """
 
@@ -88,11 +88,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Groups:
-    """What control groups do here.
+    """The control groups of this machine.
 
     Attributes:
         bounded: resources that they bound.
-        described: what is used, and why nothing better.
+        described: the kind in use, and the reason why it is not a better one.
         offers_v2: whether version 2 has the controllers, for whoever they are delegated to.
         has_systemd: whether systemd runs the machine.
     """
@@ -105,13 +105,13 @@ class Groups:
 
 @dataclass(frozen=True)
 class Readings:
-    """A machine, and who asks.
+    """A machine and the user who runs the doctor.
 
     Attributes:
         kernel: the kernel's release.
         machine: the processor, as `platform.machine` names it.
-        uid: who asks.
-        sandbox_uid: whom sandboxes run as.
+        uid: the user who runs the doctor.
+        sandbox_uid: the user of sandboxed code.
         missing_capabilities: rights that root needs and does not have.
         is_mapped: whether there is such a user in the user namespace that this is.
         missing_packages: Python packages that the daemon needs.
@@ -215,7 +215,7 @@ def read_machine() -> Readings:
 
 
 def masked(mountinfo: str) -> tuple[str, ...]:
-    """What is mounted over parts of /proc."""
+    """Return the mount points over parts of /proc."""
     points = (line.split()[4] for line in mountinfo.splitlines())
     return tuple(point for point in points if point.startswith("/proc/") and point != _HARMLESS)
 

@@ -1,6 +1,6 @@
 """The doctor: what this machine can isolate and limit, what not, and the command that fixes each gap.
 
-`readings.py` reads, `findings.py` decides, and this tells it to people.
+`readings.py` reads, `findings.py` decides, and this module prints the report.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WIDTH = 100
 
 
 def examine() -> list[Finding]:
-    """Look at this machine."""
+    """Return the findings about this machine."""
     if not is_linux():
         says = "The daemon runs on Linux only; as a client, this machine can use a daemon on another one."
         return [Finding("kernel", State.MISSING, says, "Use WSL 2 or a virtual machine, or pass base_url=.")]
@@ -26,7 +26,7 @@ def examine() -> list[Finding]:
 
 
 def run() -> int:
-    """Print the report; 0 if sandboxes can be built, else 1."""
+    """Print the report; return 0 if sandboxes can be built, else 1."""
     found = examine()
     print(report(found))
     return 0 if can_build(found) else 1
@@ -38,7 +38,7 @@ def can_build(found: Sequence[Finding]) -> bool:
 
 
 def report(found: Sequence[Finding]) -> str:
-    """The findings for people to read; commands are never wrapped."""
+    """Return the findings for people to read; commands are never wrapped."""
     width = max((len(finding.name) for finding in found), default=0)
     lines = [line for finding in found for line in _lines(finding, width)]
     count = sum(finding.state is State.DEGRADED for finding in found)

@@ -1,4 +1,4 @@
-"""A file in the making, and what the kernel's errors about files mean to a client."""
+"""Files being written, and the meaning of the kernel's errors about files for a client."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def explained(path: str) -> Generator[None, None, None]:
 
 
 class Staging(Protocol):
-    """Where files are in the making: on the disk that they are for, where no path of a client's leads."""
+    """The staging directory: on the same file system as the destination, unreachable by any client path."""
 
     def make(self) -> Path:
         """Give the directory, made if need be.

@@ -4,8 +4,8 @@ A terminal is no place for an archive: programs refuse to write one there, and t
 command gets FIFOs, which lie in the workspace until the shell has opened them, and whose other ends are held
 here. The kernel then says what is to be read, when the reader is gone, and what was printed before the end.
 
-What is opened was made here a moment ago, but the sandbox can put something else in its place: nothing but
-a FIFO is used, and what the sandbox does with its own pipes harms nobody else.
+The pipes were made here a moment ago, but the sandbox can put something else in their place: only FIFOs are
+used, and a sandbox that misuses its own pipes harms nobody else.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Input:
         self._writer = os.open(f"/proc/self/fd/{reader}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def on_opened(self) -> None:
-        """Leave the reading to the command: the kernel then tells when nobody reads any more."""
+        """Leave the reading end to the command, so that the kernel reports when nobody reads any more."""
         self._opened.set()
         self._close_reader()
 

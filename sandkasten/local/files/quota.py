@@ -1,9 +1,9 @@
-"""What a workspace may take on the disk: measured while anything runs in its session.
+"""The quota of a workspace on the disk, measured while anything runs in its session.
 
-There is no kernel quota for a directory that an ordinary user could set, so this is accounting, of what
-`usage.py` measures: what a command writes between two looks can exceed the limit, and is then all it writes.
-What is written from outside is counted, and measured when the count says that it is too much: the count knows
-of nothing that was replaced or deleted.
+An ordinary user cannot set a kernel quota for a directory, so this is accounting by the measurements of
+`usage.py`: a command can exceed the limit between two measurements, and is then stopped. Writes from outside
+are counted, and measured when the count exceeds the limit, since the count knows nothing of files that were
+replaced or deleted.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class DiskQuota:
             self._task = asyncio.create_task(self._watch(self._limit_bytes))
 
     async def has_room_for(self, size_bytes: int) -> bool:
-        """Return whether this much more may be written from outside; say `wrote` when it is."""
+        """Return whether this much more may be written from outside; call `wrote` after the write."""
         if self._limit_bytes is None:
             return True
         room_bytes = self._limit_bytes - size_bytes

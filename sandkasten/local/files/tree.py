@@ -8,8 +8,8 @@ anywhere else; magic links and mount points are refused.
     <root>/             not writable, not visible inside
         workspace/      mounted at /workspace
 
-What is not complete yet is made elsewhere on the same disk, where no path of a client's leads and the sandbox
-sees nothing, and then moved to its place by one rename.
+A file or directory in progress is made elsewhere on the same disk, where no path of a client's leads and the
+sandbox sees nothing, and then moved to its place by one rename.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlin
 
 @dataclass(frozen=True)
 class Stated:
-    """What a path is; `link_target` is there of symlinks only."""
+    """The status of a path; only symlinks have a `link_target`."""
 
     path: str
     kind: str
@@ -245,7 +245,7 @@ class Tree:
             return open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def entries(self, path: str) -> list[Entry]:
-        """What is in a directory, sorted by name.
+        """Return the entries of a directory, sorted by name.
 
         Raises:
             ApiError: there is no such directory, or it has more than 100,000 entries, or 8 MiB of names.

@@ -1,7 +1,7 @@
-"""What a session keeps on the disk: files with a name in its workspace, and files that only processes hold.
+"""The disk usage of a session: files with a name in its workspace, and files that only processes hold.
 
-All of it is hostile, and changes while it is measured. What cannot be read makes a measurement incomplete,
-which counts as too much: otherwise code would keep there what it wants to hide.
+All of it is hostile, and changes while it is measured. A file that cannot be read makes a measurement
+incomplete, which counts as too much: otherwise code could hide files there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reading what strangers packed: the members of tar archives, decompressed, and how much may come of them.
+"""Reading archives of strangers: the members of tar archives, decompressed, within limits.
 
-All that is read is counted after decompression, headers and padding included, and bounded; so is the
-memory that it takes. What becomes of the members is up to `unpack.py`.
+All that is read is counted after decompression, headers and padding included, and bounded; so is the memory
+that it takes. `unpack.py` decides what becomes of the members.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Limits:
 
 
 class Budget:
-    """What is left of the limits."""
+    """The remainder of the limits."""
 
     def __init__(self, limits: Limits) -> None:
         """Begin with all of them."""
@@ -68,7 +68,7 @@ class Budget:
 
 
 class Readable(Protocol):
-    """What bytes come from; an answer may be shorter than asked for, and is empty at the end."""
+    """A source of bytes; an answer may be shorter than asked for, and is empty at the end."""
 
     def read(self, size: int, /) -> bytes:
         """Read on."""
@@ -193,10 +193,10 @@ class TarReader:
 
 
 def decompressed(file: io.BufferedReader) -> Readable:
-    """What is in a file, if that is compressed in a way known here, else the file.
+    """Return the content of a file that is compressed in a known way, else the file itself.
 
     Raises:
-        ApiError: INVALID_IMAGE; it is compressed with zstd, and there is no module for that.
+        ApiError: INVALID_IMAGE if the file is compressed with zstd, and the module for that is missing.
     """
     magic = file.peek(10)
     if magic.startswith(b"\x1f\x8b"):

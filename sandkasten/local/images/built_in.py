@@ -1,4 +1,4 @@
-"""Which images this machine has: its own /usr, under the names of what is installed there."""
+"""The images that this machine has: its own /usr, under the names of the languages installed there."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Catalogue:
         return await asyncio.to_thread(self._find_stored, name)
 
     def is_built_in(self, image: Image) -> bool:
-        """Return whether it is the machine's own, which nobody replaces."""
+        """Return whether an image is the machine's own, which nobody replaces."""
         return image.name in self._built_in
 
     async def hold(self, image: Image, session_id: str) -> Image:

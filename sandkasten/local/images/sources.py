@@ -1,8 +1,7 @@
-"""What an image is made of: a directory, a root file system's archive, `docker save`'s, or an OCI layout.
+"""The sources of an image: a directory, a root file system's archive, `docker save`'s, or an OCI layout.
 
-The names in manifests are looked up, in a table of what the archive holds or by openat2 below a directory,
-and never opened as paths of the host; blobs that are named by their digest are checked against it before
-use.
+The names in manifests are looked up in a table of the archive's members, or by openat2 below a directory, and
+never opened as paths of the host; blobs that are named by their digest are checked against it before use.
 
 All of this is the standard library: it has no reader of OCI layouts, but two documents in JSON take less
 code than depending on one would.

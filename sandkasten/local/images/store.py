@@ -11,8 +11,8 @@
 
 An image comes to be by one rename, and is replaced by one exchange, so it is there whole or not at all.
 
-What is registered comes from strangers. `unpack.py` says what becomes of hostile members, and
-`imagesources.py` of what manifests refer to.
+Registered images come from strangers. `unpack.py` handles hostile members, and `sources.py` the references of
+manifests.
 
 A sandbox gets each top-level entry of the image by itself, read-only, and each entry of its /etc, except
 what sandboxes have of their own. Bubblewrap makes nothing below a directory of the image: it would follow
@@ -54,10 +54,10 @@ _MAX_MOUNTS = 500  # each of them makes sandboxes start later, and bubblewrap ta
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What is known of an image.
+    """The facts about a stored image.
 
     Attributes:
-        name: what `create_session` calls it.
+        name: the name for `create_session`.
         size_bytes: bytes of the files that were unpacked; those that a later layer replaced count, too.
         created_at: when it was added.
     """
@@ -109,7 +109,7 @@ class ImageStore:
                 _put(place, self._directory / name)
 
     def find(self, name: str) -> Image:
-        """What a sandbox mounts of an image.
+        """Return an image as sandboxes mount it.
 
         Raises:
             ApiError: IMAGE_NOT_FOUND.
@@ -179,7 +179,7 @@ class ImageStore:
 
     @contextmanager
     def _locked(self) -> Generator[None, None, None]:
-        """What happens to names here happens one after another, in whatever process."""
+        """Take the lock that lets only one process at a time change the names of images."""
         descriptor = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.geteuid() == 0:  # whose the directory is must be able to lock it, too
@@ -253,7 +253,7 @@ def _is_program(root: int, path: str) -> bool:
 
 
 def _mounted(rootfs: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """What a sandbox has of an image, and where; nothing is read through a symlink of the image."""
+    """Yield the entries of an image for a sandbox, and their places; no symlink of the image is followed."""
     with os.scandir(rootfs) as entries:
         yield from ((f"/{entry.name}", entry) for entry in entries if entry.name not in _OWN)
     etc = rootfs / "etc"

@@ -7,7 +7,7 @@ checked and then used: the kernel resolves a member's directory, by openat2, as 
 only file system there is, and the member is made in it by its last name alone, which is never followed.
 So a symlink is stored as it is and works inside as it would in a container, but leads nobody outside.
 
-What members become:
+The fate of members:
 
     directories, files   new, with the permissions rwx of the member and at least those that it takes to
                          remove them; setuid, setgid and sticky bits, owners and attributes are dropped
@@ -51,7 +51,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unpacker:
-    """Fills a new root. What is taken away again goes to `trash`, a directory on the same disk."""
+    """Fills a new root. Entries that a later layer removes go to `trash`, a directory on the same disk."""
 
     def __init__(self, root: Path, trash: Path, identity: Identity) -> None:
         """Open both; they must be empty."""
@@ -295,7 +295,7 @@ class _Copy:
 
 
 def _mode(parent: int, name: bytes) -> int:
-    """What is in this place; 0 for nothing."""
+    """Return the mode of the entry in this place, or 0 for none."""
     try:
         return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What builds sandboxes, as the rest of the daemon knows it, and the one kind that there is: bubblewrap.
+"""The builder of sandboxes, as the rest of the daemon knows it, and the one kind that there is: bubblewrap.
 
 This is the only place that assembles a sandbox's policy. A daemon prepares a backend, has it tried with a
 session's own shell (`sessions/trial.py`), and starts all its sandboxes with the backend that passed. The
@@ -99,7 +99,7 @@ class Sandbox(Protocol):
 
     @property
     def has_jobs(self) -> bool:
-        """Whether anything runs besides an idle shell. Asked while the workspace is measured."""
+        """True if anything runs besides an idle shell. Asked while the workspace is measured."""
         ...
 
     @property
@@ -116,7 +116,7 @@ class Sandbox(Protocol):
 
 
 class Backend(Protocol):
-    """What builds sandboxes on this machine.
+    """The builder of sandboxes on this machine.
 
     Attributes:
         images: this machine's own images, by name; the catalogue offers them.

@@ -37,7 +37,7 @@ _NAMESPACES = (
 
 @dataclass(frozen=True)
 class Descriptors:
-    """What bubblewrap itself reads and writes while it builds a sandbox.
+    """The descriptors that bubblewrap itself uses while it builds a sandbox.
 
     Attributes:
         seccomp: gives the filter, to its end.

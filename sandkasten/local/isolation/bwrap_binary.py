@@ -35,7 +35,7 @@ def find_bwrap(identity: Identity, run_dir: Path) -> str:
 
 
 def bwrap_help(bwrap: str) -> str:
-    """What `bwrap --help` says; nothing if it does not run."""
+    """Return the output of `bwrap --help`, or nothing if bubblewrap does not run."""
     return _said(bwrap, "--help")
 
 

@@ -99,7 +99,7 @@ def powerless_fix(missing: Sequence[str], before_command: str = " ") -> str:
 
 
 def advice_for(advice: str, uid: int) -> str:
-    """Return advice as it fits a user: root needs no sudo, and in containers there often is none."""
+    """Return advice as it fits a user: root needs no sudo, which containers often lack."""
     return advice if uid else advice.replace("sudo ", "")
 
 

@@ -1,7 +1,7 @@
 """A copy of an image's bash that can be run but not read.
 
-What the session's first programs, process 1 and the shell, know and hold decides what later commands are
-told to have done. The kernel closes a process's memory, variables and descriptors (/proc/PID/mem and its
+The session's first programs, process 1 and the shell, hold the state that decides what later commands are
+reported to have done. The kernel closes a process's memory, variables and descriptors (/proc/PID/mem and its
 like) to others of the same user, if that user may run its program but not read it. Bash itself misses
 nothing by that, nor do the programs that it starts: they are read, and so are as open as ever.
 """

@@ -1,4 +1,4 @@
-"""What a sandbox is made of: plain values, decided before anything runs."""
+"""The parts of a sandbox: plain values, decided before anything runs."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ ENVIRONMENT: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Image:
-    """What a sandbox finds installed.
+    """The programs that a sandbox finds installed.
 
     Attributes:
-        name: what `create_session` calls it.
+        name: the name for `create_session`.
         read_only: host path to path inside, mounted read-only.
         links: path inside to link target.
         closed_bash: host path of a copy of its bash that can be run but not read, see `closedbash`.
@@ -67,10 +67,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Launcher:
-    """What starts bubblewrap, see `mounttable`.
+    """The program that starts bubblewrap, see `mounttable`.
 
     Attributes:
-        words: what stands before bubblewrap's own.
+        words: the words before bubblewrap's own.
         memory: path inside to the host path where these mount the file system in memory that belongs there;
             bubblewrap mounts the others.
     """
@@ -91,7 +91,7 @@ def files_to_hide() -> tuple[str, ...]:
 
 
 def directories_to_hide() -> tuple[str, ...]:
-    """What this machine has mounted below /proc/sys, such as binfmt_misc, and would come along with it."""
+    """Return the mounts below /proc/sys, such as binfmt_misc, which would come along with it."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         points = dict.fromkeys(line.split()[4] for line in mounts)
     # Of a file there, such as a container's own boot_id, nothing more is to be seen.
@@ -111,7 +111,7 @@ class SandboxPolicy:
         ulimit: the bash words that set resource limits; the first thing that runs.
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
         host_network: whether it shares the host's network; otherwise it has none.
-        hidden: files of /proc that tell of the host.
+        hidden: files of /proc that reveal facts about the host.
         hidden_directories: and directories.
         environment: all the variables it starts with.
         launcher: what starts bubblewrap.

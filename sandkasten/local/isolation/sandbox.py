@@ -207,7 +207,7 @@ class BubblewrapSandbox:
         """Send a signal to each process except process 1, the shell, the spared ones and what these started.
 
         Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then,
-        and it is too early to tell that one from the rest. A session may have many processes, so a thread
+        and it is too early to know that shell from the rest. A session may have many processes, so a thread
         looks at them.
         """
         loop = asyncio.get_running_loop()
@@ -278,10 +278,10 @@ class BubblewrapSandbox:
 
 
 class Gate:
-    """Where a new sandbox waits, and each new shell in it.
+    """The gate at which a new sandbox waits, and each new shell in it.
 
-    Bubblewrap tells who process 1 is, and holds it until a byte comes. Process 1 reads a line before each
-    shell; the pipe for that is its own, and no program inside can read from it.
+    Bubblewrap reports the id of process 1, and holds it until a byte comes. Process 1 reads a line before
+    each shell, from a pipe that no other program inside can read.
     """
 
     def __init__(self, info: int, block: int, permits: int) -> None:

@@ -1,7 +1,8 @@
-"""Which system calls sandboxed code may make: a filter for bubblewrap's --seccomp; pure but for `descriptor`.
+"""The system calls of sandboxed code: a filter for bubblewrap's --seccomp; pure, except `descriptor`.
 
 Namespaces and the loss of capabilities already make most of these calls fail. The filter matters for the
-day a check in the kernel is wrong: what cannot be called cannot be attacked. It takes away new namespaces
+day a check in the kernel is wrong: a call that cannot be made cannot be attacked. It takes away new
+namespaces
 (which would give capabilities back, and with them most of the kernel's privileged code), subsystems with
 a long record of escalations, what looks at or steers the host or other processes, and what takes from a
 count that all sandboxes or the whole machine share. `syscalls` lists the calls.
@@ -16,9 +17,9 @@ How it answers:
 
 The kernel gives the filter the arguments as 64-bit values, but takes `int` ones from the low half. So
 only that half is compared; whoever compares all 64 bits lets through what has garbage above
-(CVE-2019-10063). What pointers point to cannot be seen at all, hence no clone3: its flags lie in memory.
+(CVE-2019-10063). A filter cannot look behind pointers, hence no clone3: its flags lie in memory.
 
-What this costs those inside: debuggers and tracers (gdb, strace, perf, LeakSanitizer), 32-bit programs,
+The cost for code inside: debuggers and tracers (gdb, strace, perf, LeakSanitizer), 32-bit programs,
 and sandboxes within the sandbox (bubblewrap, filters of system calls, the one of Chromium).
 """
 

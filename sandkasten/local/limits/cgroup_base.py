@@ -1,4 +1,4 @@
-"""What control groups are to the rest of the daemon, and what stands in where there are none.
+"""Control groups as the rest of the daemon sees them, and the stand-in where there are none.
 
 `cgroups.py` says how it all works; `cgroup_groups.py` has the groups of the kernel's.
 """
@@ -32,7 +32,7 @@ class CgroupsError(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a sandbox uses.
+    """The resources that a sandbox uses.
 
     Attributes:
         memory_bytes: memory of all its processes, without cached files that could be dropped.
@@ -67,11 +67,11 @@ class Group(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """What it uses; call it in a thread."""
+        """Return the resources in use; call it in a thread."""
         ...
 
     def events(self) -> Events:
-        """What happened at its limits."""
+        """Return the events at the limits."""
         ...
 
     def kill(self) -> None:
@@ -88,11 +88,11 @@ class Group(Protocol):
 
 
 class Cgroups(Protocol):
-    """What makes groups."""
+    """A maker of groups."""
 
     @property
     def bounded(self) -> frozenset[Resource]:
-        """Which resources its groups bound; the rest is left to rlimits."""
+        """The resources that its groups bound; the rest is left to rlimits."""
         ...
 
     def create(self, name: str, limits: Limits) -> Group:
@@ -120,7 +120,7 @@ class Cgroups(Protocol):
 
 
 class NoCgroups:
-    """Rlimits bound what they can, and /proc tells what is used."""
+    """The stand-in: rlimits bound what they can, and /proc shows the usage."""
 
     def __init__(self, reasons: list[str]) -> None:
         """Keep why."""

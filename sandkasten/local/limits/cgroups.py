@@ -188,7 +188,7 @@ def _own_scope(tree: Hierarchy, proc_self: Path) -> Path:
 
 
 def _is_delegated(group: Path) -> bool:
-    """Return whether systemd says so. That we may write is not enough: a terminal's group is its user's."""
+    """Return whether systemd delegated a group; write permission does not show that."""
     for name in ("user.delegate", "trusted.delegate"):
         with suppress(OSError):
             if os.getxattr(group, name) == b"1":

@@ -1,7 +1,7 @@
 """How much one sandbox may take: plain numbers, what they are where nobody sets them, and rlimits.
 
-Memory, processes and CPU of a sandbox as a whole are bounded by control groups (`cgroups.py`). What
-those cannot do, and what they do not do on this machine, is left to rlimits:
+Memory, processes and CPU of a sandbox as a whole are bounded by control groups (`cgroups.py`). Limits beyond
+control groups, or beyond those of this machine, are left to rlimits:
 
 * One file's size (RLIMIT_FSIZE), descriptors (RLIMIT_NOFILE), priorities, and what the kernel counts for each
   user: pending signals with timers, bytes of message queues, and locked memory, always. (Core dumps are
@@ -11,11 +11,11 @@ those cannot do, and what they do not do on this machine, is left to rlimits:
   sandbox, but only if it is set *after* bubblewrap made the namespace. Before 5.14 it counts all
   processes of the user on the host: the sandboxes would starve each other, so it is not used.
 * Memory: RLIMIT_DATA, per process. Not RLIMIT_AS: that counts addresses which are only reserved, and
-  threads, Node, Java and Go reserve gigabytes. What it does not see is shared memory and files in
-  /tmp; and many processes may each take as much. It stops accidents, not malice.
+  threads, Node, Java and Go reserve gigabytes. It does not see shared memory and files in /tmp; and many
+  processes may each take as much. It stops accidents, not malice.
 
-Who sets them: process 1 of the sandbox, with `ulimit_command` as its first words, before anything of
-the user's runs. Not `prlimit` from outside: on a process of another user it needs CAP_SYS_RESOURCE,
+Process 1 of the sandbox sets them, with `ulimit_command` as its first words, before anything of the user's
+runs. Not `prlimit` from outside: on a process of another user it needs CAP_SYS_RESOURCE,
 which root in a container does not have. Not `preexec_fn`: it is unsafe where there are threads.
 """
 
@@ -60,7 +60,7 @@ OF_A_USER: Mapping[int, int] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may take; None: no limit.
+    """The limits of one sandbox; None: no limit.
 
     Attributes:
         memory_bytes: memory of all its processes, with what they keep in /tmp.
@@ -91,9 +91,9 @@ class Limits:
 
     @classmethod
     def for_machine(cls, total_memory_bytes: int, cpu_count: int) -> Limits:
-        """What suits a machine: one sandbox gone wild leaves the rest of it usable.
+        """Return the limits that suit a machine: one sandbox gone wild leaves the rest of the machine usable.
 
-        Sandboxes together may be promised more than there is; they seldom want it at the same time.
+        Sandboxes together may be promised more than the machine has; they seldom want it at the same time.
         """
         # Half, so that the machine lives; 8 GiB hold a data frame or a browser's build, and a few
         # sandboxes at once on a machine that has plenty.
@@ -130,7 +130,7 @@ class Rlimit:
 
 
 def machine_limits() -> Limits:
-    """What suits this machine."""
+    """Return the limits that suit this machine."""
     total_memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Limits.for_machine(total_memory_bytes, len(os.sched_getaffinity(0)))
 
@@ -141,11 +141,11 @@ def counts_processes_per_sandbox(kernel: tuple[int, int]) -> bool:
 
 
 def rlimits(limits: Limits, bounded: Collection[Resource], kernel: tuple[int, int]) -> dict[int, Rlimit]:
-    """Which resource limits a sandbox's processes start with.
+    """Return the resource limits with which a sandbox's processes start.
 
     Args:
-        limits: what is wanted.
-        bounded: what control groups already see to.
+        limits: the wanted limits.
+        bounded: the resources that control groups bound already.
         kernel: its version.
     """
     chosen = {

@@ -42,7 +42,7 @@ def is_managed_for_user(group: Path) -> bool:
 
 
 def is_delegated_to_user(group: Path) -> bool:
-    """Return whether the user's systemd says that it leaves a group to whoever is in it."""
+    """Return whether the user's systemd delegates a group to the processes in it."""
     if not is_managed_for_user(group):
         return False
     try:

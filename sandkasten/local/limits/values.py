@@ -25,7 +25,7 @@ _LOWEST: Mapping[str, float] = {
 
 
 class SessionLimits(TypedDict, total=False):
-    """What one session may take. Sizes are bytes, or texts such as "512m" and "1g" (powers of 1024).
+    """The limits of one session. Sizes are bytes, or texts such as "512m" and "1g" (powers of 1024).
 
     Attributes:
         memory_bytes: memory of all its processes, with what they keep in /tmp.

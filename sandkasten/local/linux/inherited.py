@@ -1,7 +1,7 @@
-"""What a daemon inherits from the process that started it, set right before anything else.
+"""The attributes that a daemon inherits from the process that started it, set right before anything else.
 
 A program may ignore or block signals, run at another priority, or have low limits, for reasons of its own.
-That is not meant for the daemon, still less for sandboxes, which inherit it from the daemon.
+The daemon shall not have them, still less sandboxes, which inherit them from the daemon.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _USEC_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a sandbox's processes use: resident memory, and CPU time of all that ever ran."""
+    """The usage of a sandbox's processes: resident memory, and CPU time of all that ever ran."""
 
     memory_bytes: int
     cpu_usage_usec: int
@@ -157,7 +157,7 @@ def children_of_all_threads(pid: int) -> list[int]:
 
 
 def namespace(pid: int) -> str:
-    """Which process namespace a process is in."""
+    """Return the process namespace of a process."""
     return os.readlink(f"/proc/{pid}/ns/pid")
 
 

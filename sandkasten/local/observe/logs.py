@@ -1,6 +1,6 @@
-"""What the daemon writes to standard error: one event a line, for machines (JSON) or people (text).
+"""The daemon's log on standard error: one event a line, for machines (JSON) or people (text).
 
-An event is a name and plain fields. What a client runs, stores or authenticates with is in none of them.
+An event is a name and plain fields. No field holds what a client runs, stores or authenticates with.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class _Family:
     Attributes:
         says: what it counts.
         labels: the labels' names.
-        known: values for which it is shown from the beginning, so that a rate can be told from the first.
+        known: values for which it is shown from the beginning, so that a rate is known from the first.
     """
 
     says: str

@@ -1,4 +1,4 @@
-"""Who sees what happens in a daemon: counts it, and logs it without a word of what clients run or store."""
+"""The observer of a daemon: it counts events, and logs them without a word of what clients run or store."""
 
 from __future__ import annotations
 

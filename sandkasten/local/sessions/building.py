@@ -24,7 +24,7 @@ from sandkasten.local.threads import in_thread
 
 
 class CleanUps:
-    """What goes on in threads after a session ended; the daemon waits for it before it ends."""
+    """The clean-ups that run in threads after sessions ended; the daemon waits for them before it ends."""
 
     def __init__(self) -> None:
         """Begin with none."""

@@ -49,7 +49,7 @@ class CalledOffError(SandboxLostError):
 
 
 class Owner(Protocol):
-    """What a command tells its shell."""
+    """The calls by which a command reports to its shell."""
 
     def output_taken(self) -> None:
         """Its consumer caught up."""
@@ -110,7 +110,7 @@ class Command:
         return None if self.is_finished else b""
 
     def rest(self) -> bytes:
-        """What was printed and not yet taken."""
+        """Return the output that was not yet taken."""
         data = bytes(self._output)
         if data:
             self._output.clear()

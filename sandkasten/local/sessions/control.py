@@ -1,4 +1,4 @@
-"""What the shell says on its control channel; pure.
+"""The shell's messages on its control channel; pure.
 
 Each message is a NUL, then four NUL-ended fields, `kind id value cwd`, written by `bashrc` and
 `supervisor`:
@@ -12,9 +12,9 @@ makes no sense is dropped; one that never ends is an error, and so is a flood. T
 may have been written there before; in front of a result, that is what `trap -p` printed of the user's traps.
 
 A subshell inherits the channel, and may outlive its command. So it matters who writes, which the kernel
-tells with each piece: that a shell ended is for process 1 to say, and what became of a command for the
-shell alone. Which process that is, its `ready` shows: the first one comes before any foreign code ran,
-a later one must bear the id that process 1 gave that shell, and that no other process can read.
+reports with each piece: that a shell ended is for process 1 to say, and what became of a command for the
+shell alone. Its `ready` shows which process that is: the first `ready` comes before any foreign code ran, a
+later one must bear the id that process 1 gave that shell, and that no other process can read.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ def _message(traps: bytes | None, kind: bytes, command_id: bytes, value: bytes, 
 def frame(name: str, command_id: str, traps: str, command: str) -> bytes:
     """Return a command as the shell of that name reads it, with the line of code that sets its traps.
 
-    The second id tells the shell that nothing is missing: an interrupt may tear a frame it reads. The shell's
-    name tells it that the frame was not meant for one that ended before it read all that was sent to it.
+    The second id shows the shell that nothing is missing: an interrupt may tear a frame while it is read. The
+    shell's name shows that the frame was not meant for an earlier shell that ended before it read everything.
     """
     return f"{name}{command_id}{traps}\n{command}{command_id}\0".encode()
 

@@ -69,7 +69,7 @@ class Replay:
         return max(0, self._start - position)
 
     def after(self, position: int) -> Iterator[Piece]:
-        """What follows a position, as far as it is kept."""
+        """Return the output after a position, as far as it is kept."""
         found: list[Piece] = []
         for piece in reversed(self._pieces):
             if piece.end <= position:

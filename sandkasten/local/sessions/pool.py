@@ -70,7 +70,7 @@ class WarmPool(Generic[T]):
 
 
 def available_memory() -> float:
-    """Which part of the machine's memory could be used at once, from 0 to 1."""
+    """Return the part of the machine's memory that could be used at once, from 0 to 1."""
     with open("/proc/meminfo", encoding="ascii") as file:
         rows = dict(line.split(":") for line in file)
     total, available = (int(rows[name].split()[0]) for name in ("MemTotal", "MemAvailable"))

@@ -63,7 +63,7 @@ class Site:
 
 @dataclass
 class Remains:
-    """What a session that ended leaves behind."""
+    """The parts that a session leaves behind when it ends."""
 
     session_id: str
     directory: Path

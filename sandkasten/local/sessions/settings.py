@@ -1,4 +1,4 @@
-"""What a daemon works with: what this machine offers, and what its options say."""
+"""The settings of a daemon: from this machine, and from its options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandkasten.local.limits.limits import Limits
 
 @dataclass(frozen=True)
 class Settings:
-    """What a manager is made of.
+    """The parts that a manager is made of.
 
     Attributes:
         isolation: what builds sandboxes; it was tried.

@@ -9,8 +9,8 @@ cancels its own waiting, never the shell's bookkeeping. A command moves through
 
 Stopping climbs a ladder: SIGINT to the shell, and SIGINT, SIGTERM and SIGKILL to all that the command
 started, in whatever group or session it is; at last SIGKILL to the shell itself, which the supervisor in the
-sandbox replaces. What was there before the command began, and what that starts, is left. The result waits
-until what the command started is gone.
+sandbox replaces. Processes from before the command, and their children, are left. The result waits until the
+command's own processes are gone.
 
 An interrupt may reach the shell just after the command ended, while it reads; so after each stopping a
 harmless probe is sent first, again and again, until it comes back: then the next command cannot be torn.

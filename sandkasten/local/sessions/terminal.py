@@ -1,4 +1,4 @@
-"""What programs print on a session's terminal, read as it comes."""
+"""The output of programs on a session's terminal, read as it comes."""
 
 from __future__ import annotations
 

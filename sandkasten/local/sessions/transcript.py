@@ -1,6 +1,6 @@
 r"""From a terminal's bytes to text, piece by piece; pure.
 
-Pieces end anywhere: within a character, an escape sequence, or a CR LF. What may still become one of
+Pieces end anywhere: within a character, an escape sequence, or a CR LF. Text that may still become one of
 those is held back until the next piece decides, so the joined text never depends on the cuts.
 
 Plain text holds no escapes, and nothing that could become one:

@@ -93,4 +93,4 @@ async def _use_a_sandbox(backend: Backend, workspace: Path, confine: Callable[[i
 
 
 def _nothing() -> None:
-    """What happens when the sandbox ends by itself: the shell says so."""
+    """Do nothing when the sandbox ends by itself, as the shell reports it."""
