@@ -12,7 +12,7 @@ import itertools
 import os
 import platform
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
@@ -80,7 +80,7 @@ class Sandbox(Protocol):
         """Have programs find an end of input again. Called after each command that was stopped."""
         ...
 
-    def others(self, shell: Process | None) -> frozenset[Process]:
+    def others(self, shell: Process | None) -> Container[Process]:
         """Return all processes besides process 1 and the shell. Called before each command."""
         ...
 
@@ -89,7 +89,7 @@ class Sandbox(Protocol):
         ...
 
     def signal_others(
-        self, shell: Process | None, spared: frozenset[Process], signal_number: int
+        self, shell: Process | None, spared: Container[Process], signal_number: int
     ) -> asyncio.Future[int]:
         """Signal all but process 1, the shell, the spared and their children; return how many there were.
 

@@ -20,7 +20,7 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
@@ -182,19 +182,10 @@ class BubblewrapSandbox:
         with contextlib.suppress(OSError):
             os.write(self.terminal, b"\x04")
 
-    def others(self, shell: Process | None) -> frozenset[Process]:
-        """Return every process there is besides process 1 and the shell.
-
-        Nearly always there is none, which costs two reads.
-        """
-        parents = [pid for pid in (self.init_pid, shell.pid if shell else None) if pid is not None]
-        roots = [root for parent in parents for root in processes.children(parent)]
-        return processes.identified(
-            member
-            for root in roots
-            if shell is None or root != shell.pid
-            for member in processes.descendants(root)
-        )
+    def others(self, shell: Process | None) -> Container[Process]:
+        """Return every process there is besides process 1 and the shell, which two reads tell."""
+        parents = (self.init_pid, shell.pid if shell else None)
+        return processes.below_now(pid for pid in parents if pid is not None)
 
     def signal_shell(self, shell: Process | None, signal_number: signal.Signals) -> None:
         """Send a signal to the shell."""
@@ -202,7 +193,7 @@ class BubblewrapSandbox:
             processes.signal_one(shell, self._namespace, signal_number)
 
     def signal_others(
-        self, shell: Process | None, spared: frozenset[Process], signal_number: int
+        self, shell: Process | None, spared: Container[Process], signal_number: int
     ) -> asyncio.Future[int]:
         """Send a signal to each process except process 1, the shell, the spared ones and what these started.
 
@@ -213,7 +204,7 @@ class BubblewrapSandbox:
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(_STOPPERS, self._signal_others, shell, spared, signal_number)
 
-    def _signal_others(self, shell: Process | None, spared: frozenset[Process], signal_number: int) -> int:
+    def _signal_others(self, shell: Process | None, spared: Container[Process], signal_number: int) -> int:
         if self.init_pid is None or shell is None:
             return 1
         parents = [self.init_pid, shell.pid]
@@ -223,7 +214,7 @@ class BubblewrapSandbox:
             for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
                 if shell not in processes.identified([shell.pid]):
                     break
-                found = processes.signal_below(parents, spared | {shell}, self._namespace, signal_number)
+                found = processes.signal_below(parents, spared, self._namespace, signal_number)
                 if not found:
                     break
         return found

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Generator, Iterable, Iterator
+import time
+from collections.abc import Collection, Container, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ _START = 19
 _FLAGS = 6
 _PF_EXITING = 0x4
 _CHILDREN_BYTES = 4096
+_NSEC_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _USEC_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -60,6 +62,35 @@ class Process:
     start_ticks: int
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """The processes that there were at a moment, below some; made of no more than the numbers of these.
+
+    To look at each of a session's processes would keep everybody waiting. Of the moment's own tick of the
+    kernel's clock, those count that were there; those of ticks before count all.
+
+    Attributes:
+        pids: the first processes on each way down.
+        tick: the moment.
+    """
+
+    pids: frozenset[int] = frozenset()
+    tick: int = 0
+
+    def __contains__(self, process: object) -> bool:
+        """Whether a process was there."""
+        return isinstance(process, Process) and (
+            process.start_ticks < self.tick or (process.start_ticks == self.tick and process.pid in self.pids)
+        )
+
+
+def below_now(parents: Iterable[int]) -> Earlier:
+    """Return the processes below some that have one thread each."""
+    pids = frozenset(child for parent in parents for child in children(parent))
+    # Read after the list, so that nothing that the list lacks is earlier.
+    return Earlier(pids, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _NSEC_PER_TICK)
+
+
 def children(pid: int) -> list[int]:
     """Return the children of a process that has one thread; none of one that is gone."""
     with suppress(OSError):
@@ -93,9 +124,11 @@ def has_ended(pid: int) -> bool:
 
 
 def signal_below(
-    parents: Iterable[int], spared: Collection[Process], pid_namespace: str, signal_number: int
+    parents: Collection[int], spared: Container[Process], pid_namespace: str, signal_number: int
 ) -> int:
     """Send a signal to all that is below some processes, except to the spared ones and what is below these.
+
+    Nor to any of these processes themselves.
 
     Returns how many there were. One that forks meanwhile may have a child that was not seen: to kill them
     all, repeat it until there is none. The signal 0 only counts.
@@ -104,6 +137,8 @@ def signal_below(
     pending = [child for parent in parents for child in children_of_all_threads(parent)]
     while pending:
         current = pending.pop()
+        if current in parents:
+            continue
         with suppress(OSError, ValueError, IndexError), _held(current) as pidfd:
             fields = _stat(current)
             if Process(current, int(fields[_START])) in spared or namespace(current) != pid_namespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,7 +86,7 @@ class Command:
         self.abandoned = False
         self.ended_status: int | None = None
         self.shell_status: int | None = None
-        self.earlier: frozenset[Process] = frozenset()
+        self.earlier: Container[Process] = frozenset()
         self._on_finished: list[Callable[[], None]] = []
         self._owner: Owner = owner
         self._output = bytearray()

@@ -11,7 +11,7 @@ import re
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from signal import SIGKILL, Signals
 from typing import Any, TypeVar
 
@@ -101,7 +101,7 @@ class StandIn:
         data = self.control.recv(max_bytes)
         return data, self._senders.popleft() if data else 0
 
-    def others(self, shell: Process | None) -> frozenset[Process]:
+    def others(self, shell: Process | None) -> Container[Process]:
         del shell
         return frozenset()
 
@@ -111,7 +111,7 @@ class StandIn:
         self._signal("shell", signal_number)
 
     def signal_others(
-        self, shell: Process | None, spared: frozenset[Process], signal_number: int
+        self, shell: Process | None, spared: Container[Process], signal_number: int
     ) -> asyncio.Future[int]:
         assert shell is not None
         assert not spared

@@ -59,6 +59,15 @@ def test_a_background_job_lives_on_and_can_be_waited_for(box: Box) -> None:
     assert_in_order(box)
 
 
+def test_what_a_background_job_left_when_it_ended_lives_on_when_a_command_is_stopped(box: Box) -> None:
+    marker, parent = (f"10{secrets.randbelow(10**8)}" for _ in range(2))
+    box.run(f"(sleep {marker} & exec sleep {parent}) & disown")
+    until(lambda: host_processes_with(marker) and host_processes_with(parent))
+    box.times_out(f"pkill -f {parent}; sleep 100", timeout_ms=500)
+    assert host_processes_with(parent) == []
+    assert len(host_processes_with(marker)) == 1
+
+
 @pytest.mark.parametrize("ending", ["true", "exit 3", "kill -9 $BASHPID"])
 def test_a_background_job_that_ended_adds_nothing_to_the_next_command(box: Box, ending: str) -> None:
     box.run(f"{{ while [[ ! -e go ]]; do sleep 0.01; done; touch ended; {ending}; }} &")

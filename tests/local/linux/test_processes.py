@@ -1,0 +1,61 @@
+"""What is known of processes that were there at a moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from sandkasten.local.linux import processes
+from sandkasten.local.linux.processes import Earlier, Process
+
+
+@contextmanager
+def sleepers(count: int) -> Iterator[frozenset[Process]]:
+    with ExitStack() as stack:
+        started = [subprocess.Popen(["sleep", "1000"]) for _ in range(count)]
+        for one in started:
+            stack.callback(one.wait)
+            stack.callback(one.kill)
+        yield processes.identified(one.pid for one in started)
+
+
+def test_what_was_there_is_told_from_what_came_later_in_the_same_instant() -> None:
+    with sleepers(20) as before:
+        earlier = processes.below_now([os.getpid()])
+        with sleepers(20) as after:
+            assert len(before) == len(after) == 20
+            assert all(one in earlier for one in before)
+            assert not any(one in earlier for one in after)
+
+
+def test_however_many_there_are_none_of_them_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_at(pid: int) -> list[str]:
+        raise AssertionError(pid)
+
+    with sleepers(20) as before:
+        monkeypatch.setattr(processes, "_stat", looked_at)
+        earlier = processes.below_now([os.getpid()])
+        monkeypatch.undo()
+        assert all(one in earlier for one in before)
+
+
+def test_of_the_moments_own_tick_only_those_count_that_were_listed() -> None:
+    earlier = Earlier(frozenset({7}), tick=100)
+    assert Process(7, 100) in earlier
+    assert Process(8, 100) not in earlier
+    assert Process(8, 99) in earlier
+    assert Process(7, 101) not in earlier  # its number came back
+    assert 7 not in earlier
+
+
+def test_processes_themselves_are_spared_whatever_they_are_below() -> None:
+    with sleepers(2) as below:
+        namespace = processes.namespace(os.getpid())
+        one, other = (process.pid for process in below)
+        assert processes.signal_below([os.getpid(), one], Earlier(), namespace, 0) >= 1
+        counted = processes.signal_below([os.getpid()], Earlier(), namespace, 0)
+        assert processes.signal_below([os.getpid(), one, other], Earlier(), namespace, 0) == counted - 2
