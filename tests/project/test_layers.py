@@ -6,6 +6,7 @@ All of it is read from the source. docs/architecture.md shows the same rows as a
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,6 +195,28 @@ def test_importing_the_client_loads_nothing_of_the_daemon(package: str) -> None:
     assert package in loaded_modules
     unwanted = {"starlette", "uvicorn", "cattrs", "multipart", "sandkasten.local.embedded"}
     assert not loaded_modules & unwanted
+
+
+# --- the page about it
+
+PAGE = ROOT / "docs" / "architecture.md"
+PLACES = re.findall(r"^\| .* \| `([\w/.]+\.py)` \| `(\w+)` \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_page_names_places_that_exist() -> None:
+    assert len(PLACES) >= 10
+    for path, name in PLACES:
+        assert re.search(rf"\b{name}\b", (SOURCE / path).read_text("utf-8")), f"{path} has no {name}"
+
+
+def test_the_page_and_its_picture_name_every_folder() -> None:
+    picture = (ROOT / "docs" / "assets" / "house.svg").read_text("utf-8")
+    page = PAGE.read_text("utf-8")
+    for room in sorted(ALL_ROOMS - {room for room in LEAF_ROOMS["cli"] if "cli" in room}):
+        if room.endswith("."):
+            name = f"{room.split('.')[-2]}/"
+            assert name in page, name
+            assert name in picture, name
 
 
 # --- sizes

@@ -1,6 +1,6 @@
 """Control groups as the rest of the daemon sees them, and the stand-in where there are none.
 
-`cgroups.py` says how it all works; `cgroup_groups.py` has the groups of the kernel's.
+`cgroups.py` says how it all works; `cgroup_kernel.py` has the groups of the kernel's.
 """
 
 from __future__ import annotations
