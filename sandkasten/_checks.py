@@ -1,6 +1,6 @@
-"""What can be known to be wrong before anything is sent: each check returns its value or raises.
+"""Checks of arguments before anything is sent: each check returns its value or raises.
 
-All of them raise `SandkastenInputError`. The limits are the protocol's, if nothing else is said.
+All of them raise `SandkastenInputError`. The limits are the protocol's, unless a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_MEMORY_BYTES = 4 * 1024**3
 
 
 def session_id(value: str) -> str:
-    """An id that can stand in a URL."""
+    """Return an id that can stand in a URL."""
     if not isinstance(value, str) or not SESSION_ID.fullmatch(value):
         raise SandkastenInputError(f"session_id is {_shown(value)}: it must be an id that a daemon gave.")
     return value
@@ -39,7 +39,7 @@ def workspace_id(value: str) -> str:
 
 
 def image(value: str) -> str:
-    """A name; which ones exist, the daemon knows."""
+    """Return an image's name; only the daemon knows which images exist."""
     if not isinstance(value, str) or not value:
         raise SandkastenInputError(f"image is {_shown(value)}: it must be a name such as 'python'.")
     return _unicode(value, "image")
@@ -53,17 +53,17 @@ def network(value: str) -> str:
 
 
 def ttl_seconds(value: int) -> int:
-    """A lifetime, 0 for the daemon's default."""
+    """Return a lifetime in seconds, 0 for the daemon's default."""
     return _whole_number(value, "ttl_seconds", "seconds", 0, MAX_TTL_SECONDS)
 
 
 def timeout_ms(value: int) -> int:
-    """A command's time limit, 0 for the daemon's maximum."""
+    """Return a command's time limit in milliseconds, 0 for the daemon's maximum."""
     return _whole_number(value, "timeout_ms", "milliseconds", 0, MAX_TIMEOUT_MS)
 
 
 def max_bytes(value: int) -> int:
-    """How much of a file to read."""
+    """Return how much of a file to read, in bytes."""
     return _whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
 
 
@@ -73,7 +73,7 @@ def keep_bytes(value: int) -> int:
 
 
 def command(value: str) -> str:
-    """A command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
+    """Return a command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise SandkastenInputError(f"cmd is {_shown(value)}: it must be a str, a shell command.")
     size_bytes = len(_unicode(value, "cmd").encode())
@@ -86,7 +86,7 @@ def command(value: str) -> str:
 
 
 def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
-    """A path in the sandbox: not empty, no NUL. Whether it is below /workspace, the daemon decides."""
+    """Return a path in the sandbox: not empty, no NUL. The daemon checks that it is below /workspace."""
     if not isinstance(value, str | PurePosixPath) or not str(value):
         raise SandkastenInputError(f"{name} is {_shown(value)}: it must be a path such as 'data/table.csv'.")
     if len(str(value)) > MAX_PATH_CHARS:
@@ -95,7 +95,7 @@ def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
 
 
 def content(value: str | bytes) -> str | bytes:
-    """What to write into a file: text (stored as UTF-8) or bytes."""
+    """Return the content for a file: text (stored as UTF-8) or bytes."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
@@ -104,7 +104,7 @@ def content(value: str | bytes) -> str | bytes:
 
 
 def filename(value: str) -> str:
-    """The name of an uploaded file: one name, not a path."""
+    """Return the name of an uploaded file: one name, not a path."""
     if not isinstance(value, str) or value in {"", ".", ".."} or "/" in value:
         raise SandkastenInputError(f"filename is {_shown(value)}: it must be one name, without slashes.")
     return _name(value, "filename")

@@ -53,8 +53,8 @@ def resolve_target(
     """Find the daemon: the arguments first, then the environment; None means the embedded one.
 
     Raises:
-        SandkastenInputError: the URL is not an http(s) URL, or is none where one is needed, or the key
-            cannot stand in a header.
+        SandkastenInputError: the URL is not an http(s) URL, or is missing where one is needed, or the key
+        cannot stand in a header.
     """
     url = base_url if base_url is not None else environ.get("SANDKASTEN_BASE_URL") or None
     key = api_key if api_key is not None else environ.get("SANDKASTEN_API_KEY") or None

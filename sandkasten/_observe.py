@@ -1,6 +1,6 @@
-"""What can be seen of each request: a line in the log `sandkasten`, and a span if OpenTelemetry is there.
+"""The traces of each request: a line in the log `sandkasten`, and a span if OpenTelemetry is installed.
 
-Neither ever holds a key, a command or a file's content or name: a request is told by its route.
+Neither ever holds a key, a command or a file's content or name: a request is named by its route.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def new_request_id() -> str:
 
 
 class Observed:
-    """Watches one request as a context manager: tell it the answer's status, and it tells the rest."""
+    """Watches one request as a context manager, which logs the status that it is given, and the time."""
 
     __slots__ = ("_call", "_daemon", "_request_id", "_span", "_started", "status")
 

@@ -147,7 +147,7 @@ class PlainFiles:
     # --- questions
 
     async def ask(self, question: Question[T]) -> T:
-        """Answer a question as far as a read can tell, which says what is wrong with a path as well."""
+        """Answer a question as far as a read can, which also reports what is wrong with a path."""
         if question.of_kind is None:
             raise plan.needs_shell(f"{question.path[:200]!r} cannot be examined", "what this call asks for")
         plan.check_in_workspace(question.path)
@@ -163,7 +163,7 @@ class PlainFiles:
 
 
 async def first_two(parts: Iterator[bytes], size_bytes: int | None, limit_bytes: int) -> tuple[bytes, bytes]:
-    """Return the first part, and the next one where only that, or the size, tells whether there is more."""
+    """Return the first part, and the next one if only that shows whether there is more."""
     first = await run_in_thread(lambda: next(parts, b""))
     more = b""
     if size_bytes is None or size_bytes > limit_bytes:

@@ -8,7 +8,7 @@ _ENDS = ("$ ", "# ")
 def without_prompts(output: str) -> str:
     """Return what a command printed, without the prompts around it.
 
-    A prompt is the first line and, once more, the end of the output. What does not look so stays as it is.
+    A prompt is the first line and, once more, the end of the output. Any other output stays as it is.
     """
     prompt, newline, rest = output.partition("\n")
     if newline and prompt.endswith(_ENDS) and rest.endswith(f"{prompt}\n"):

@@ -39,7 +39,7 @@ ALREADY_DESTROYED = "already_destroyed"
 
 
 class Extension:
-    """What a daemon may list in `/healthz`: what it can do beyond the common protocol."""
+    """The names that a daemon may list in `/healthz`: its abilities beyond the common protocol."""
 
     FILES = "files"
     IDEMPOTENCY = "idempotency"

@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt, and when; stamina does the waiting.
+"""The choice of failures that are worth another attempt, and when; stamina does the waiting.
 
 A call is repeated only where that can do no harm:
 

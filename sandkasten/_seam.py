@@ -1,6 +1,6 @@
 """All that differs between the two worlds, on the async side; `sandkasten_sync/_seam.py` is its twin.
 
-Both files offer the same names, so the sources that import them are the same but for `await`. Only
+Both files offer the same names, so the sources that import them are the same except for `await`. Only
 here does the client touch httpx's transports, threads and locks.
 """
 

@@ -18,12 +18,12 @@ _VAGUE_CODES = {None, Code.INTERNAL_ERROR, Code.INVALID_REQUEST}
 
 @frozen(eq=False, repr=False)
 class _Row:
-    """What a sentence means.
+    """The meaning of a sentence.
 
     Attributes:
-        code: the error code that it deserves.
-        sentence: what is found in the sentence.
-        request: what is found in the path and query of the request.
+        code: the error code that the sentence stands for.
+        sentence: a pattern to find in the sentence.
+        request: a pattern to find in the path and query of the request.
     """
 
     code: str

@@ -3,7 +3,7 @@
 The reader takes an archive in pieces of any size, and keeps no more of it than a header. It knows what
 `header` here and GNU, BSD and BusyBox `tar` write: ustar with pax headers or GNU's long names. Archives with
 anything that could be read in two ways are refused: bad checksums, sizes where there is no content, sparse
-files, `..`, absolute names. What becomes of the members is up to a `Sink`.
+files, `..`, absolute names. A `Sink` decides what becomes of the members.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TarError(ValueError):
 
 
 class Kind(Enum):
-    """What a member is."""
+    """The kind of a member."""
 
     FILE = b"0"
     HARD_LINK = b"1"
@@ -74,7 +74,7 @@ class Member:
 
 
 class Sink(Protocol):
-    """Who gets the members of an archive, in order."""
+    """The receiver of the members of an archive, in order."""
 
     def begin(self, member: Member) -> None:
         """A member; of a file, the content follows."""
@@ -93,7 +93,7 @@ class Sink(Protocol):
 
 
 def header(member: Member) -> bytes:
-    """What stands before a member's content."""
+    """Return the header in front of a member's content."""
     name = ("/".join(member.path) or ".") + ("/" if member.kind is Kind.DIRECTORY else "")
     raw_name, raw_target = (text.encode("utf-8", "surrogateescape") for text in (name, member.target))
     records: dict[str, bytes] = {}
@@ -113,7 +113,7 @@ def note(records: Mapping[str, str]) -> bytes:
 
 
 def padding(size_bytes: int) -> bytes:
-    """What stands after a file's content."""
+    """Return the padding behind a file's content."""
     return bytes(-size_bytes % BLOCK_BYTES)
 
 

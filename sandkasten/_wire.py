@@ -82,11 +82,11 @@ class Call(Generic[T]):
         timeout_seconds: how long it may stay silent, where that is not the client's own timeout.
         is_transfer: whether it may take as long as it will, as long as something moves.
         idempotent: whether doing it twice does what once does.
-        already_done: what a repetition is told if the attempt whose answer was lost took effect.
+        already_done: the answer to a repetition if the attempt whose answer was lost took effect.
         in_line: whether it may have to wait behind others of its session.
         is_kept_alive: whether the daemon is never silent meanwhile; see `kept_alive`.
         key: by which a daemon with the extension `idempotency` knows a repetition.
-        cancel_path: where such a daemon is told that nobody waits for it any more.
+        cancel_path: the path that reports to such a daemon that nobody waits for the call any more.
         unnamed: the fields that have other values for a daemon whose `/healthz` names no server.
     """
 
@@ -122,7 +122,7 @@ class Call(Generic[T]):
 
     @property
     def route(self) -> str:
-        """What logs and traces call it: the path without ids."""
+        """The name for logs and traces: the path without ids."""
         return f"{self.method} {_ID.sub('{id}', self.path)}"
 
 
@@ -296,7 +296,7 @@ def resumed(call: Call[T], last_event_id: str | None) -> Call[T]:
 
 
 def cancel(call: Call[Any], timeout_seconds: float) -> Call[None]:
-    """Tell that nobody waits for a call any more.
+    """Make the call that reports that nobody waits for a call any more.
 
     `DELETE /v1/sessions/{id}/executions/{key}` stops a command, `DELETE /v1/creations/{key}` ends a session
     that is being made or was: the extension `idempotency`.

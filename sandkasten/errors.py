@@ -323,11 +323,11 @@ class CapacityExceededError(SandkastenAPIError):
 
 
 class _CommandStoppedError(SandkastenAPIError):
-    """What the errors about a command that was stopped have in common."""
+    """The base of errors about a command that was stopped."""
 
     @property
     def output(self) -> str:
-        """What the command printed until it was stopped (empty on a stream: it was delivered)."""
+        """The output until the command was stopped (empty on a stream, which delivered it already)."""
         return str(self.details.get("output", ""))
 
     @property

@@ -1,4 +1,4 @@
-"""What the daemon answers, as frozen values; one class for both packages.
+"""The daemon's answers as frozen values, with the same classes for both packages.
 
 Times are aware `datetime`s, sizes are bytes, and every name says its unit.
 """
@@ -36,7 +36,7 @@ def _none_if_zero(number: int | None) -> int | None:
 
 
 class _Shown:
-    """What a notebook shows as a table, with or without the extension."""
+    """A value that a notebook shows as a table, with or without the extension."""
 
     __slots__ = ()
 
@@ -149,7 +149,7 @@ class ReadResult:
 
 @frozen
 class SessionInfo(_Shown):
-    """What the daemon knows about a session.
+    """The facts that the daemon reports about a session.
 
     Attributes:
         id: the session's id.
@@ -182,7 +182,7 @@ class SessionInfo(_Shown):
 
 @frozen
 class SessionStats(_Shown):
-    """What a session uses right now.
+    """The resources that a session uses right now.
 
     Attributes:
         memory_bytes: the memory of all its processes.
@@ -216,7 +216,7 @@ class DirEntry(_Shown):
 
     Attributes:
         name: the name alone; bytes that are not UTF-8 are as in `os.fsdecode`, so that `read` takes them.
-        is_dir: whether it is a directory; a symlink is none, wherever it leads.
+        is_dir: whether it is a directory; a symlink is not one, wherever it leads.
         kind: `file`, `directory`, `symlink` or `other`, where the daemon says.
         size_bytes: how long it is, where the daemon says.
         modified_at: when it was last written to, where the daemon says; code in the sandbox can set that.
@@ -231,7 +231,7 @@ class DirEntry(_Shown):
 
 @frozen
 class FileStat:
-    """What a path in the sandbox is.
+    """The status of a path in the sandbox.
 
     Attributes:
         path: the path that was asked for.
@@ -251,13 +251,13 @@ class FileStat:
 
     @property
     def is_dir(self) -> bool:
-        """Whether it is a directory."""
+        """True if the path is a directory."""
         return self.kind == "directory"
 
 
 @frozen
 class Health(_Shown):
-    """What a daemon says about itself, without a key.
+    """The facts that a daemon reports about itself, without a key.
 
     Attributes:
         status: `ok`.

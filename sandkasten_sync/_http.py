@@ -96,7 +96,7 @@ class Connection:
             raise
 
     def has(self, extension: str) -> bool:
-        """Tell whether the daemon has an extension; one that cannot say has none.
+        """Return whether the daemon has an extension; a daemon that does not list extensions has none.
 
         Raises:
             SandkastenConnectionError: it cannot be reached.
@@ -173,9 +173,9 @@ class Connection:
             raise self._no_answer(error) from None
 
     def cancel(self, call: Call[Any]) -> None:
-        """Tell the daemon that nobody waits for a command any more; never raises, and never takes long.
+        """Report to the daemon that nobody waits for a command any more; never raise, and never take long.
 
-        A daemon without keys needs no telling: there a command ends with its connection.
+        A daemon without keys needs no report: there a command ends with its connection.
         """
         if (
             call.cancel_path is None

@@ -71,7 +71,7 @@ class FileVerbs:
     def read(self, path: str | PurePosixPath, *, max_bytes: int | None = None) -> ReadResult:
         """Read a file into memory: all of it, or at most the first `max_bytes`.
 
-        What runs in the sandbox decides how large its files are: pass `max_bytes` if you do not trust it.
+        Code in the sandbox decides how large its files are: pass `max_bytes` if you do not trust it.
 
         Raises:
             SandkastenInputError: an empty path, or a `max_bytes` out of range.
@@ -100,8 +100,8 @@ class FileVerbs:
 
         `file` is a path, or an object open for binary reading, which is read from its beginning if it can
         seek; `filename` names it in the sandbox, and must be given where the object has no name of its own.
-        Files keep their permission bits. What is in a directory is merged with what is there; symlinks that
-        lead out of it are left out. A transfer that breaks is tried again where the source can be read again.
+        Files keep their permission bits. A directory is merged with an existing one; symlinks that lead out
+        of it are left out. A transfer that breaks is tried again where the source can be read again.
 
         Example::
 

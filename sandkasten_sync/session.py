@@ -55,9 +55,9 @@ class Session(FileVerbs):
 
     @property
     def first_info(self) -> SessionInfo | None:
-        """What the daemon said about the session when the client got it; what cannot change still holds.
+        """The facts about the session from when the client got it, or None if the daemon was not asked.
 
-        That is its image, network and programs; `info` asks anew. None: the daemon was not asked.
+        Its image, network and programs cannot change; `info` asks anew.
         """
         return self._first_info
 

@@ -40,7 +40,7 @@ class Pieces:
     """Files that are parts of one.
 
     Attributes:
-        prefix: their path, but for `.0` and so on.
+        prefix: their path, without the suffixes `.0`, `.1` and so on.
         count: how many there are.
         size_bytes: of all together.
         sha256: of all together, in hexadecimal digits.
@@ -135,7 +135,7 @@ def _script(*lines: str) -> str:
 
 
 def marked(output: str, mark: str) -> str | None:
-    """What a command printed between its marks; None if one of them is missing."""
+    """Return the output of a command between its marks, or None if a mark is missing."""
     # Not by a regular expression: what prints it decides how long one takes.
     start, end = output.find(f"{mark}:"), output.rfind(f":{mark}")
     start += len(mark) + 1
@@ -215,7 +215,7 @@ def stat_question(path: str, *, follow_symlinks: bool) -> Question[FileStat]:
 def stat_command(path: str, mark: str, *, follow_symlinks: bool) -> str:
     """Print mode, size and time of a path, and after a colon a symlink's target in base64.
 
-    An image may have no `stat`: then bash itself tells the kind, as the first digit of a mode.
+    An image may have no `stat`: then bash itself finds the kind, as the first digit of a mode.
     """
     follow, is_there = ("-L", '[ -e "$p" ]') if follow_symlinks else ("", '[ -e "$p" ] || [ -h "$p" ]')
     return _script(

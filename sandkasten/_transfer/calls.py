@@ -1,7 +1,7 @@
 """The calls that carry files, of a session or of a workspace.
 
 Those to `fs/raw` and `fs/tar` are the extension `files`: bodies are the bytes as they are. So is the listing
-of a session's directories, and what a listing tells beyond names.
+of a session's directories, and the fields of a listing beyond names.
 """
 
 from __future__ import annotations

@@ -49,10 +49,10 @@ def in_workspace(path: str | PurePosixPath) -> str:
 
 
 def listed_name(name: str) -> str:
-    """A name in a directory, as a daemon says it.
+    """Return a name in a directory, as a daemon lists it.
 
     Raises:
-        SandkastenResponseError: it is none.
+        SandkastenResponseError: the text is not a name.
     """
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise SandkastenResponseError(f"The daemon lists a file {name[:100]!r}, which is not a name.")

@@ -25,7 +25,7 @@ class Fetch:
         offset: how much came.
         size_bytes: how large the file is, once that is known.
         mode: its permission bits.
-        etag: what tells whether it is still the same.
+        etag: the mark of the file's version, by which a change is noticed.
     """
 
     max_bytes: int | None = None
@@ -48,7 +48,7 @@ class Fetch:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What asks for the rest."""
+        """Return the headers that ask for the rest."""
         if not self.offset and self.max_bytes is None:
             return {}
         last = "" if self.max_bytes is None else self.max_bytes - 1

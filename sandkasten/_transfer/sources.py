@@ -22,7 +22,7 @@ from sandkasten.errors import LocalFileError, SandkastenError, SandkastenInputEr
 
 @define(eq=False, repr=False)
 class Source:
-    """What is to be sent, and how it is read.
+    """A source of bytes to send, and the way to read it.
 
     Attributes:
         name: what it is called in the sandbox.
@@ -110,7 +110,7 @@ class Source:
 
 
 def source_of(content: str | bytes, name: str) -> Source:
-    """What is in memory, and is written to a file."""
+    """Return the source of a content in memory, which is written to a file."""
     data = content.encode() if isinstance(content, str) else content
     return Source(name, io.BytesIO(data), size_bytes=len(data))
 
@@ -189,7 +189,7 @@ def _opened_stream(file: BinaryIO, name: str, on_progress: Progress | None) -> S
 
 
 def _true_size(stream: BinaryIO | io.FileIO, size_bytes: int | None, name: str) -> int | None:
-    """Return a file's size; None if only reading it tells that, as below /proc and /sys."""
+    """Return a file's size, or None if only reading shows it, as below /proc and /sys."""
     if size_bytes is None:
         return None
     _seek(stream, max(0, size_bytes - 1), name)

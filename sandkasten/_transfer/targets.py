@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Teller(Protocol):
-    """What comes from a daemon goes to one of these.
+    """A receiver of a daemon's bytes.
 
     Attributes:
         in_memory: whether its methods never block.
@@ -140,9 +140,9 @@ class MemoryTarget:
 
 
 class FileTarget:
-    """A file in the making. Methods block, and raise `SandkastenError` for what the disk refuses.
+    """A partial file. Methods block, and raise `SandkastenError` if the disk refuses the file.
 
-    What is written goes to the disk while the next piece is on its way, so an error may come one call later.
+    A piece is written to the disk while the next one is on its way, so an error may come one call later.
     """
 
     in_memory = False

@@ -30,7 +30,7 @@ _Names = dict[str, "_Names"]
 
 
 class TreeTarget:
-    """A directory in the making, which takes the members of an archive. Methods block, see `FileTarget`."""
+    """A partial directory, which takes the members of an archive. Methods block, see `FileTarget`."""
 
     in_memory = False
 
@@ -143,7 +143,7 @@ class TreeTarget:
         return made
 
     def _copy(self, member: Member) -> None:
-        """What has several names becomes several files."""
+        """Copy a file that has several names, so that it becomes several files."""
         names = tuple(name for name in member.target.split("/") if name not in {"", "."})
         source = self._at(names)
         if ".." in names or not stat.S_ISREG((status := os.lstat(source)).st_mode):
