@@ -69,3 +69,11 @@ class IsolationError(Exception):
         self.what = what
         self.hint = hint
         self.complaint = complaint
+
+
+class SandboxLostError(Exception):
+    """The sandbox ended, or could not be brought back in order."""
+
+
+class CalledOffError(SandboxLostError):
+    """Nobody waited for the job any more, before it began; the session goes on."""

@@ -18,9 +18,8 @@ from starlette.routing import Route
 
 from sandkasten.local.api.asgi import ApiMiddleware, Guard, answer_error
 from sandkasten.local.api.execs import lost_error
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.observe.observer import Observer
-from sandkasten.local.sessions.command import SandboxLostError
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class ExecBody:
     """`POST .../exec`."""
 
     cmd: str
-    timeout_seconds: float
+    timeout_ms: int
     raw_output: bool
     pipe_input: bool
     pipe_output: bool
@@ -91,7 +91,7 @@ def _command(body: Fields) -> ExecBody:
         raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
     timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
     flags = (_flag(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
-    return ExecBody(cmd, timeout_ms / 1000, *flags)
+    return ExecBody(cmd, timeout_ms, *flags)
 
 
 async def write_body(request: Request) -> WriteBody:

@@ -22,12 +22,12 @@ from sandkasten.local.api.bodies import ExecBody
 from sandkasten.local.api.bodystream import body_of
 from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.endings import JobEnd
-from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.errors import ApiError, CalledOffError, SandboxLostError, invalid_request
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.observe.observer import Observer
-from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError
 from sandkasten.local.sessions.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
+from sandkasten.local.sessions.job import Job, Outcome
 from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.session import Session
 
@@ -64,7 +64,7 @@ class Execs:
         finally:
             if not is_kept_alive:
                 listener.leave()
-        return _result(execution) if execution.command.is_finished else Response(status_code=499)
+        return _result(execution) if execution.job.is_finished else Response(status_code=499)
 
     async def exec_stream(self, request: Request) -> Response:
         """Run a command and send its output while it runs, or from where a client saw the last of it."""
@@ -121,8 +121,8 @@ class Execs:
                 raise invalid_request("Last-Event-ID names a stream that this daemon does not know.")
             pipes = self._pipes(session, body) if isinstance(kept, Replay) else None
             try:
-                text = body.cmd if pipes is None else pipes.redirected(body.cmd)
-                command = session.submit(text, body.timeout_seconds)
+                cmd = body.cmd if pipes is None else pipes.redirected(body.cmd)
+                command = session.submit(cmd, body.timeout_ms)
             except BaseException:
                 if pipes is not None:
                     pipes.close()
@@ -143,7 +143,7 @@ class Execs:
     def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:
         execution.complete()
         self._keys.end(session.id, key, execution.kept.size_bytes)
-        self._observer.exec_ended(execution.command.end, execution.command.duration_seconds)
+        self._observer.exec_ended(execution.job.end, execution.job.duration_seconds)
 
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
@@ -172,7 +172,7 @@ async def _late_answer(
                 break
         except SandboxLostError:
             break
-    if execution.command.is_finished:
+    if execution.job.is_finished:
         yield event("answer", _answered(execution), 0)
 
 
@@ -207,7 +207,7 @@ async def _events(
         if time.monotonic() - waits_from >= pause_seconds:
             yield KEEP_ALIVE
     if not listener.has_left:
-        yield _last_event(execution.command, lost, position)
+        yield _last_event(execution.job, lost, position)
 
 
 def _piece_event(piece: Piece) -> bytes:
@@ -221,23 +221,23 @@ def _piece_event(piece: Piece) -> bytes:
 
 
 def _result(execution: Execution) -> Response:
-    command, output = execution.command, execution.kept
+    job, output = execution.job, execution.kept
     assert isinstance(output, CappedText)
-    if command.error is not None:
-        raise lost_error(command.error)
-    assert command.outcome is not None
-    if command.outcome.was_stopped:
-        raise _stopped_error(command, command.outcome, output)
-    return answer(_ending(command.outcome) | {"output": output.text(), "truncated": output.truncated})
+    if job.error is not None:
+        raise lost_error(job.error)
+    assert job.outcome is not None
+    if job.outcome.was_stopped:
+        raise _stopped_error(job, job.outcome, output)
+    return answer(_ending(job.outcome) | {"output": output.text(), "truncated": output.truncated})
 
 
-def _last_event(command: Command, lost: SandboxLostError | None, position: int) -> bytes:
+def _last_event(job: Job[Any], lost: SandboxLostError | None, position: int) -> bytes:
     if lost is not None:
         return _error_event(lost_error(lost), position)
-    assert command.outcome is not None
-    if command.outcome.was_stopped:
-        return _error_event(_stopped_error(command, command.outcome), position)
-    return event("done", _ending(command.outcome) | {"timestamp": _now_ms()}, position)
+    assert job.outcome is not None
+    if job.outcome.was_stopped:
+        return _error_event(_stopped_error(job, job.outcome), position)
+    return event("done", _ending(job.outcome) | {"timestamp": _now_ms()}, position)
 
 
 def _error_event(error: ApiError, position: int) -> bytes:
@@ -246,27 +246,19 @@ def _error_event(error: ApiError, position: int) -> bytes:
 
 
 def _ending(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "exit_code": outcome.exit_code,
-        "cwd": outcome.cwd,
-        "duration_ms": outcome.duration_ms,
-        "shell_restarted": outcome.shell_restarted,
-    }
+    return {"exit_code": outcome.exit_code} | outcome.details
 
 
-def _stopped_error(command: Command, outcome: Outcome, output: CappedText | None = None) -> ApiError:
-    details: dict[str, Any] = {
-        "cwd": outcome.cwd,
-        "shell_restarted": outcome.shell_restarted,
-        "duration_ms": outcome.duration_ms,
-    }
+def _stopped_error(job: Job[Any], outcome: Outcome, output: CappedText | None = None) -> ApiError:
+    details = outcome.details
     if output is not None:
         details |= {"output": output.text(), "truncated": output.truncated}
     if outcome.end is JobEnd.OVER_QUOTA:
         sentence = "The command was stopped: it filled the workspace. Delete files in it."
         return ApiError(507, "INSUFFICIENT_STORAGE", sentence, details=details)
-    limit_ms = round(command.timeout_seconds * 1000)
-    return ApiError(504, "COMMAND_TIMEOUT", f"The command was stopped after {limit_ms} ms.", details=details)
+    return ApiError(
+        504, "COMMAND_TIMEOUT", f"The command was stopped after {job.timeout_ms} ms.", details=details
+    )
 
 
 def lost_error(error: SandboxLostError) -> ApiError:

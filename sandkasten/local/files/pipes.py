@@ -52,7 +52,7 @@ class Pipes:
         self._is_opened = False
         self._is_read = False
 
-    def redirected(self, command: str) -> str:
+    def redirected(self, cmd: str) -> str:
         """Return shell text that runs a command in the same shell with the pipes as input and output.
 
         Before it begins, `$?` is what it was and the FIFOs are not in the workspace any more.
@@ -60,7 +60,7 @@ class Pipes:
         inside = f"/workspace/{self._name}"
         tell = f"builtin printf '\\0' >{inside}.out; command rm -f {inside}.in {inside}.out"
         places = [f"<{inside}.in"] * (self.input is not None) + [f">{inside}.out"] * self._has_output
-        return f"{{ (s=$?; {tell}; exit $s) && :; builtin eval {shlex.quote(command)}; }} {' '.join(places)}"
+        return f"{{ (s=$?; {tell}; exit $s) && :; builtin eval {shlex.quote(cmd)}; }} {' '.join(places)}"
 
     def start(self, wake: Callable[[], None]) -> None:
         """Read what is printed, and call `wake` when there is some."""

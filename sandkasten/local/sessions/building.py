@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from sandkasten.local.errors import ApiError, exhausted
+from sandkasten.local.errors import ApiError, SandboxLostError, exhausted
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
@@ -16,7 +16,6 @@ from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.causes import explain
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.limits.cgroups import Group
-from sandkasten.local.sessions.command import SandboxLostError
 from sandkasten.local.sessions.session import Remains, Session, Site
 from sandkasten.local.sessions.settings import Settings
 from sandkasten.local.sessions.shell import Shell

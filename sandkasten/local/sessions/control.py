@@ -1,4 +1,4 @@
-"""The shell's messages on its control channel; pure.
+"""The messages on the control channel, from the shell and to it; pure.
 
 Each message is a NUL, then four NUL-ended fields, `kind id value cwd`, written by `bashrc` and
 `supervisor`:
@@ -20,6 +20,7 @@ later one must bear the id that process 1 gave that shell, and that no other pro
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 # A field begins where the bytes do, or behind a NUL.
@@ -170,15 +171,52 @@ def _message(traps: bytes | None, kind: bytes, command_id: bytes, value: bytes, 
     return Ended(identifier, int(value)) if kind == b"ended" else None
 
 
-def frame(name: str, command_id: str, traps: str, command: str) -> bytes:
+def frame(name: str, command_id: str, traps: str, cmd: str) -> bytes:
     """Return a command as the shell of that name reads it, with the line of code that sets its traps.
 
     The second id shows the shell that nothing is missing: an interrupt may tear a frame while it is read. The
     shell's name shows that the frame was not meant for an earlier shell that ended before it read everything.
     """
-    return f"{name}{command_id}{traps}\n{command}{command_id}\0".encode()
+    return f"{name}{command_id}{traps}\n{cmd}{command_id}\0".encode()
 
 
 def shell_name(shell_id: str) -> str:
     """Return the name of a shell in its frames, the beginning of its id; the first shell has none."""
     return shell_id[:8].ljust(8, "0")
+
+
+# --- traps of the user's shell code, which would otherwise run for the shell's own plumbing
+#
+# Bash runs a DEBUG trap before each command, and an ERR trap after each that fails, whoever wrote that. So
+# `inside/bashrc` takes both away at the end of a round and reports them, and gets them back with the next
+# command, in a form that passes over each command of its own. `trap -p` then shows that form, and the trap
+# works as it was written.
+
+_TRAPS = {"DEBUG", "ERR", "RETURN"}
+# Each command of the plumbing has `__sk_` in its text, or in the name of its function. So has the first of
+# these words, since a DEBUG trap hears of what an ERR trap does.
+_TRAP_HEAD = 'case "${__sk_-}$BASH_COMMAND ${FUNCNAME-}" in *__sk_*) ;; *)\n'
+_TRAP_TAIL = "\n;; esac"
+# Quotes for a command that must stay on one line.
+_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r"})
+
+
+def rearm(reported: str) -> str:
+    """Return one line of shell code that sets the traps that `trap -p` printed in a shell."""
+    try:
+        words = shlex.split(reported)
+    except ValueError:
+        return ""
+    found: list[str] = []
+    for at, word in enumerate(words[:-3]):
+        name = words[at + 3].removeprefix("SIG")
+        is_set = word == "trap" and words[at + 1] == "--" and words[at + 2] != "-"
+        if is_set and name in _TRAPS:
+            found.append(f"\\builtin trap -- $'{_guarded(words[at + 2]).translate(_ESCAPES)}' {name}")
+    return "; ".join(found)
+
+
+def _guarded(command: str) -> str:
+    if not command or (command.startswith(_TRAP_HEAD) and command.endswith(_TRAP_TAIL)):
+        return command
+    return f"{_TRAP_HEAD}{command}{_TRAP_TAIL}"

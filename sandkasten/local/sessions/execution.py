@@ -1,4 +1,4 @@
-"""One command as those who ask for it see it: several may, one after another or at once.
+"""One job as those who ask for it see it: several may, one after another or at once.
 
 A connection can drop while its command runs. A client that gave the command a key may ask again with the
 same key and goes on where it was; so what was printed is kept for a while after it was sent, and a command
@@ -14,10 +14,11 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sandkasten._cut import CappedText
 from sandkasten.local.files.pipes import Pipes
-from sandkasten.local.sessions.command import Command
+from sandkasten.local.sessions.job import Job, Output
 from sandkasten.local.sessions.transcript import Transcript
 
 # For how long a command goes on whose client dropped the connection and may come back.
@@ -97,11 +98,11 @@ def _bytes(content: str | bytes) -> bytes:
 
 
 class Execution:
-    """A command, what is kept of its output, and who listens. Lives in the event loop's thread."""
+    """A job, what is kept of its output, and who listens. Lives in the event loop's thread."""
 
     def __init__(
         self,
-        command: Command,
+        job: Job[Any],
         kept: CappedText | Replay,
         *,
         raw: bool,
@@ -109,12 +110,12 @@ class Execution:
         pipes: Pipes | None = None,
     ) -> None:
         """Nobody listens yet."""
-        self.command = command
+        self.job = job
         self.kept = kept
         self.pipes = pipes
         if pipes is not None:
-            pipes.start(command.wake)
-        self._transcript = Transcript(raw=raw)
+            pipes.start(job.wake)
+        self._transcripts = {channel: Transcript(raw=raw) for channel in job.channels}
         self.left_line = False
         self._has_key = has_key
         self._listeners = 0
@@ -124,24 +125,30 @@ class Execution:
         """Wait for more output and keep it; False once there is no more.
 
         Raises:
-            SandboxLostError: the sandbox ended under the command.
+            SandboxLostError: the sandbox ended under the job.
         """
         if self._keep_piped():
             return True
-        data = await self.command.next_output(timeout_seconds)
-        self.kept.add(self._transcript.feed(data or b""))
+        output = await self.job.next_output(timeout_seconds)
+        self._keep(output or ())
         self._keep_piped()
-        return data is not None
+        return output is not None
 
     def complete(self) -> None:
-        """Keep the last of the output, now that the command has ended."""
-        self.kept.add(self._transcript.feed(self.command.rest()) + self._transcript.finish())
+        """Keep the last of the output, now that the job has ended."""
+        self._keep(self.job.rest())
+        for transcript in self._transcripts.values():
+            self.kept.add(transcript.finish())
         if self.pipes is not None and isinstance(self.kept, Replay):
             self.kept.add(self.pipes.finish())
 
+    def _keep(self, output: Output) -> None:
+        for channel, data in output:
+            self.kept.add(self._transcripts[channel].feed(data))
+
     def _keep_piped(self) -> bool:
         """Keep what came through the pipe; whether there was any."""
-        if self.pipes is None or not isinstance(self.kept, Replay) or self.command.is_finished:
+        if self.pipes is None or not isinstance(self.kept, Replay) or self.job.is_finished:
             return False
         data = self.pipes.take()
         self.kept.add(data)
@@ -158,27 +165,27 @@ class Execution:
     def on_left(self) -> None:
         """Called by a listener."""
         self._listeners -= 1
-        self.command.wake()
-        if self._listeners or self.command.is_finished:
+        self.job.wake()
+        if self._listeners or self.job.is_finished:
             return
-        if not self.command.started_at:
+        if not self.job.started_at:
             # Nobody waits for it, so its turn must not come; whoever comes back with its key begins anew.
             self.left_line = True
-            self.command.abandon()
+            self.job.abandon()
         elif self._has_key:
-            self._grace = asyncio.get_running_loop().call_later(GRACE_SECONDS, self.command.abandon)
+            self._grace = asyncio.get_running_loop().call_later(GRACE_SECONDS, self.job.abandon)
         else:
-            self.command.abandon()
+            self.job.abandon()
 
     def cancel(self) -> bool:
-        """Stop the command on behalf of who asked for it; whether it had not ended yet."""
-        was_open = not self.command.is_finished
-        self.command.abandon()
+        """Stop the job on behalf of who asked for it; return whether it had not ended yet."""
+        was_open = not self.job.is_finished
+        self.job.abandon()
         return was_open
 
 
 class Listener:
-    """One connection that waits for a command."""
+    """One connection that waits for a job."""
 
     def __init__(self, execution: Execution) -> None:
         """Made by `Execution.listen`."""

@@ -21,7 +21,8 @@ from sandkasten.local.isolation.policy import Image
 from sandkasten.local.limits.cgroup_base import Usage
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.linux.scratch import remove_tree
-from sandkasten.local.sessions.command import Command
+from sandkasten.local.sessions.command import ShellCommand
+from sandkasten.local.sessions.job import Job
 from sandkasten.local.sessions.lifetime import Lifetime
 from sandkasten.local.sessions.shell import Shell
 
@@ -109,7 +110,7 @@ class Session:
             site.tree,
             site.limit_bytes,
             is_running=lambda: self.has_work,
-            on_exceeded=shell.stop_all,
+            on_exceeded=self._stop_writers,
             members=self._members_of_workspace,
         )
         self._site = site
@@ -117,6 +118,7 @@ class Session:
         self._remains = remains
         self._of_workspace = of_workspace
         self._programs = programs_of(site.image)
+        self._jobs = set[Job[Any]]()
 
     @property
     def info(self) -> dict[str, Any]:
@@ -136,9 +138,14 @@ class Session:
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
     @property
+    def busy(self) -> bool:
+        """True if a job runs or waits."""
+        return bool(self._jobs)
+
+    @property
     def has_work(self) -> bool:
         """True if anything runs that could write a file."""
-        return self._shell.has_work
+        return self.busy or self._shell.has_programs
 
     def members(self) -> list[int]:
         """Return all processes of the session; for any thread."""
@@ -149,7 +156,7 @@ class Session:
         assert self._remains.group is not None
         return self._remains.group.usage()
 
-    def submit(self, command: str, timeout_seconds: float) -> Command:
+    def submit(self, cmd: str, timeout_ms: int) -> ShellCommand:
         """Run a command in the shell, and watch what it does to the disk.
 
         Raises:
@@ -158,10 +165,9 @@ class Session:
         self.quota.watch()
         if self._site.names is not None:
             self._site.names.refresh()
-        submitted = self._shell.submit(command, timeout_seconds)
-        self.lifetime.begin_use()
-        submitted.when_finished(self.lifetime.end_use)
-        return submitted
+        command = self._shell.submit(cmd, timeout_ms)
+        self._keep_for(command)
+        return command
 
     def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
         """Make the pipes of a command in the workspace; this does not block for long.
@@ -175,6 +181,21 @@ class Session:
     def interrupt(self) -> bool:
         """Stop the command that runs; return whether one did."""
         return self._shell.interrupt()
+
+    def _keep_for(self, job: Job[Any]) -> None:
+        """Keep the session as long as a job runs or waits."""
+
+        def on_finished() -> None:
+            self._jobs.discard(job)
+            self.lifetime.end_use()
+
+        self._jobs.add(job)
+        self.lifetime.begin_use()
+        job.when_finished(on_finished)
+
+    def _stop_writers(self, again: bool) -> None:
+        """Stop all that may write: the disk's share is used up, and was so at the look before, if `again`."""
+        self._shell.stop_all(with_shell=again)
 
     def close(self) -> Callable[[], None]:
         """End the session; return what removes its remains, to be called in any thread."""

@@ -29,12 +29,13 @@ from functools import partial
 
 from sandkasten._cut import CappedBytes
 from sandkasten.local.endings import JobEnd
+from sandkasten.local.errors import CalledOffError, SandboxLostError
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.linux.processes import Process, identified
-from sandkasten.local.sessions.command import CalledOffError, Command, Outcome, SandboxLostError, does_nothing
-from sandkasten.local.sessions.control import ControlChannel, Ended, Message, Ready, Result, frame, shell_name
+from sandkasten.local.sessions.command import ShellCommand, ShellOutcome, does_nothing
+from sandkasten.local.sessions.control import ControlChannel, Ended, Ready, Result, frame, rearm, shell_name
+from sandkasten.local.sessions.job import Channel
 from sandkasten.local.sessions.terminal import TerminalReader
-from sandkasten.local.sessions.traps import restoring
 
 _READ_BYTES = 64 * 1024
 # What background jobs print between commands and the next command gets.
@@ -62,8 +63,8 @@ class Shell:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._messages = ControlChannel()
-        self._queue: deque[Command] = deque()
-        self._current: Command | None = None
+        self._queue: deque[ShellCommand] = deque()
+        self._current: ShellCommand | None = None
         self._outgoing = bytearray()
         self._between = CappedBytes(_BETWEEN_MAX_BYTES)
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -91,7 +92,7 @@ class Shell:
         except TimeoutError:
             raise SandboxLostError("the shell did not start in time") from None
 
-    def submit(self, text: str, timeout_seconds: float) -> Command:
+    def submit(self, cmd: str, timeout_ms: int) -> ShellCommand:
         """Put a command in line; its time begins when its turn comes.
 
         Raises:
@@ -99,15 +100,10 @@ class Shell:
         """
         if self._closed:
             raise SandboxLostError("the sandbox ended")
-        command = Command(":" if does_nothing(text) else text, timeout_seconds, self)
+        command = ShellCommand(":" if does_nothing(cmd) else cmd, timeout_ms, self)
         self._queue.append(command)
         self._start_next()
         return command
-
-    @property
-    def is_busy(self) -> bool:
-        """True if a command runs or waits."""
-        return self._current is not None or bool(self._queue)
 
     def interrupt(self) -> bool:
         """Stop the command that runs; whether one did."""
@@ -135,9 +131,9 @@ class Shell:
             self._kill_shell()
 
     @property
-    def has_work(self) -> bool:
-        """True if anything runs that could write a file."""
-        return self.is_busy or (not self._closed and self._sandbox.has_jobs)
+    def has_programs(self) -> bool:
+        """True if anything runs besides the shell itself."""
+        return not self._closed and self._sandbox.has_jobs
 
     def close(self) -> Callable[[], None]:
         """End the sandbox and fail what still waits; returns what reaps it, for any thread."""
@@ -160,11 +156,11 @@ class Shell:
         if not self._closed:
             self._terminal.resume()
 
-    def on_abandoned(self, command: Command) -> None:
+    def on_abandoned(self, job: ShellCommand) -> None:
         """Called by a command that nobody waits for."""
-        if command is not self._current:
-            self._queue.remove(command)
-            command.finish(None, CalledOffError("nobody waited for the command"))
+        if job is not self._current:
+            self._queue.remove(job)
+            job.finish(None, CalledOffError("nobody waited for the command"))
             return
         self.output_taken()
         self._stop_current()
@@ -180,12 +176,12 @@ class Shell:
         command.started_at = time.monotonic()
         command.earlier = self._sandbox.others(self._shell)
         if between := self._taken_between():
-            command.add_output(between)
-        self._send(command.id, command.text)
-        self._set_timer(command.timeout_seconds, self._on_deadline)
+            command.add_output(between, Channel.TERMINAL)
+        self._send(command.id, command.cmd)
+        self._set_timer(command.timeout_ms / 1000, self._on_deadline)
 
-    def _send(self, command_id: str, text: str) -> None:
-        self._outgoing += frame(self._shell_name, command_id, self._traps, text)
+    def _send(self, command_id: str, cmd: str) -> None:
+        self._outgoing += frame(self._shell_name, command_id, self._traps, cmd)
         self._send_token()
         self._flush()
 
@@ -217,7 +213,7 @@ class Shell:
         if command.stopping and exit_code == _INTERRUPTED:
             command.drop_echo_of_interrupt()
         end = command.stopped_for or (JobEnd.FAILED if exit_code else JobEnd.OK)
-        command.finish(Outcome(exit_code, self.cwd, duration_ms, end, shell_restarted))
+        command.finish(ShellOutcome(exit_code, duration_ms, end, self.cwd, shell_restarted))
         if command.stopping and not shell_restarted:
             self._sandbox.end_input()
             self._probe(_PROBES_MAX)
@@ -255,13 +251,13 @@ class Shell:
         self._sandbox.signal_shell(self._shell, signal.SIGKILL)
         self._set_timer(_START_SECONDS, self._lose, "the shell could not be stopped")
 
-    def _stop_what_it_started(self, command: Command, signal_number: int) -> None:
+    def _stop_what_it_started(self, command: ShellCommand, signal_number: int) -> None:
         """Signal all that the command started; once it has ended and they are gone, finish it."""
         if self._is_ready:
             found = self._sandbox.signal_others(self._shell, command.earlier, signal_number)
             found.add_done_callback(partial(self._on_signalled, command, signal_number))
 
-    def _on_signalled(self, command: Command, signal_number: int, found: asyncio.Future[int]) -> None:
+    def _on_signalled(self, command: ShellCommand, signal_number: int, found: asyncio.Future[int]) -> None:
         is_over = command is self._current and command.ended_status is not None
         if is_over and not self._closed and (not found.result() or signal_number == signal.SIGKILL):
             self._finish_current()
@@ -301,7 +297,7 @@ class Shell:
             if not self._closed:
                 self._on_message(message)
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Result | Ended | Ready) -> None:
         match message:
             case Result():
                 self._on_result(message)
@@ -312,7 +308,7 @@ class Shell:
 
     def _on_result(self, result: Result) -> None:
         current = self._current
-        self._traps = restoring(result.traps) if result.traps else ""
+        self._traps = rearm(result.traps) if result.traps else ""
         if current is not None and result.command_id == current.id:
             self._terminal.drain()
             self.cwd = result.cwd
@@ -372,7 +368,7 @@ class Shell:
         if self._current is None:
             self._between.add(data)
             return False
-        self._current.add_output(data)
+        self._current.add_output(data, Channel.TERMINAL)
         return self._current.is_slow_to_read
 
     def _taken_between(self) -> bytes:

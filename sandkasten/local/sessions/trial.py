@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sandkasten.local.errors import IsolationError
+from sandkasten.local.errors import IsolationError, SandboxLostError
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
@@ -19,11 +19,10 @@ from sandkasten.local.isolation.backend import Backend
 from sandkasten.local.limits.cgroups import Cgroups
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.linux import loop
-from sandkasten.local.sessions.command import SandboxLostError
 from sandkasten.local.sessions.shell import Shell
 
 _NAME = "trial"
-_COMMAND_SECONDS = 20.0
+_TIMEOUT_MS = 20_000
 
 
 def try_in_group(
@@ -82,7 +81,7 @@ async def _use_a_sandbox(backend: Backend, workspace: Path, confine: Callable[[i
         shell = Shell(sandbox, on_lost=_nothing)
         await sandbox.release(confine)
         await shell.wait_until_ready()
-        command = shell.submit("true", _COMMAND_SECONDS)
+        command = shell.submit("true", _TIMEOUT_MS)
         while await command.next_output() is not None:
             pass
         if command.outcome is None or command.outcome.exit_code:

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from sandkasten.local.api.keys import Keys
+from sandkasten.local.errors import CalledOffError
 from sandkasten.local.launch import LocalDaemon
-from sandkasten.local.sessions.command import CalledOffError, Command
+from sandkasten.local.sessions.command import ShellCommand
 from sandkasten.local.sessions.execution import Execution, Replay
 from tests.soon import soon
 
@@ -319,19 +320,19 @@ def test_keys_are_bounded_and_those_that_had_to_go_are_refused() -> None:
         keys.find("s", f"{0:016}", b"r")
 
 
-class Owner:
+class Runner:
     """What a command tells its shell goes nowhere."""
 
     def output_taken(self) -> None:
         pass
 
-    def on_abandoned(self, command: Command) -> None:
-        command.finish(None, CalledOffError("nobody waited"))
+    def on_abandoned(self, job: ShellCommand) -> None:
+        job.finish(None, CalledOffError("nobody waited"))
 
 
 async def left_by_all(*, has_key: bool) -> Execution:
-    execution = Execution(Command("x", 1, Owner()), Replay(10), raw=False, has_key=has_key)
-    execution.command.started_at = 1.0
+    execution = Execution(ShellCommand("x", 1000, Runner()), Replay(10), raw=False, has_key=has_key)
+    execution.job.started_at = 1.0
     execution.listen().leave()
     return execution
 
@@ -341,9 +342,9 @@ async def test_a_command_with_a_key_is_stopped_when_nobody_came_back_in_time(
 ) -> None:
     monkeypatch.setattr("sandkasten.local.sessions.execution.GRACE_SECONDS", 0.1)
     execution = await left_by_all(has_key=True)
-    assert not execution.command.abandoned
+    assert not execution.job.abandoned
     await anyio.sleep(0.3)
-    assert execution.command.abandoned
+    assert execution.job.abandoned
 
 
 async def test_a_command_whose_client_came_back_in_time_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,8 +352,8 @@ async def test_a_command_whose_client_came_back_in_time_goes_on(monkeypatch: pyt
     execution = await left_by_all(has_key=True)
     execution.listen()
     await anyio.sleep(0.3)
-    assert not execution.command.abandoned
+    assert not execution.job.abandoned
 
 
 async def test_a_command_without_a_key_is_stopped_at_once() -> None:
-    assert (await left_by_all(has_key=False)).command.abandoned
+    assert (await left_by_all(has_key=False)).job.abandoned
