@@ -11,7 +11,6 @@ if __name__ == "__main__" and not sys.flags.safe_path and sys.path[:1] == [os.ge
     del sys.path[0]
 
 import argparse
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +56,7 @@ def _serve(given: dict[str, Any]) -> int:
         settings = {} if config is None else read_config(Path(config))
         options = ServerOptions.from_mapping(_merged(settings, given))
     except OptionsError as error:
-        print(_as_typed(str(error), given), file=sys.stderr)
+        print(error.spelled(lambda name: _typed(name) if name in given else name), file=sys.stderr)
         return 2
     try:
         from sandkasten.local.server import run  # noqa: PLC0415
@@ -67,11 +66,9 @@ def _serve(given: dict[str, Any]) -> int:
     return run(options)
 
 
-def _as_typed(text: str, given: Mapping[str, Any]) -> str:
-    """A configuration file knows settings by their names; whoever typed options knows them by those."""
-    for name in given:
-        text = re.sub(rf"\b{name}\b", f"--{name.removesuffix('_seconds').replace('_', '-')}", text)
-    return text
+def _typed(name: str) -> str:
+    """Return the option of the command line that sets what a configuration file has under a name."""
+    return f"--{name.removesuffix('_seconds').replace('_', '-')}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

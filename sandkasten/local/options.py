@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +17,23 @@ from sandkasten.local.limits.limits import Limits, machine_limits
 from sandkasten.local.limits.values import LimitsError
 
 
+class Name(str):
+    """The name of an option in a sentence, as a configuration file has it."""
+
+    __slots__ = ()
+
+
 class OptionsError(ValueError):
     """An option that makes no sense; the text names it, and says what to do."""
+
+    def __init__(self, *parts: str) -> None:
+        """Keep the sentence in parts, of which each `Name` is an option's."""
+        super().__init__("".join(parts))
+        self._parts = parts
+
+    def spelled(self, spell: Callable[[str], str]) -> str:
+        """Return the sentence with another spelling of the options' names."""
+        return "".join(spell(part) if isinstance(part, Name) else part for part in self._parts)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ def check_names(settings: Mapping[str, Any], known: set[str]) -> None:
 def read_text(name: str, value: Any) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise OptionsError(f"{name} must be a text that is not empty, not {value!r}.")
+        raise OptionsError(Name(name), f" must be a text that is not empty, not {value!r}.")
     return value
 
 
@@ -80,7 +95,7 @@ def read_path(name: str, value: Any) -> Path:
 def read_flag(name: str, value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise OptionsError(f"{name} must be true or false, not {value!r}.")
+        raise OptionsError(Name(name), f" must be true or false, not {value!r}.")
     return value
 
 
@@ -121,7 +136,7 @@ def find_data_dir(named: Path | None, identity: Identity) -> Path:
 def _count(lowest: int) -> Any:
     def read(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**31:
-            raise OptionsError(f"{name} must be a whole number of at least {lowest}, not {value!r}.")
+            raise OptionsError(Name(name), f" must be a whole number of at least {lowest}, not {value!r}.")
         return value
 
     return read

@@ -11,7 +11,7 @@ from typing import Any
 
 from sandkasten.local import listen
 from sandkasten.local.observe import logs
-from sandkasten.local.options import Options, OptionsError, check_names, read_flag, read_path, read_text
+from sandkasten.local.options import Name, Options, OptionsError, check_names, read_flag, read_path, read_text
 
 # What a server has beyond `Options`.
 NAMES = frozenset({"api_key_file", "listen", "log_format", "no_api_key"})
@@ -49,12 +49,15 @@ class ServerOptions:
         address = listen.parse(read_text("listen", settings.get("listen", DEFAULT_ADDRESS)))
         log_format = settings.get("log_format", "json")
         if log_format not in logs.FORMATS:
-            raise OptionsError(f"log_format must be json or text, not {log_format!r}.")
+            raise OptionsError(Name("log_format"), f" must be json or text, not {log_format!r}.")
         options, api_key = Options.from_mapping(common), _find_key(settings, address)
         if api_key is None and options.allow_host_network:
             raise OptionsError(
-                "no_api_key and allow_host_network exclude each other: a session with the host's network "
-                "could drive a daemon that asks for no key. Use --api-key-file, or drop one of them."
+                Name("no_api_key"),
+                " and ",
+                Name("allow_host_network"),
+                " exclude each other: a session with the host's network "
+                "could drive a daemon that asks for no key. Use --api-key-file, or drop one of them.",
             )
         return cls(options, address, api_key, log_format)
 
@@ -62,7 +65,9 @@ class ServerOptions:
 def _find_key(settings: Mapping[str, Any], address: listen.Address) -> str | None:
     if read_flag("no_api_key", settings.get("no_api_key", False)):
         if "api_key_file" in settings:
-            raise OptionsError("api_key_file and no_api_key exclude each other. Drop one of them.")
+            raise OptionsError(
+                Name("api_key_file"), " and ", Name("no_api_key"), " exclude each other. Drop one of them."
+            )
         if not address.is_local:
             raise OptionsError(
                 f"Without a key, everybody who reaches {address} could run code here. Use --api-key-file, "
