@@ -2,7 +2,7 @@
 
 Usage: `python scripts/_docs/record.py` writes terminal.svg and notebook.svg in docs/assets, and the outputs
 of the notebook in docs/examples. With `--check` it only compares the pictures; a test of notebooks compares
-the outputs. It needs what tests need, and curl.
+the outputs. It needs what tests need.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXAMPLE = ROOT / "docs" / "examples" / "data_analysis.ipynb"
 COMMANDS = [
     "sandkasten run -- python3 -c 'print(6 * 7)'",
     "sandkasten run -- ls ~/.ssh  # your files are not there",
-    "sandkasten run -- curl -sS https://example.com  # nor is a network",
+    "sandkasten run -- 'echo hello > /dev/tcp/1.1.1.1/80'  # nor is a network",
     "sandkasten run --timeout 1 -- 'while :; do :; done'  # nothing hangs",
 ]
 CELLS = [
@@ -52,7 +52,7 @@ print("most rides in a month:", max(rides))""",
 TERMINAL_WORDS = (
     "A terminal with four commands in sandboxes",
     "Each begins with: sandkasten run. Python prints 42. A listing of ~/.ssh finds no such directory. "
-    "A download finds no network. An endless loop is stopped after one second.",
+    "A connection finds no network. An endless loop is stopped after one second.",
 )
 NOTEBOOK_WORDS = (
     "A notebook whose cells run in a sandbox",
