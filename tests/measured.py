@@ -1,7 +1,7 @@
 """A pytest plugin for `scripts/coverage`: embedded daemons measure themselves, too.
 
 Coverage starts by a `.pth` file in each Python that a test starts. An embedded daemon runs with the options
-`-I -S`, which read no such file, so this plugin puts the start of the measurement into the daemon's first line.
+`-I -S` and reads no such file, so this plugin puts the start into the daemon's first line.
 """
 
 from __future__ import annotations
