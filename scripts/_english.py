@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Folders and files whose docstrings and pages are checked so far.
-CLEAN: tuple[str, ...] = ("scripts/", "sandkasten/", "docs/examples/", "CONTRIBUTING.md")
+CLEAN: tuple[str, ...] = ("scripts/", "sandkasten/", "tests/", "docs/examples/", "CONTRIBUTING.md")
 _GENERATED = ("sandkasten_sync/", "tests/_sync/", "docs/cli.md", "docs/faults.md")
 _NOT_YET = ("docs/architecture.md",)
 

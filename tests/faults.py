@@ -1,4 +1,4 @@
-"""What the client makes of each fault in each verb: one table, which the tests and the page are made of.
+"""The outcome of each fault in each verb: one table, from which the tests and the page are made.
 
 A cell is the right result, one class of errors, or the reason why the two cannot meet. Each has two
 sides: a daemon that has the extensions `idempotency`, `resume` and `files`, and one that has none.
@@ -35,7 +35,7 @@ Outcome = str | Never
 
 @dataclass(frozen=True)
 class Cell:
-    """What comes of a fault: where the daemon has the extensions, and where it has none."""
+    """The outcome of a fault: where the daemon has the extensions, and where it has none."""
 
     able: Outcome
     plain: Outcome
@@ -59,12 +59,12 @@ class Row:
 
 
 def everywhere(outcome: Outcome, **others: Cell) -> dict[str, Cell]:
-    """The same for all verbs, but for some."""
+    """Return the same outcome for all verbs, except the given ones."""
     return {verb: others.get(verb, Cell(outcome, outcome)) for verb in VERBS}
 
 
 def repeated(error: str, **others: Cell) -> dict[str, Cell]:
-    """Made good by another attempt, but for what must not be done twice where there are no keys for it."""
+    """Return cells of faults that another attempt repairs, except for calls that need keys to be repeated."""
     keyed = dict.fromkeys(("exec", "stream", "create"), Cell(OK, error))
     return everywhere(OK, **{**keyed, **others})
 

@@ -1,4 +1,4 @@
-"""Whom the tests about the Go daemon talk to: the stand-in, and a real one where somebody names one.
+"""The peers of the tests about the Go daemon: the stand-in, and a real one if it is named.
 
     SANDKASTEN_GO_URL=http://localhost:8080 SANDKASTEN_GO_KEY=sk-... python -m pytest -k go_daemon
 

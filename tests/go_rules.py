@@ -155,7 +155,7 @@ def command_of(body: bytes) -> Mapping[str, Any]:
     """Read a request to run a command.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: the body is not such a request.
     """
     fields = json_object(body)
     cmd, limit_ms = str(fields.get("cmd") or ""), int(fields.get("timeout_ms") or 0)
@@ -274,7 +274,7 @@ def uploads_of(content_type: str, body: bytes) -> Iterator[tuple[str, bytes]]:
     """Take an upload apart: the last part of each file's name, and the content.
 
     Raises:
-        RefusedError: it has no files or too many, or a name is none.
+        RefusedError: the upload has no files or too many, or a name is not valid.
     """
     parts = [part for part in parts_of(content_type, body) if part.filename is not None]
     files = [part for part in parts if part.name == "file"] or [

@@ -1,4 +1,4 @@
-"""What the twinned tests need of their world, on the async side; `tests/_sync/seam.py` is its twin."""
+"""The helpers of the twinned tests, on the async side; `tests/_sync/seam.py` is its twin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session's shell does with commands, against the real embedded daemon."""
+"""Commands in a session's shell, against the real embedded daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local daemon does beyond the common protocol; and clients of daemons that do not."""
+"""The local daemon's extensions of the common protocol; and clients of daemons without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one session may take, while another one works; against an embedded daemon with small limits."""
+"""The limits of one session, while another one works; against an embedded daemon with small limits."""
 
 from __future__ import annotations
 

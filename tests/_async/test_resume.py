@@ -1,4 +1,4 @@
-"""What survives a dropped connection, and what stops when its caller stops; against the real daemon."""
+"""Streams that survive a dropped connection, and commands that stop with their caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a path is: of sessions and workspaces, on daemons with the extension and without."""
+"""The status of paths, in sessions and workspaces, on daemons with the extension and without."""
 
 from __future__ import annotations
 

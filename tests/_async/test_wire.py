@@ -1,4 +1,4 @@
-"""What goes over the wire, and what every answer becomes; against a server that says what it is told."""
+"""Requests on the wire, and the results of all answers; against a server whose answers a test sets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Made from tests/_async/test_exec.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What a session's shell does with commands, against the real embedded daemon."""
+"""Commands in a session's shell, against the real embedded daemon."""
 
 from __future__ import annotations
 

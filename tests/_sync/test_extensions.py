@@ -1,7 +1,7 @@
 # Made from tests/_async/test_extensions.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What the local daemon does beyond the common protocol; and clients of daemons that do not."""
+"""The local daemon's extensions of the common protocol; and clients of daemons without them."""
 
 from __future__ import annotations
 

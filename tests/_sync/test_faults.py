@@ -155,7 +155,7 @@ def outcome_of(client: SandboxClient, verb: str, session_id: str, name: str, lim
 
 
 def check_effect(behind: httpx.Client, verb: str, session_id: str, name: str, outcome: str) -> None:
-    """Whatever a caller is told: no command runs twice, and what is said to be done is done."""
+    """Check that no command runs twice, and that an effect that was reported has happened."""
     if verb in {"exec", "stream"}:
         runs = output_of(behind, session_id, f"cat {name} 2>/dev/null").count("ran")
         assert runs == 1 if outcome == OK else runs <= 1

@@ -1,7 +1,7 @@
 # Made from tests/_async/test_limits.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What one session may take, while another one works; against an embedded daemon with small limits."""
+"""The limits of one session, while another one works; against an embedded daemon with small limits."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ EVERY_BYTE = bytes(range(256)) * 20_000  # more than any pipe holds
 
 
 def ran(session: Session, cmd: str, pieces: Iterator[bytes] | None = None) -> tuple[bytes, str, ExecChunk]:
-    """What a command gives to its pipe and to its terminal, and how it ended."""
+    """Return a command's output on its pipe and on its terminal, and its end."""
     stream = session.exec_stream(cmd, pipe_output=True, pipe_input=pieces is not None)
     chunks: list[ExecChunk] = []
 

@@ -1,7 +1,7 @@
 # Made from tests/_async/test_resume.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What survives a dropped connection, and what stops when its caller stops; against the real daemon."""
+"""Streams that survive a dropped connection, and commands that stop with their caller."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def make_tree(top: Path) -> Path:
 
 
 def listing(top: Path) -> dict[str, tuple[str, int, bytes]]:
-    """What is in a directory: kinds, permissions of files, contents."""
+    """Return the entries of a directory: kinds, permissions of files, contents."""
     found: dict[str, tuple[str, int, bytes]] = {}
     for path in top.rglob("*"):
         mode = path.lstat().st_mode

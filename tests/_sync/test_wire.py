@@ -1,7 +1,7 @@
 # Made from tests/_async/test_wire.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What goes over the wire, and what every answer becomes; against a server that says what it is told."""
+"""Requests on the wire, and the results of all answers; against a server whose answers a test sets."""
 
 from __future__ import annotations
 

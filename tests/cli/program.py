@@ -84,7 +84,7 @@ class Home:
         return process.returncode, stdout or b"", stderr or b""
 
     def __call__(self, *words: str | Path, **settings: Any) -> str:
-        """What a command prints that succeeds."""
+        """Return the output of a command that succeeds."""
         return self.run(*words, **settings).text
 
 
@@ -117,7 +117,7 @@ class Done:
 
 
 def on_a_terminal(home: Home, *words: str | Path, env: dict[str, str] | None = None) -> str:
-    """What a command prints on a terminal, standard error included."""
+    """Return the output of a command on a terminal, standard error included."""
     ours, theirs = pty.openpty()
     environ = {"COLUMNS": "150"} | (env or {})
     with home.start(*words, stdout=theirs, stderr=theirs, env=environ) as process:

@@ -20,7 +20,7 @@ from tests.local.box import until
 
 
 def status(home: Home, expect: int = 0) -> dict[str, object]:
-    """What `status` says."""
+    """Return the report of `status`."""
     found: dict[str, object] = json.loads(home.run("status", "--json", expect=expect).text)
     return found
 

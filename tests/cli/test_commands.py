@@ -1,4 +1,4 @@
-"""What all commands have in common: wrong usage, errors as sentences, completion, what is loaded."""
+"""The common part of all commands: wrong usage, errors as sentences, completion, loaded modules."""
 
 from __future__ import annotations
 

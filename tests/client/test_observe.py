@@ -1,4 +1,4 @@
-"""What can be seen of requests, and what must never be."""
+"""The traces of requests, and the values that they must never hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is meant for one package and given to the other is refused, and nothing runs half."""
+"""Objects of one package that are given to the other are refused, and nothing runs half."""
 
 from __future__ import annotations
 

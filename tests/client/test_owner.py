@@ -192,7 +192,7 @@ def test_a_daemon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def processes_of(words: str) -> list[int]:
-    """The processes with these words in their command line, but for this one's."""
+    """Return the processes with these words in their command line, except this one."""
     found = []
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit() and int(directory.name) != os.getpid():

@@ -1,4 +1,4 @@
-"""The fake daemon does what its script says, and breaks what it is told to break, for both twins."""
+"""The fake daemon follows its script, and breaks the answers that a test chooses, for both twins."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def execute(http: httpx.Client, kind: str = "exec") -> httpx.Response:
 
 
 def broken(daemon: FakeDaemon, http: httpx.Client, fault: Fault, kind: str = "exec") -> bytes:
-    """What arrives of an answer before the connection breaks."""
+    """Return the part of an answer that arrives before the connection breaks."""
     daemon.on_exec("make", output="a\nb\n")
     session_id = http.post("/v1/sessions").json()["id"]
     daemon.fail_next(fault)

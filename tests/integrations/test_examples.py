@@ -159,7 +159,7 @@ def service(data_dir: Path) -> Iterator[Service]:
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes below one, as the kernel tells it."""
+    """Return all processes below one, as the kernel lists them."""
     found: set[int] = set()
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, children.read_text().split()):
@@ -168,7 +168,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def names(pids: set[int]) -> set[str]:
-    """What runs in some processes."""
+    """Return the names of the programs in some processes."""
     files = [Path(f"/proc/{pid}/comm") for pid in pids]
     return {file.read_text().strip() for file in files if file.exists()}
 

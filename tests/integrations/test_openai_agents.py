@@ -265,7 +265,7 @@ async def test_a_run_that_is_cancelled_stops_its_command(session: Session) -> No
 
 @dataclass
 class Context:
-    """What a service might hand to its runs."""
+    """A context that a service might hand to its runs."""
 
     sandbox: Session
     user_name: str

@@ -1,4 +1,4 @@
-"""What a model gets to read is bounded, clean, and says what is missing."""
+"""Texts for a model are bounded and clean, and say what is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stopped(output: str, *, truncated: bool) -> ExecTimeoutError:
 
 
 def shown(output: str, max_chars: int = 16_000) -> str:
-    """What is made of an output, without the header."""
+    """Return the text made of an output, without the header."""
     header, _, body = text.exec_text(printed(output), max_chars).partition("\n")
     assert header == "exit code 0, directory /workspace"
     return body

@@ -56,12 +56,12 @@ class Box:
 
     @property
     def directory(self) -> Path:
-        """What the daemon keeps of it on the host."""
+        """The directory of the session on the host."""
         return directory_of(self.daemon, self.id)
 
     @property
     def workspace(self) -> Path:
-        """What is mounted at /workspace."""
+        """The host's directory that is mounted at /workspace."""
         return workspace_of(self.daemon, self.id)
 
     def ask(self, cmd: str, timeout_ms: int = 20_000, **body: Any) -> httpx.Response:
@@ -146,7 +146,7 @@ class Waiting:
         return not self._thread.is_alive()
 
     def answer(self, timeout: float = 20.0) -> httpx.Response:
-        """What came of it."""
+        """Return the answer."""
         self._thread.join(timeout)
         assert not self._thread.is_alive(), "nobody answered"
         (answer,) = self._answers

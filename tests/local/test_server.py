@@ -87,7 +87,7 @@ class Server:
         return self.log_file.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """What it logged, by the event's name."""
+        """Return the logged events of a name."""
         rows = [json.loads(line) for line in self.log.splitlines()]
         return [row for row in rows if row["event"] == name]
 

@@ -1,6 +1,6 @@
 """The embedded daemon in surroundings that people have: it works there, or says in a sentence why not, soon.
 
-`programs/surroundings.py` has the cases. What a program in the sandbox sees of them is nothing.
+`programs/surroundings.py` has the cases. A program in the sandbox sees nothing of them.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 20
 
 @dataclass
 class Outputs:
-    """What a cell brought.
+    """The outputs of a cell.
 
     Attributes:
         texts: the pieces of standard output, each with the time at which it came.

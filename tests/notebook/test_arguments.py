@@ -1,4 +1,4 @@
-"""What stands on the line of the magics, and what a wrong one is told."""
+"""The arguments of the magics, and the answers to wrong ones."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(notebook: Any, environment: dict[str, str], directory: Path) -> Any:
 
 
 def shown(notebook: Any) -> list[Any]:
-    """What the cells displayed, in order."""
+    """Return the displays of the cells, in order."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output["data"] for output in outputs if output["output_type"] == "display_data"]
 

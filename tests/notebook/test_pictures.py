@@ -1,4 +1,4 @@
-"""Which files are shown, and that nothing in them gets at the page; what they hold is hostile."""
+"""The files that are shown; nothing in these hostile files gets at the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is published: the wheel and the sdist, as they are built, and the wheel as it is installed.
+"""The published files: the wheel and the sdist, as they are built, and the wheel as it is installed.
 
 The tree is built once, in a copy, by the real tools; the index must be within reach.
 """
@@ -131,7 +131,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def say(python: Path | str, code: str, cwd: Path) -> str:
-    """What some code prints, with warnings as errors and without the current directory on the path."""
+    """Return the output of some code, with warnings as errors and without the current directory."""
     return run(python, "-I", "-W", "error", "-c", code, cwd=cwd).strip()
 
 

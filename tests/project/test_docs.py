@@ -83,7 +83,7 @@ def without_texts(line: str) -> str:
 
 
 def exists(command: str) -> bool:
-    """Tell whether this is a file of the repository, a program, or bash's own."""
+    """Return whether this is a file of the repository, a program, or bash's own."""
     if "/" in command:
         in_venv = command.startswith(".venv/bin/") and shutil.which(Path(command).name) is not None
         return (ROOT / command).is_file() or in_venv

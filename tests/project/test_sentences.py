@@ -1,4 +1,4 @@
-"""What the Go daemon's sentences and prompts mean."""
+"""The meaning of the Go daemon's sentences and prompts."""
 
 from __future__ import annotations
 

@@ -538,7 +538,7 @@ def twins() -> Iterator[tuple[type, type]]:
 
 
 def members(owner: type) -> dict[str, Any]:
-    """What a caller can use, under the name it has in the twin: methods, properties, protocols."""
+    """Return the members for a caller, under their names in the twin: methods, properties, protocols."""
     table = generate_sync.renames()
     protocols = {"__init__", *table, *table.values()}
     names = [name for name in dir(owner) if not name.startswith("_") or name in protocols]

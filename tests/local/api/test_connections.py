@@ -458,7 +458,7 @@ async def test_a_peer_that_does_not_read_its_answers_can_lose_its_place(tmp_path
 
 
 class OutOfDescriptors(socket.socket):
-    """A listener of a process that has no descriptor left, until it is told otherwise."""
+    """A listener of a process that has no descriptor left, until the test gives it some."""
 
     attempts = 0
     is_out = True

@@ -341,7 +341,7 @@ def request(content_type: str, pieces: Iterator[bytes]) -> Request:
 
 
 def outcome(read: Callable[[], Any]) -> Any:
-    """What was read, or the status of the refusal."""
+    """Return the value that was read, or the status of the refusal."""
     try:
         return asyncio.run(read())
     except ApiError as error:

@@ -73,7 +73,7 @@ def test_many_values_in_a_body_are_refused(shared_box: Box, endpoint: str, name:
 
 
 def test_a_body_that_would_take_minutes_takes_nobody_elses_time(daemon: LocalDaemon, shared_box: Box) -> None:
-    """What matters is that it is refused at its first values: this one has millions."""
+    """The body is refused at its first values: it has millions."""
     before = memory_of(daemon.pid)
     body = '{"path": "x", "text": "x", "unknown": [' + "[]," * (20 * MIB) + "[]]}"
     assert "too many values" in refused(shared_box.client.post(f"{shared_box.url}/fs/write", content=body))

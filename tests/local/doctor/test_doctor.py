@@ -1,4 +1,4 @@
-"""What the doctor says of machines, this one and others."""
+"""The doctor's reports on machines, this one and others."""
 
 from __future__ import annotations
 

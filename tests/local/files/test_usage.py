@@ -1,4 +1,4 @@
-"""What a session keeps on the disk, measured: with names and without, and whatever it does to hide it."""
+"""The measured disk usage of a session: with names and without, and whatever it does to hide it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs find in a sandbox's /etc, whatever the host's looks like, and the terminal's size."""
+"""The files in a sandbox's /etc, whatever the host's looks like, and the terminal's size."""
 
 from __future__ import annotations
 

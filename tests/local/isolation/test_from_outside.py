@@ -1,6 +1,6 @@
 """Attempts on whoever handles the sandbox's files from outside: the file calls, and images' archives.
 
-What is taken away to show that they are real is openat2: the same path, joined and opened.
+To show that they are real, openat2 is taken away: the same path is joined and opened.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ def test_unpacking_a_setuid_file(tmp_path: Path) -> None:
 
 
 def naive(source: io.BytesIO, place: Path) -> None:
-    """What unpacks who trusts."""
+    """Unpack an archive as a trusting program does."""
     with tarfile.open(fileobj=source) as tar:
         if hasattr(tarfile, "fully_trusted_filter"):
             tar.extraction_filter = tarfile.fully_trusted_filter

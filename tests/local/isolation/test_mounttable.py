@@ -1,4 +1,4 @@
-"""Whether mounts come along into sandboxes, as /proc/self/mountinfo has it."""
+"""Mounts that come along into sandboxes, by /proc/self/mountinfo."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def library() -> Iterator[bytes]:
 
 @attempt("quota/by-a-thread-of-the-shell")
 def test_a_thread_of_the_shell_does_not_write_on(make_narrow: Callable[..., Box], library: bytes) -> None:
-    """It is none of the processes that are killed, and goes on when its command ended."""
+    """The thread is not among the processes that are killed, and goes on when its command ended."""
     box = make_narrow()
     box.write("thread.so", library)
     box.exec("enable -f ./thread.so begin && begin")

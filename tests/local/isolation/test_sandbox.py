@@ -1,4 +1,4 @@
-"""What code in a sandbox can see and do, found out by trying."""
+"""The view and the rights of code in a sandbox, found out by trying."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.local.box import Box, boxes, connect, host_processes_with, until
 
 @pytest.fixture(scope="module")
 def seen(daemon: LocalDaemon) -> Iterator[dict[str, Any]]:
-    """What `programs/look_around.py` found, while the host listens wherever it could be heard."""
+    """Yield the findings of `programs/look_around.py`, while the host listens wherever it could be heard."""
     name = f"sandkasten-{secrets.token_hex(8)}"
     with (
         boxes(daemon) as make,

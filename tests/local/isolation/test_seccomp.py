@@ -456,7 +456,7 @@ ALLOWED_ATTEMPTS: dict[str, tuple[list[int], int]] = {
 
 @pytest.fixture(scope="module")
 def attempts(run: Run) -> dict[bool, dict[str, int]]:
-    """What came of all attempts, filtered and not."""
+    """Return the outcomes of all attempts, filtered and not."""
     if not os.path.exists("/usr/bin/python3"):
         pytest.skip("no /usr/bin/python3")
     numbers = {n: number for table in TABLES for n, number in numbers_of(table, platform.machine()).items()}

@@ -46,7 +46,7 @@ PLACES = "/workspace /tmp /home /run /dev/shm /etc/sandkasten /dev/mqueue /var /
 
 
 def searched(box: Box, word: str, places: str = PLACES) -> bool:
-    """Return whether a session finds a word, of which it is told the hash alone."""
+    """Return whether a session finds a word, of which it gets only the hash."""
     box.write("search.py", SEARCH)
     said = box.run(f"python3 search.py {hashlib.sha256(word.encode()).hexdigest()} {places}")
     assert said in {"found\n", "nothing\n"}, said
@@ -83,7 +83,7 @@ def test_the_socket_cannot_be_connected_to(box: Box, daemon: LocalDaemon) -> Non
 def test_the_socket_is_out_of_reach_from_the_hosts_network(
     make_box: Callable[..., Box], daemon: LocalDaemon
 ) -> None:
-    """Which has the host's abstract sockets, but no other files."""
+    """The host's network brings its abstract sockets along, but no files."""
     path = daemon.target.socket_path or ""
     box = make_box(network="host")
     result = box.exec(f"python3 -c \"import socket; socket.socket(socket.AF_UNIX).connect('{path}')\"")
@@ -284,7 +284,7 @@ def test_the_shells_descriptors_and_variables_are_closed_to_its_children(box: Bo
 
 @attempt("results/forge-from-the-background")
 def test_a_result_is_not_forged_by_a_subshell_that_an_earlier_command_left_behind(box: Box) -> None:
-    """It may take a command, which is stopped at its deadline then; but not tell what came of it."""
+    """The subshell may take a command, which its deadline then stops, but cannot report an outcome."""
     steal = "IFS= read -t 8 -r -d '' frame <&$fd"
     forge = "printf '\\0result\\0%s\\0%s\\0%s\\0' \"${frame:0:16}\" 0 /forged >&$fd"
     box.exec(

@@ -1,4 +1,4 @@
-"""What is known of processes that were there at a moment."""
+"""The facts about processes that were there at a moment."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ def alive(pid: int) -> bool:
 
 
 def ended(pid: int, seconds: float) -> bool:
-    """Wait until a process has ended; it is none of this one's children."""
+    """Wait until a process has ended, which is not a child of this one."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

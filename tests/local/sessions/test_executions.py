@@ -321,7 +321,7 @@ def test_keys_are_bounded_and_those_that_had_to_go_are_refused() -> None:
 
 
 class Runner:
-    """What a command tells its shell goes nowhere."""
+    """A runner that ignores the reports of a command."""
 
     def output_taken(self) -> None:
         pass

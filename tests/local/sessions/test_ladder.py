@@ -1,6 +1,6 @@
 """The ladder by which a shell's command is stopped, rung by rung, in a sandbox that only stands in.
 
-What programs really do on each rung is seen in `test_shell_ends.py`.
+`test_shell_ends.py` shows how real programs behave on each rung.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_two_hundred_sessions_work_at_once_and_leave_nothing(own_daemon: LocalDa
 
 
 def leftovers(daemon: LocalDaemon) -> dict[str, object]:
-    """What a session takes from the machine, as seen from outside."""
+    """Return the resources that sessions take from the machine, as seen from outside."""
     run_dir = Path(daemon.target.socket_path or "").parent.parent
     return {
         "processes": len(list(descendants(daemon.pid))),

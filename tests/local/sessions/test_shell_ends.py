@@ -1,4 +1,4 @@
-"""What ends with a command that is stopped, and what stays; and commands that a shell never read."""
+"""Processes that end with a stopped command, and those that stay; and commands that a shell never read."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_a_thousand_sessions_run_ten_thousand_commands(own_daemon: LocalDaemon) 
 
 
 def holdings() -> dict[str, int]:
-    """What this process holds at the moment."""
+    """Return the resources that this process holds at the moment."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return {

@@ -259,7 +259,7 @@ class Lab:
 
 
 def others_rule() -> str:
-    """What else may stop an attempt here, so that it cannot be shown what ours does alone."""
+    """Return another rule of this machine that may stop an attempt, so that our own rule cannot be shown."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     if status["Seccomp"] != "0":
         return "a filter of system calls"

@@ -1,4 +1,4 @@
-"""What the tests put on the host for attempts to reach: files, sockets, a process; all of it is theirs."""
+"""The targets that the tests put on the host for attempts: files, sockets, a process; all of it is theirs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Targets:
     numbers: dict[str, int]
 
     def facts(self) -> dict[str, Any]:
-        """What a program is told. Not the secret itself where finding it is the point: only its half."""
+        """Return the facts for a program; where finding the secret is the point, they hold only half of
+        it."""
         return {
             "secret": self.secret,
             "path": str(self.secret_file),
