@@ -1,4 +1,4 @@
-"""What one session costs others: how long a command takes while another session takes all it can get."""
+"""The cost of one session for others: the time of a command while another session takes all it can get."""
 
 from __future__ import annotations
 

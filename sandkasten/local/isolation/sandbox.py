@@ -183,7 +183,7 @@ class BubblewrapSandbox:
             os.write(self.terminal, b"\x04")
 
     def others(self, shell: Process | None) -> Container[Process]:
-        """Return every process there is besides process 1 and the shell, which two reads tell."""
+        """Return every process besides process 1 and the shell, at the cost of two reads."""
         parents = (self.init_pid, shell.pid if shell else None)
         return processes.below_now(pid for pid in parents if pid is not None)
 

@@ -78,7 +78,7 @@ class Earlier:
     tick: int = 0
 
     def __contains__(self, process: object) -> bool:
-        """Whether a process was there."""
+        """Return whether a process was there."""
         return isinstance(process, Process) and (
             process.start_ticks < self.tick or (process.start_ticks == self.tick and process.pid in self.pids)
         )
