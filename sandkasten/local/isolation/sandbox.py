@@ -222,7 +222,7 @@ class BubblewrapSandbox:
     @property
     def has_jobs(self) -> bool:
         """True if there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
-        return processes.count_threads(self._process.pid) > _IDLE_PROCESSES
+        return processes.has_more_threads(self._process.pid, _IDLE_PROCESSES)
 
     @property
     def members(self) -> list[int]:

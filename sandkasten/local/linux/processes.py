@@ -202,10 +202,12 @@ def _stat(pid: int) -> list[str]:
         return file.read().rpartition(")")[2].split()
 
 
-def count_threads(pid: int) -> int:
-    """Count the threads of the process and of all below it."""
+def has_more_threads(pid: int, most: int) -> bool:
+    """Return whether a process and all below it have more threads than that, looking at few."""
     count = 0
     for member in descendants(pid):
         with suppress(OSError):
             count += len(os.listdir(f"/proc/{member}/task"))
-    return count
+        if count > most:
+            return True
+    return False

@@ -59,3 +59,20 @@ def test_processes_themselves_are_spared_whatever_they_are_below() -> None:
         assert processes.signal_below([os.getpid(), one], Earlier(), namespace, 0) >= 1
         counted = processes.signal_below([os.getpid()], Earlier(), namespace, 0)
         assert processes.signal_below([os.getpid(), one, other], Earlier(), namespace, 0) == counted - 2
+
+
+def test_threads_are_counted_no_further_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    listed = os.listdir
+
+    def children_of(pid: int) -> list[int]:
+        looked_at.append(pid)
+        return [one.pid for one in below] if pid == os.getpid() else []
+
+    with sleepers(20) as below:
+        assert len(listed("/proc/self/task")) < 10
+        monkeypatch.setattr(processes, "children_of_all_threads", children_of)
+        assert processes.has_more_threads(os.getpid(), 10)
+        assert len(looked_at) <= 11
+        assert processes.has_more_threads(os.getpid(), 20)
+        assert not processes.has_more_threads(os.getpid(), 30)
