@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Folders and files whose docstrings and pages are checked so far.
-CLEAN: tuple[str, ...] = ("scripts/", "sandkasten/", "tests/", "docs/examples/", "CONTRIBUTING.md")
 _GENERATED = ("sandkasten_sync/", "tests/_sync/", "docs/cli.md", "docs/faults.md")
 _NOT_YET = ("docs/architecture.md",)
 
@@ -112,14 +110,14 @@ def faults_of_file(path: Path) -> list[str]:
 def files() -> list[Path]:
     """Return the files of the repository that are checked."""
     listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "scripts/*"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "*.py", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     names = {
         name
         for name in listed
         if name.endswith((".py", ".md")) and not name.startswith(_GENERATED + _NOT_YET)
     }
-    return [ROOT / name for name in sorted(names) if name.startswith(CLEAN) and (ROOT / name).exists()]
+    return [ROOT / name for name in sorted(names) if (ROOT / name).exists()]
 
 
 def main() -> int:
