@@ -123,7 +123,7 @@ class Shell:
             with_shell: that was not enough, so something writes in the shell itself.
         """
         if self._is_ready:
-            self._sandbox.signal_others(self._shell, frozenset(), signal.SIGKILL)
+            self._sandbox.signal_others(self._shell, frozenset[Process](), signal.SIGKILL)
         if self._current is not None:
             self._current.stopped_for = JobEnd.OVER_QUOTA
         self._stop_current()
