@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 
 from sandkasten.local.files.tree import Tree
@@ -27,7 +27,7 @@ def _never() -> bool:
     return False
 
 
-def _nothing(_again: bool) -> None:
+async def _nothing(_again: bool) -> None:
     pass
 
 
@@ -43,7 +43,7 @@ class DiskQuota:
         tree: Tree,
         limit_bytes: int | None,
         is_running: Callable[[], bool] = _never,
-        on_exceeded: Callable[[bool], None] = _nothing,
+        on_exceeded: Callable[[bool], Awaitable[None]] = _nothing,
         members: Callable[[], Iterable[int]] = _nobody,
     ) -> None:
         """Watch nothing yet.
@@ -52,8 +52,8 @@ class DiskQuota:
             tree: its files.
             limit_bytes: how much may be in it; None is no limit.
             is_running: whether anything could write.
-            on_exceeded: called each time it is found to have grown beyond the limit; with True if the look
-                before found that, too.
+            on_exceeded: stops what writes, each time it is found to have grown beyond the limit; called with
+                True if the look before found that, too.
             members: all processes that use these files; called in a thread.
         """
         self._tree = tree
@@ -127,8 +127,8 @@ class DiskQuota:
         again = self._was_exceeded
         self._was_exceeded = self._used_bytes > allowed_bytes or (insist and not self._is_whole)
         if self._was_exceeded:
-            self._on_exceeded(again)
-            await self._measure()
+            await self._on_exceeded(again)
+            await self._measure()  # what still grows from here on was not stopped
 
     async def _measure(self, stop_at: int | None = None, *, insist: bool = False) -> None:
         # One look at a time: of two, the one that ends last may be the older, and not know of a file whose

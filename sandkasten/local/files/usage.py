@@ -279,12 +279,18 @@ class _Held:
         self._uid = uid
 
     def look_at(self, pid: int) -> None:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            if int(thread) == pid or not have_same_descriptors(pid, int(thread)):
+        threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+        for thread in threads:
+            if thread == pid or not have_same_descriptors(pid, thread):
                 with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-                    self._look_at_descriptors(int(thread), f"/proc/{pid}/task/{thread}/fd")
-        self._count(f"/proc/{pid}/exe")
-        self._look_at_mappings(pid)
+                    self._look_at_descriptors(thread, f"/proc/{pid}/task/{thread}/fd")
+        for (
+            thread
+        ) in threads:  # they share their memory; only one that has ended, as the first may have, has none
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if self._look_at_mappings(thread):
+                    self._count(f"/proc/{thread}/exe")
+                    break
 
     def _look_at_descriptors(self, pid: int, directory: str) -> None:
         try:
@@ -312,17 +318,22 @@ class _Held:
         finally:
             os.close(pidfd)
 
-    def _look_at_mappings(self, pid: int) -> None:
-        """Count what is only mapped: all of it where the kernel shows it (to root), else what is mapped."""
+    def _look_at_mappings(self, pid: int) -> bool:
+        """Count what is only mapped: all of it where the kernel shows it (to root), else what is mapped.
+
+        Returns whether there are mappings.
+        """
         device = f"{os.major(self._device):02x}:{os.minor(self._device):02x}"
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
-            lines = [line.split(maxsplit=5) for line in maps if line.endswith(" (deleted)\n")]
-        for area, _permissions, offset, on_device, inode, _path in lines:
+            lines = maps.readlines()
+        deleted = [line.split(maxsplit=5) for line in lines if line.endswith(" (deleted)\n")]
+        for area, _permissions, offset, on_device, inode, _path in deleted:
             start, end = area.split("-")
             if on_device != device or self._count(f"/proc/{pid}/map_files/{start}-{end}"):
                 continue
             size_bytes = int(offset, 16) + int(end, 16) - int(start, 16)
             self.sizes[int(inode)] = max(self.sizes.get(int(inode), 0), size_bytes)
+        return bool(lines)
 
     def _count(self, path: str) -> bool:
         """Count a file if it has no name; return whether it could be examined."""

@@ -34,7 +34,6 @@ from sandkasten.local.linux.processes import Process
 _SUPERVISOR = (resources.files("sandkasten.local.isolation") / "inside" / "supervisor").read_text("utf-8")
 _FIRST_FREE_DESCRIPTOR = 32  # no higher: some may have 64 descriptors only
 _IDLE_PROCESSES = 3
-_KILL_ROUNDS = 20
 _REAP_TIMEOUT_MS = 10_000
 # Threads of their own: those of the event loop may all be busy with files while a command must be stopped.
 _STOPPERS = ThreadPoolExecutor(4, "stopper")
@@ -197,9 +196,8 @@ class BubblewrapSandbox:
     ) -> asyncio.Future[int]:
         """Send a signal to each process except process 1, the shell, the spared ones and what these started.
 
-        Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then,
-        and it is too early to know that shell from the rest. A session may have many processes, so a thread
-        looks at them.
+        Returns what `processes.signal_others` does. A session may have many processes, so a thread looks at
+        them.
         """
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(_STOPPERS, self._signal_others, shell, spared, signal_number)
@@ -207,17 +205,9 @@ class BubblewrapSandbox:
     def _signal_others(self, shell: Process | None, spared: Container[Process], signal_number: int) -> int:
         if self.init_pid is None or shell is None:
             return 1
-        parents = [self.init_pid, shell.pid]
-        found = 1
         # One at a time: the end of the first would let process 1 go on under the second.
-        with self._signalling, processes.stopped(self.init_pid, self._namespace):
-            for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
-                if shell not in processes.identified([shell.pid]):
-                    break
-                found = processes.signal_below(parents, spared, self._namespace, signal_number)
-                if not found:
-                    break
-        return found
+        with self._signalling:
+            return processes.signal_others(self.init_pid, shell, spared, self._namespace, signal_number)
 
     @property
     def has_jobs(self) -> bool:

@@ -8,6 +8,7 @@ process of the host's, and sandboxed code can arrange for that.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Collection, Container, Generator, Iterable, Iterator
@@ -22,6 +23,9 @@ _START = 19
 _FLAGS = 6
 _PF_EXITING = 0x4
 _CHILDREN_BYTES = 4096
+_KILL_ROUNDS = 20
+# How long what was killed may take to end: it needs a processor for that, and others may have all of them.
+_KILL_SECONDS = 1.0
 _NSEC_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _USEC_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -123,16 +127,37 @@ def has_ended(pid: int) -> bool:
     return fields[0] in _DEAD or bool(int(fields[_FLAGS]) & _PF_EXITING)
 
 
-def signal_below(
-    parents: Collection[int], spared: Container[Process], pid_namespace: str, signal_number: int
+def signal_others(
+    init_pid: int, shell: Process, spared: Container[Process], pid_namespace: str, signal_number: int
 ) -> int:
-    """Send a signal to all that is below some processes, except to the spared ones and what is below these.
+    """Send a signal to all processes of a sandbox except process 1, the shell, the spared and their children.
 
-    Nor to any of these processes themselves.
-
-    Returns how many there were. One that forks meanwhile may have a child that was not seen: to kill them
-    all, repeat it until there is none. The signal 0 only counts.
+    Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then, and
+    it is too early to know that shell from the rest. With SIGKILL, all that it was sent to have ended, unless
+    the machine was too busy for that. The signal 0 only counts.
     """
+    parents, found = [init_pid, shell.pid], 1
+    deadline = 0.0  # not in the first round, so that they end beside one another
+    with _stopped(init_pid, pid_namespace):
+        # One that forks meanwhile may have a child that was not seen, so to kill them all takes some rounds.
+        for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
+            if shell not in identified([shell.pid]):
+                break
+            found = _signal_below(parents, spared, pid_namespace, signal_number, deadline)
+            if not found:
+                break
+            deadline = deadline or time.monotonic() + _KILL_SECONDS
+    return found
+
+
+def _signal_below(
+    parents: Collection[int],
+    spared: Container[Process],
+    pid_namespace: str,
+    signal_number: int,
+    deadline: float,
+) -> int:
+    """Send a signal to all that is below some processes; until a deadline, wait for each of them to end."""
     count = 0
     pending = [child for parent in parents for child in children_of_all_threads(parent)]
     while pending:
@@ -140,14 +165,25 @@ def signal_below(
         if current in parents:
             continue
         with suppress(OSError, ValueError, IndexError), _held(current) as pidfd:
-            fields = _stat(current)
-            if Process(current, int(fields[_START])) in spared or namespace(current) != pid_namespace:
+            is_spared = Process(current, int(_stat(current)[_START])) in spared
+            if is_spared or namespace(current) != pid_namespace:
                 continue
             pending += children_of_all_threads(current)
-            if fields[0] not in _DEAD:
+            if not _ends(pidfd, 0):
                 signal.pidfd_send_signal(pidfd, signal_number)
                 count += 1
+                _ends(pidfd, max(0, deadline - time.monotonic()))
     return count
+
+
+def _ends(pidfd: int, seconds: float) -> bool:
+    """Wait for a process to end, for a while; return whether it has.
+
+    The state in /proc is that of the first thread, which may be dead while others go on.
+    """
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def signal_one(process: Process, pid_namespace: str, signal_number: int) -> None:
@@ -159,7 +195,7 @@ def signal_one(process: Process, pid_namespace: str, signal_number: int) -> None
 
 
 @contextmanager
-def stopped(pid: int, pid_namespace: str) -> Generator[None, None, None]:
+def _stopped(pid: int, pid_namespace: str) -> Generator[None, None, None]:
     """Stop a process for a while, so that it starts no others; do nothing if it has gone."""
     process = next(iter(identified([pid])), None)
     if process is not None:

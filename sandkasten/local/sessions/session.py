@@ -193,9 +193,9 @@ class Session:
         self.lifetime.begin_use()
         job.when_finished(on_finished)
 
-    def _stop_writers(self, again: bool) -> None:
+    async def _stop_writers(self, again: bool) -> None:
         """Stop all that may write: the disk's share is used up, and was so at the look before, if `again`."""
-        self._shell.stop_all(with_shell=again)
+        await self._shell.stop_all(with_shell=again)
 
     def close(self) -> Callable[[], None]:
         """End the session; return what removes its remains, to be called in any thread."""

@@ -116,19 +116,22 @@ class Shell:
         """All processes of the sandbox."""
         return self._sandbox.members
 
-    def stop_all(self, with_shell: bool) -> None:
-        """Stop the command that runs, and all that runs in the background: the disk's share is used up.
+    async def stop_all(self, with_shell: bool) -> None:
+        """Stop the command that runs, and kill all that runs in the background: the disk's share is used up.
 
         Args:
             with_shell: that was not enough, so something writes in the shell itself.
         """
+        killed = None
         if self._is_ready:
-            self._sandbox.signal_others(self._shell, frozenset[Process](), signal.SIGKILL)
+            killed = self._sandbox.signal_others(self._shell, frozenset[Process](), signal.SIGKILL)
         if self._current is not None:
             self._current.stopped_for = JobEnd.OVER_QUOTA
         self._stop_current()
         if with_shell and self._is_ready:
             self._kill_shell()
+        if killed is not None:
+            await killed
 
     @property
     def has_programs(self) -> bool:

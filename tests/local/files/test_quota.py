@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterable
 from typing import cast
 
+import pytest
+
 from sandkasten.local.files.quota import DiskQuota
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.usage import Usage
@@ -91,3 +93,29 @@ def test_nothing_is_admitted_before_the_first_look_has_ended() -> None:
         assert await asyncio.gather(first, second) == [False, False]
 
     asyncio.run(scenario())
+
+
+def test_what_is_written_until_it_is_stopped_is_not_taken_for_a_writer_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandkasten.local.files.quota._INTERVAL_SECONDS", 0)
+
+    async def scenario() -> list[bool]:
+        tree = FakeTree()
+        tree.size_bytes = LIMIT_BYTES + 1
+        stops: list[bool] = []
+        lives = [True, False]
+
+        async def stop(again: bool) -> None:
+            stops.append(again)
+            await asyncio.sleep(0)
+            tree.size_bytes += 50  # before the kernel has ended it
+
+        watched = DiskQuota(cast(Tree, tree), LIMIT_BYTES, lambda: lives.pop(0), stop)
+        watched.watch()
+        assert watched._task is not None
+        await watched._task
+        assert not lives, "it looked twice"
+        return stops
+
+    assert asyncio.run(scenario()) == [False]

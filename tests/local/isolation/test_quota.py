@@ -22,31 +22,45 @@ MIB = 1024**2
 QUOTA_BYTES = 8 * MIB
 # It waits until it is stopped, or for a word that it may end.
 PRELUDE = """
-import ctypes, mmap, os, threading, time
+import ctypes, os, threading, time
 SIZE = 24 * 1024**2
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
 def write(descriptor):
     for _ in range(24): os.write(descriptor, bytes(range(256)) * 4096)
+def mapped(descriptor):  # Python's own mmap keeps a descriptor
+    return libc.mmap(None, ctypes.c_size_t(SIZE), 3, 1, descriptor, ctypes.c_long(0))
 def kept():
     open('kept', 'w').close()
     while not os.path.exists('end'): time.sleep(0.05)
-    print('kept')
+    print('kept', flush=True)
 """
 HIDING = {
     "deleted": "f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); write(f); kept()",
     "never-named": "f = os.open('.', os.O_TMPFILE | os.O_RDWR); write(f); kept()",
     "mapped": (
         "f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); os.ftruncate(f, SIZE)\n"
-        "m = mmap.mmap(f, SIZE); os.close(f); m[:] = b'x' * SIZE; kept()"
+        "m = mapped(f); os.close(f); ctypes.memset(m, 120, SIZE); kept()"
     ),
     "in-a-threads-own-table": (
         "def work():\n"
-        "    ctypes.CDLL(None).unshare(0x400)\n"
+        "    libc.unshare(0x400)\n"
         "    f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); write(f); kept()\n"
         "t = threading.Thread(target=work); t.start(); t.join()"
     ),
+    "without-a-first-thread": (
+        "def work():\n"
+        "    f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); write(f); kept(); os._exit(0)\n"
+        "threading.Thread(target=work).start(); libc.pthread_exit(None)"
+    ),
+    "mapped-without-a-first-thread": (
+        "def work():\n"
+        "    f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); os.ftruncate(f, SIZE)\n"
+        "    m = mapped(f); os.close(f); ctypes.memset(m, 120, SIZE); kept(); os._exit(0)\n"
+        "threading.Thread(target=work).start(); libc.pthread_exit(None)"
+    ),
     "by-a-process-that-cannot-be-traced": (
-        "ctypes.CDLL(None).prctl(4, 0)\n"
-        "f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); write(f); kept()"
+        "libc.prctl(4, 0)\nf = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); write(f); kept()"
     ),
     "by-a-child-that-lives-on": (
         "f = os.open('x', os.O_CREAT | os.O_RDWR); os.unlink('x'); write(f)\n"

@@ -574,6 +574,15 @@ def test_a_command_that_is_interrupted_leaves_nothing_in_the_foreground(box: Box
     assert box.run("ps -o args= | grep '[d]eaf' || echo gone") == "gone\n"
 
 
+def test_a_program_whose_first_thread_has_ended_is_stopped_too(box: Box) -> None:
+    box.put_program("headless.py")
+    stopped = box.exec_in_background("python3 headless.py")
+    until(lambda: box.read("headless").is_success)
+    assert box.client.post(f"{box.url}/interrupt").is_success
+    stopped.answer()
+    assert box.run("flock --nonblock lock echo free") == "free\n"
+
+
 def test_the_error_of_a_deadline_carries_what_was_printed_until_then(box: Box) -> None:
     details = box.times_out("echo before; sleep 60", timeout_ms=200)
     assert details["output"].startswith("before\n")
