@@ -245,6 +245,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.is_closed
 
+    def get_write_buffer_size(self) -> int:
+        return 0  # everything is taken at once
+
     def close(self) -> None:
         self.is_closed = True
 
