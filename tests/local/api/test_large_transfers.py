@@ -248,7 +248,7 @@ EXAMPLES = {
         "['/workspace/project']\n['run', 'src']\n45\nproject-after\n",
         "'project-after/result.txt', 'project-after/run', 'project-after/src', 'project-after/src/main.py'",
     ],
-    "model.bin": ["larger than max_bytes=1000000"],
+    "model.bin": ["exceeds max_bytes=1000000"],
     "show": [" of 3000000\n", "3000000 of 3000000\n"],
 }
 
