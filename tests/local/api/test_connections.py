@@ -492,3 +492,20 @@ async def test_without_descriptors_there_is_one_attempt_and_one_line_a_pause(
         accepting.cancel()
         while state.connections or state.tasks:
             await asyncio.sleep(0)
+
+
+async def test_without_descriptors_nothing_is_tried_again_before_a_pause_is_over(tmp_path: Path) -> None:
+    config = uvicorn.Config(App(), lifespan="off", log_config=None)
+    connections = Connections(config, ServerState(), Observer(), BOUNDS)
+    with OutOfDescriptors(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(100)
+        accepting = asyncio.create_task(connections.accept(listener))
+        _reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        while not listener.attempts:
+            await asyncio.sleep(0)
+        for _ in range(1000):  # the listener is ready in each of these rounds
+            await asyncio.sleep(0)
+        assert listener.attempts == 1
+        accepting.cancel()
+        writer.close()
