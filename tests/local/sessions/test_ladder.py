@@ -252,7 +252,7 @@ def test_a_full_disk_stops_the_command_and_all_else_at_once() -> None:
         command = played.shell.submit("yes > file", 1000000)
         await asyncio.sleep(1)
         inside.reactions["shell", SIGINT] = lambda: inside.result(130)
-        played.shell.stop_all(with_shell=False)
+        await played.shell.stop_all(with_shell=False)
         await ended(command)
         assert command.outcome is not None
         assert command.outcome.end is JobEnd.OVER_QUOTA
@@ -266,7 +266,7 @@ def test_a_shell_that_itself_fills_the_disk_is_killed() -> None:
         inside.reactions["shell", SIGKILL] = shell_dies(inside)
         command = played.shell.submit("while :; do echo x >> file; done", 1000000)
         await asyncio.sleep(1)
-        played.shell.stop_all(with_shell=True)
+        await played.shell.stop_all(with_shell=True)
         await ended(command)
         assert command.outcome is not None
         assert (command.outcome.end, command.outcome.shell_restarted) == (JobEnd.OVER_QUOTA, True)
