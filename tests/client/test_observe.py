@@ -25,12 +25,14 @@ def daemon() -> Iterator[FakeDaemon]:
 
 
 @pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
+def exporter() -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return exporter
+    trace.set_tracer_provider(provider)  # which can be done once in a process
+    yield exporter
+    provider.shutdown()  # so that it keeps no span of the tests that follow
+    exporter.clear()
 
 
 def use(daemon: FakeDaemon) -> None:
