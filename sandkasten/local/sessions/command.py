@@ -42,6 +42,7 @@ class ShellCommand(Job[ShellOutcome]):
         self.ended_status: int | None = None
         self.shell_status: int | None = None
         self.earlier: Container[Process] = frozenset()
+        self.questions: list[str] = []  # sent after it, each with an interrupt
 
     @property
     def ended_shell(self) -> bool:

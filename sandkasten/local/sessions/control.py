@@ -34,6 +34,9 @@ _MAX_PENDING_BYTES = 64 * 1024
 _MAX_NOISE_BYTES = 1024 * 1024
 _MESSAGE_BYTES = 32  # about what the shortest message takes
 _MAX_AT_ONCE = 8  # a shell runs one command after another
+# The line that bash reads between commands: it makes the next prompt a round, and lines of its command are
+# counted from 1.
+TOKEN = b'{ \\__sk_home "$?"; } 2>&$((LINENO=1, 2))\n'
 # Who may be heard while a new shell starts: process 1, the shell, and a few that are neither.
 _MAX_SENDERS = 64
 
@@ -178,6 +181,11 @@ def frame(name: str, command_id: str, traps: str, cmd: str) -> bytes:
     shell's name shows that the frame was not meant for an earlier shell that ended before it read everything.
     """
     return f"{name}{command_id}{traps}\n{cmd}{command_id}\0".encode()
+
+
+def question(name: str, question_id: str) -> bytes:
+    """Return a frame without a command; the shell of that name reports a result for it, and runs nothing."""
+    return f"{name}{question_id}\n{question_id}\0".encode()
 
 
 def shell_name(shell_id: str) -> str:

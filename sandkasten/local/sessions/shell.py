@@ -12,8 +12,9 @@ started, in whatever group or session it is; at last SIGKILL to the shell itself
 sandbox replaces. Processes from before the command, and their children, are left. The result waits until the
 command's own processes are gone.
 
-An interrupt may reach the shell just after the command ended, while it reads; so after each stopping a
-harmless probe is sent first, again and again, until it comes back: then the next command cannot be torn.
+An interrupt may tear what the shell is reading. A torn command never runs, which is known when the shell
+answers a question behind it and has not reported a result. And after each stopping a question is asked, again
+and again, until it is answered: then the next command cannot be torn.
 """
 
 from __future__ import annotations
@@ -32,18 +33,14 @@ from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import CalledOffError, SandboxLostError
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.linux.processes import Process, identified
+from sandkasten.local.sessions import control
 from sandkasten.local.sessions.command import ShellCommand, ShellOutcome, does_nothing
-from sandkasten.local.sessions.control import ControlChannel, Ended, Ready, Result, frame, rearm, shell_name
 from sandkasten.local.sessions.job import Channel
 from sandkasten.local.sessions.terminal import TerminalReader
 
 _READ_BYTES = 64 * 1024
 # What background jobs print between commands and the next command gets.
 _BETWEEN_MAX_BYTES = 64 * 1024
-
-# What bash reads between commands: it makes the next prompt a round, and the next command's first line line
-# 1.
-_TOKEN = b'{ \\__sk_home "$?"; } 2>&$((LINENO=1, 2))\n'
 
 _RUNG_SECONDS = 0.2
 _PROBE_SECONDS = 0.1
@@ -62,7 +59,7 @@ class Shell:
         self._sandbox = sandbox
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._messages = ControlChannel()
+        self._messages = control.ControlChannel()
         self._queue: deque[ShellCommand] = deque()
         self._current: ShellCommand | None = None
         self._outgoing = bytearray()
@@ -70,7 +67,7 @@ class Shell:
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._is_ready = False
         self._shell: Process | None = None
-        self._shell_name = shell_name("")
+        self._shell_name = control.shell_name("")
         self._traps = ""
         self._probe_id: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -180,31 +177,31 @@ class Shell:
         command.earlier = self._sandbox.others(self._shell)
         if between := self._taken_between():
             command.add_output(between, Channel.TERMINAL)
-        self._send(command.id, command.cmd)
+        self._send(control.frame(self._shell_name, command.id, self._traps, command.cmd))
         self._set_timer(command.timeout_ms / 1000, self._on_deadline)
 
-    def _send(self, command_id: str, cmd: str) -> None:
-        self._outgoing += frame(self._shell_name, command_id, self._traps, cmd)
+    def _send(self, data: bytes) -> None:
+        self._outgoing += data
         self._send_token()
         self._flush()
 
     def _send_token(self) -> None:
         with suppress(OSError):
-            self._sandbox.tokens.send(_TOKEN)
+            self._sandbox.tokens.send(control.TOKEN)
 
     def _flush(self) -> None:
-        control = self._sandbox.control
+        channel = self._sandbox.control
         try:
-            sent = control.send(self._outgoing)
+            sent = channel.send(self._outgoing)
         except BlockingIOError:
             sent = 0
         except OSError:
             sent = len(self._outgoing)  # the other end is gone, which reading the channel tells
         del self._outgoing[:sent]
         if self._outgoing:
-            self._loop.add_writer(control.fileno(), self._flush)
+            self._loop.add_writer(channel.fileno(), self._flush)
         else:
-            self._loop.remove_writer(control.fileno())
+            self._loop.remove_writer(channel.fileno())
 
     def _finish_current(self) -> None:
         command, self._current = self._current, None
@@ -233,16 +230,21 @@ class Shell:
         if self._current is None or self._current.stopping or not self._is_ready:
             return
         self._current.stopping = True
-        self._sandbox.signal_shell(self._shell, signal.SIGINT)
+        self._interrupt_shell(self._current)
         self._stop_what_it_started(self._current, signal.SIGINT)
         self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGTERM)
+
+    def _interrupt_shell(self, command: ShellCommand) -> None:
+        self._sandbox.signal_shell(self._shell, signal.SIGINT)
+        command.questions.append(secrets.token_hex(8))
+        self._send(control.question(self._shell_name, command.questions[-1]))
 
     def _stop_harder(self, signal_number: signal.Signals) -> None:
         assert self._current is not None
         if self._current.ended_status is None:
             # The first interrupt is lost on a program that is just being started; and after any other signal
             # than this one bash would go on with the rest of the line.
-            self._sandbox.signal_shell(self._shell, signal.SIGINT)
+            self._interrupt_shell(self._current)
         if signal_number is signal.SIGTERM:  # which bash ignores, but not what it became by `exec`
             self._sandbox.signal_shell(self._shell, signal.SIGTERM)
             self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGKILL)
@@ -271,7 +273,7 @@ class Shell:
             return
         if self._probe_id is None:
             self._probe_id = secrets.token_hex(8)
-        self._send(self._probe_id, ":")
+        self._send(control.question(self._shell_name, self._probe_id))
         self._set_timer(_PROBE_SECONDS, self._probe, probes_left - 1)
 
     def _set_timer(
@@ -300,22 +302,24 @@ class Shell:
             if not self._closed:
                 self._on_message(message)
 
-    def _on_message(self, message: Result | Ended | Ready) -> None:
+    def _on_message(self, message: control.Result | control.Ended | control.Ready) -> None:
         match message:
-            case Result():
+            case control.Result():
                 self._on_result(message)
-            case Ended():
+            case control.Ended():
                 self._on_shell_ended(message)
-            case Ready(cwd=cwd):
+            case control.Ready(cwd=cwd):
                 self._on_shell_ready(cwd)
 
-    def _on_result(self, result: Result) -> None:
+    def _on_result(self, result: control.Result) -> None:
         current = self._current
-        self._traps = rearm(result.traps) if result.traps else ""
         if current is not None and result.command_id == current.id:
+            self._traps = control.rearm(result.traps) if result.traps else ""
             self._terminal.drain()
             self.cwd = result.cwd
             self._end_current(result.status)
+        elif current is not None and current.ended_status is None and result.command_id in current.questions:
+            self._end_current(_INTERRUPTED)
         elif self._probe_id is not None and result.command_id == self._probe_id:
             self._probe_id = None
             self._set_timer(None)
@@ -335,9 +339,9 @@ class Shell:
         else:
             self._stop_what_it_started(self._current, 0)
 
-    def _on_shell_ended(self, ended: Ended) -> None:
+    def _on_shell_ended(self, ended: control.Ended) -> None:
         self._is_ready = False
-        self._shell_name, self._traps = shell_name(ended.next_shell_id), ""
+        self._shell_name, self._traps = control.shell_name(ended.next_shell_id), ""
         # What is left of an unfinished frame ends where the next one begins.
         self._outgoing[:] = b"\0"
         self._sandbox.admit_shell()

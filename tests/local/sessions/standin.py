@@ -32,8 +32,9 @@ class StandIn:
         signals: the seconds since the start, `shell` or `others`, and the signal, in order.
         reactions: a function by who is signalled and how; called once, as if the process acted on it.
         remaining: how many processes besides process 1 and the shell there are.
-        is_deaf: whether the shell reads nothing at present, not even a probe.
+        is_deaf: whether all that the shell reads at present is torn, even a question.
         commands: the id and text of each command that the shell read.
+        answered: how many questions it answered.
     """
 
     def __init__(self) -> None:
@@ -52,12 +53,14 @@ class StandIn:
         self.remaining = 0
         self.is_deaf = False
         self.commands: list[tuple[str, str]] = []
+        self.answered = 0
         self.counted = 0
         self.is_killed = False
         self.admitted_shells = 0
         self._senders: deque[int] = deque()
         self._started = loop.time()
         self._unread = b""
+        self._runs = False
         loop.add_reader(self._inside.fileno(), self._read_frames)
 
     # --- what happens inside
@@ -67,11 +70,14 @@ class StandIn:
         self._say(SHELL, "ready", shell_id, "-", cwd)
 
     def result(self, status: int, cwd: str = "/workspace") -> None:
-        """The shell ended the last command that it read."""
+        """The shell ended the last command that it read, and reads on."""
         self._say(SHELL, "result", self.commands[-1][0], str(status), cwd)
+        self._runs = False
+        self._read_on()
 
     def shell_ends(self, status: int, next_shell_id: str) -> None:
         """Process 1 saw the shell end."""
+        self._runs = False
         self._say(INIT, "ended", next_shell_id, str(status), "")
 
     def print(self, text: str) -> None:
@@ -147,14 +153,20 @@ class StandIn:
 
     def _read_frames(self) -> None:
         self._unread += self._inside.recv(65536)
-        while frame := _FRAME.search(self._unread):
+        self._read_on()
+
+    def _read_on(self) -> None:
+        while not self._runs and (frame := _FRAME.search(self._unread)):
             self._unread = self._unread[frame.end() :]
-            text = frame["text"].decode()
+            frame_id, text = frame["id"].decode(), frame["text"].decode()
             if self.is_deaf:
                 continue
-            self.commands.append((frame["id"].decode(), text))
-            if text == ":":  # a probe
-                self.result(0)
+            if text:
+                self.commands.append((frame_id, text))
+                self._runs = True
+            else:
+                self.answered += 1
+                self._say(SHELL, "result", frame_id, "0", "/workspace")
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):

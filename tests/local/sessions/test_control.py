@@ -16,6 +16,7 @@ from sandkasten.local.sessions.control import (
     Ready,
     Result,
     frame,
+    question,
     shell_name,
 )
 from tests.local.box import Box, until
@@ -99,6 +100,7 @@ def test_a_frame_is_for_one_shell_and_ends_as_it_began() -> None:
     assert frame(name, "0123456789abcdef", "traps", "écho\n'x'") == (
         "012345670123456789abcdeftraps\nécho\n'x'0123456789abcdef\0".encode()
     )
+    assert question(name, "0123456789abcdef") == frame(name, "0123456789abcdef", "", "")
     assert shell_name("") == "00000000"
 
 

@@ -184,6 +184,24 @@ def test_an_interrupt_takes_the_same_ladder_without_a_deadline() -> None:
     assert play(scene).rungs[: len(LADDER)] == LADDER
 
 
+def test_a_command_that_an_interrupt_tore_ends_at_once_and_the_shell_lives() -> None:
+    async def scene(played: Scene) -> None:
+        inside = played.inside
+        inside.is_deaf = True
+        inside.reactions["shell", SIGINT] = lambda: setattr(inside, "is_deaf", False)
+        command = await played.run_until_stopped()
+        assert command.outcome is not None
+        assert (command.outcome.exit_code, command.outcome.end) == (130, JobEnd.TIMEOUT)
+        assert not command.outcome.shell_restarted
+        assert inside.commands == []
+        following = played.shell.submit("echo next", 10000)
+        await asyncio.sleep(0.01)
+        inside.result(0)
+        await ended(following)
+
+    assert play(scene).rungs == LADDER[:2]
+
+
 def test_the_next_command_waits_for_the_probe_after_a_stop() -> None:
     async def scene(played: Scene) -> None:
         inside = played.inside
@@ -191,11 +209,13 @@ def test_the_next_command_waits_for_the_probe_after_a_stop() -> None:
         await played.run_until_stopped()
         inside.is_deaf = True
         waiting = played.shell.submit("echo next", 10000)
+        answered = inside.answered
         await asyncio.sleep(2)
         assert [text for _, text in inside.commands] == ["sleep 60"]
         inside.is_deaf = False
-        await asyncio.sleep(0.2)  # a probe is sent ten times a second
-        assert [text for _, text in inside.commands] == ["sleep 60", ":", "echo next"]
+        await asyncio.sleep(0.2)  # a question is sent ten times a second
+        assert inside.answered == answered + 1
+        assert [text for _, text in inside.commands] == ["sleep 60", "echo next"]
         inside.result(0)
         await ended(waiting)
 
@@ -291,7 +311,7 @@ def test_a_command_that_nobody_waits_for_is_stopped_if_it_runs_and_else_forgotte
             await ended(waiting)
         running.abandon()
         await asyncio.sleep(1)
-        assert [text for _, text in inside.commands] == ["sleep 60", ":"]
+        assert [text for _, text in inside.commands] == ["sleep 60"]
         assert running.outcome is not None
 
     assert play(scene).rungs == LADDER[:2]

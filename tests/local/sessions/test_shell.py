@@ -373,6 +373,13 @@ def test_a_users_exit_trap_runs_once_and_at_the_end(box: Box) -> None:
     assert_in_order(box)
 
 
+def test_the_next_shell_starts_whatever_names_of_ours_are_exported(box: Box) -> None:
+    result = box.exec("export ${!__sk_*} __sk_shell_id=1 kept=yes; exit 3")
+    assert result["shell_restarted"] is True
+    assert box.run("echo $kept") == "yes\n"
+    assert_in_order(box)
+
+
 def test_a_shell_that_stopped_itself_is_replaced(box: Box) -> None:
     result = box.exec("echo before; kill -STOP $$; echo after", timeout_ms=3000)
     assert result["output"] == "before\n"
@@ -602,6 +609,17 @@ def test_one_millisecond_for_one_mebibyte_leaves_the_shell_in_order(box: Box) ->
     for _ in range(3):
         assert box.ask(text, timeout_ms=1).status_code in {200, 504}
         assert_in_order(box)
+
+
+def test_a_command_that_is_stopped_while_the_shell_reads_it_does_not_cost_the_shell(box: Box) -> None:
+    box.run("kept=yes")
+    text = "echo x >> log; : " + "y" * 16_000
+    answers = [box.ask(text, timeout_ms=1) for _ in range(10)]
+    stopped = [answer.json()["details"] for answer in answers if answer.status_code == 504]
+    assert stopped
+    assert not any(details["shell_restarted"] for details in stopped)
+    assert box.run("echo $kept") == "yes\n"
+    assert_in_order(box)
 
 
 @pytest.mark.timeout(240)  # some hundred commands, each stopped
