@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,8 +80,8 @@ def test_a_thousand_sessions_run_ten_thousand_commands(own_daemon: LocalDaemon) 
         assert after["memory_bytes"] <= held["memory_bytes"] + 64 * 1024 * 1024
 
     asyncio.run(main())
-    eventually(lambda: leftovers(own_daemon) == before)
-    assert leftovers(own_daemon) == before
+    eventually(lambda: leftovers(own_daemon) <= before)
+    assert leftovers(own_daemon) - before == Counter()
 
 
 def holdings() -> dict[str, int]:
