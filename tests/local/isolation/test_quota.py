@@ -198,7 +198,7 @@ def test_a_thread_of_the_shell_does_not_write_on(make_narrow: Callable[..., Box]
     box.write("thread.so", library)
     box.exec("enable -f ./thread.so begin && begin")
     shell = box.run("echo $$")
-    until(lambda: (box.workspace / "x").stat().st_size > MIB)  # it is real
+    until(lambda: (box.workspace / "x").exists() and (box.workspace / "x").stat().st_size > MIB)  # it is real
     until(lambda: box.exec("echo $$")["output"] != shell, seconds=40)
     box.run("rm x")
     assert not (box.workspace / "x").exists()
