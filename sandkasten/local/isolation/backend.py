@@ -25,6 +25,7 @@ from sandkasten.local.isolation.closedbash import with_closed_bash
 from sandkasten.local.isolation.etc import make_etc, own_etc
 from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import Image, Launcher, SandboxPolicy
+from sandkasten.local.isolation.programs import Program, Spawned
 from sandkasten.local.isolation.sandbox import BubblewrapSandbox
 from sandkasten.local.limits.limits import Limits, Resource, clamped, rlimits, ulimit_command
 from sandkasten.local.linux.kernel import kernel_version
@@ -94,6 +95,30 @@ class Sandbox(Protocol):
         """Signal all but process 1, the shell, the spared and their children; return how many there were.
 
         Called on the same rungs, and with signal 0, which only counts, when a stopped command has ended.
+        """
+        ...
+
+    async def spawn(self, program: Program, stdin: int, stdout: int, stderr: int) -> Spawned:
+        """Start a program beside the shell, under all that the shell is under.
+
+        The descriptors stay the caller's, who closes them. Pipes and terminals among them are given to the
+        sandbox's user, so that the program may also open them by name (`/dev/stdout`).
+
+        Raises:
+            ProgramError: the program is not there or cannot be run, or its directory is not there.
+            OSError: something is used up, such as processes (EAGAIN) or memory (ENOMEM).
+            SandboxLostError: the sandbox has ended.
+            CannotSpawnError: no sandbox of this machine can do that.
+        """
+        ...
+
+    async def root(self) -> int:
+        """Return a descriptor (O_PATH) of the directory `/` as the sandbox has it; it stays the sandbox's.
+
+        Raises:
+            OSError: something is used up.
+            SandboxLostError: the sandbox has ended.
+            CannotSpawnError: no sandbox of this machine can do that.
         """
         ...
 

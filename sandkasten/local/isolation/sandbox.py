@@ -27,6 +27,7 @@ from importlib import resources
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
 from sandkasten.local.isolation.policy import BASH, SandboxPolicy
+from sandkasten.local.isolation.programs import CannotSpawnError, Program, Spawned
 from sandkasten.local.limits.limits import OOM_SCORE_SANDBOX, OOM_SCORE_SHELL
 from sandkasten.local.linux import processes
 from sandkasten.local.linux.processes import Process
@@ -208,6 +209,14 @@ class BubblewrapSandbox:
         # One at a time: the end of the first would let process 1 go on under the second.
         with self._signalling:
             return processes.signal_others(self.init_pid, shell, spared, self._namespace, signal_number)
+
+    async def spawn(self, program: Program, stdin: int, stdout: int, stderr: int) -> Spawned:
+        """Start a program beside the shell; see `backend.Sandbox`."""
+        raise CannotSpawnError("This daemon cannot start processes beside a session's shell.")
+
+    async def root(self) -> int:
+        """Return a descriptor of the directory `/`; see `backend.Sandbox`."""
+        raise CannotSpawnError("This daemon cannot look into a sandbox.")
 
     @property
     def has_jobs(self) -> bool:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Container, Coroutine, Mapping
 from signal import SIGKILL, Signals
 from typing import Any, TypeVar
 
+from sandkasten.local.isolation.programs import Program
 from sandkasten.local.linux.processes import Process
+from tests.local.sessions.standprogram import HostProcess, start_on_host
 
 T = TypeVar("T")
 
@@ -35,6 +37,10 @@ class StandIn:
         is_deaf: whether all that the shell reads at present is torn, even a question.
         commands: the id and text of each command that the shell read.
         answered: how many questions it answered.
+        programs: all that were to be started beside the shell.
+        processes: those that were: real processes of the host.
+        spawn_raises: the error of the next `spawn`, once.
+        root_directory: the directory that stands for the sandbox's `/`.
     """
 
     def __init__(self) -> None:
@@ -57,6 +63,11 @@ class StandIn:
         self.counted = 0
         self.is_killed = False
         self.admitted_shells = 0
+        self.programs: list[Program] = []
+        self.processes: list[HostProcess] = []
+        self.spawn_raises: Exception | None = None
+        self.root_directory = "/"
+        self._root: int | None = None
         self._senders: deque[int] = deque()
         self._started = loop.time()
         self._unread = b""
@@ -131,8 +142,27 @@ class StandIn:
             self.remaining = 0
         return found
 
+    async def spawn(self, program: Program, stdin: int, stdout: int, stderr: int) -> HostProcess:
+        self.programs.append(program)
+        error, self.spawn_raises = self.spawn_raises, None
+        if error is not None:
+            raise error
+        process = start_on_host(program, stdin, stdout, stderr)
+        self.processes.append(process)
+        return process
+
+    async def root(self) -> int:
+        if self._root is None:
+            self._root = os.open(self.root_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._root
+
     def kill(self) -> Callable[[], None]:
         self.is_killed = True
+        for process in self.processes:
+            process.end()
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
         if self._inside.fileno() >= 0:
             self.ends()
         for end in (self.control, self.tokens, self._tokens_inside):
