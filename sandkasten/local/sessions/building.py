@@ -19,6 +19,7 @@ from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.sessions.session import Remains, Session, Site
 from sandkasten.local.sessions.settings import Settings
 from sandkasten.local.sessions.shell import Shell
+from sandkasten.local.sessions.terminal import Turns
 from sandkasten.local.threads import in_thread
 
 
@@ -59,6 +60,7 @@ class Builder:
         self._images = images
         self._clean_ups = clean_ups
         self._of_workspace = of_workspace
+        self._turns = Turns()
 
     async def build(
         self,
@@ -112,7 +114,7 @@ class Builder:
         try:
             site = await self._prepare(image, remains, workspace_id, host_network=host_network)
             sandbox = self._start(site)
-            shell = Shell(sandbox, on_lost)
+            shell = Shell(sandbox, on_lost, self._turns)
             remains.group = group = await asyncio.shield(making)
             await sandbox.release(group.add)
             await shell.wait_until_ready()

@@ -36,7 +36,7 @@ from sandkasten.local.linux.processes import Process, identified
 from sandkasten.local.sessions import control
 from sandkasten.local.sessions.command import ShellCommand, ShellOutcome, does_nothing
 from sandkasten.local.sessions.job import Channel
-from sandkasten.local.sessions.terminal import TerminalReader
+from sandkasten.local.sessions.terminal import TerminalReader, Turns
 
 _READ_BYTES = 64 * 1024
 # What background jobs print between commands and the next command gets.
@@ -53,7 +53,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 class Shell:
     """The shell of one sandbox."""
 
-    def __init__(self, sandbox: Sandbox, on_lost: Callable[[], None]) -> None:
+    def __init__(self, sandbox: Sandbox, on_lost: Callable[[], None], turns: Turns | None = None) -> None:
         """Listen to a sandbox that was started; `on_lost` is called once if it ends by itself."""
         self.cwd = "/workspace"
         self._sandbox = sandbox
@@ -73,7 +73,7 @@ class Shell:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop.add_reader(sandbox.control.fileno(), self._read_control)
-        self._terminal = TerminalReader(sandbox.terminal, self._take_output)
+        self._terminal = TerminalReader(sandbox.terminal, self._take_output, turns)
 
     # --- what others call
 
@@ -97,6 +97,7 @@ class Shell:
         """
         if self._closed:
             raise SandboxLostError("the sandbox ended")
+        self._terminal.note_use()
         command = ShellCommand(":" if does_nothing(cmd) else cmd, timeout_ms, self)
         self._queue.append(command)
         self._start_next()
