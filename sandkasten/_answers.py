@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import httpx
 
 from sandkasten import _codes as codes
+from sandkasten._errorclasses import BY_ERROR_CODE
 from sandkasten._protocol import Code
 from sandkasten._sentences import meant_code
 from sandkasten.errors import (
-    BY_ERROR_CODE,
     LocalDaemonError,
     SandkastenAPIError,
     SandkastenConnectionError,

@@ -58,7 +58,8 @@ _ROWS = (
     _row(Code.IS_DIRECTORY, r"^invalid file path$", r"/fs/read\?(.*&)?path=\.(&|$)"),
     _row(Code.INVALID_REQUEST, r"^invalid file path$|\bpath escapes workspace$", _FILES),
     _row(Code.INSUFFICIENT_STORAGE, r": no space left on device$"),
-    _row(Code.FILE_NOT_FOUND, r": (no such file or directory|not a directory)$", _FILES),
+    _row(Code.FILE_NOT_FOUND, r": no such file or directory$", _FILES),
+    _row(Code.NOT_A_DIRECTORY, r": not a directory$", _FILES),
 )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import posixpath
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -21,6 +22,7 @@ from sandkasten._transfer.sources import Source
 from sandkasten._transfer.targets import Target
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import (
+    SandboxIsDirectoryError,
     SandkastenError,
     SandkastenInputError,
     SandkastenResponseError,
@@ -144,9 +146,13 @@ class ShellFiles(PlainFiles):
         cmd = commands.list_command(whole, mark)
         result = await self._exec(cmd, idempotent=True, timeout_ms=_ASK_TIMEOUT_MS)
         is_complete = result.truncated or commands.marked(result.output, mark) is not None
-        if not is_complete and await self._kind_of(path) != "directory":
-            raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
+        if not is_complete:
+            await self._check_directory(path)
         return commands.listed(path, result.output, mark, truncated=result.truncated)
+
+    async def _check_directory(self, path: str) -> None:
+        with suppress(SandboxIsDirectoryError):
+            await self._connection.call(calls.no_directory(self._of, path))
 
     # --- commands
 

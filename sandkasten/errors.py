@@ -18,13 +18,16 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── InvalidRequestError                     400 INVALID_REQUEST
         │   ├── InvalidImageError                   400 INVALID_IMAGE
         │   ├── InvalidWorkspaceError               400 INVALID_WORKSPACE
-        │   └── SandboxIsDirectoryError             400 IS_DIRECTORY
+        │   ├── SandboxIsDirectoryError(IsADirectoryError)          400 IS_DIRECTORY
+        │   └── SandboxNotADirectoryError(NotADirectoryError)       400 NOT_A_DIRECTORY
         ├── NotFoundError
         │   ├── SessionNotFoundError                404 SESSION_NOT_FOUND
         │   ├── WorkspaceNotFoundError              404 WORKSPACE_NOT_FOUND
-        │   └── SandboxFileNotFoundError            404 FILE_NOT_FOUND
-        ├── SandboxPermissionError                  403 PERMISSION_DENIED
+        │   └── SandboxFileNotFoundError(FileNotFoundError)         404 FILE_NOT_FOUND
+        ├── SandboxPermissionError(PermissionError)                 403 PERMISSION_DENIED
         │   └── SandboxReadOnlyError                /workspace is read-only
+        ├── SandboxFileExistsError(FileExistsError)                 409 FILE_EXISTS
+        ├── SandboxDirectoryNotEmptyError(OSError)                  409 DIRECTORY_NOT_EMPTY
         ├── WorkspacesDisabledError                 this daemon keeps no workspaces
         ├── SessionExpiredError                     410 SESSION_EXPIRED
         ├── CapacityExceededError                   429 CAPACITY_EXCEEDED
@@ -49,13 +52,16 @@ the daemon's own `error_code`, or one of these::
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
 from sandkasten._brief import in_brief
-from sandkasten._protocol import Code
+from sandkasten._errorparts import as_sentence, joined, path_in, remade, state_of
+from sandkasten._names import param_of
 
 if TYPE_CHECKING:
     from sandkasten.models import ExecResult
@@ -78,46 +84,20 @@ class SandkastenError(httpx.HTTPError):
 
     def __init__(self, what: str = "", hint: str = "", *, code: str | None = None) -> None:
         """Keep the sentences and the code, and join the sentences into the text."""
-        super().__init__(_joined(what, hint))
+        super().__init__(joined(what, hint))
         self.what = what
         self.hint = hint
         self.code = code
+
+    def __str__(self) -> str:  # that of Python's own errors about files would show number and path instead
+        return str(self.args[0]) if self.args else ""
 
     def _render_traceback_(self) -> list[str]:  # the name that IPython looks for
         return in_brief(self, str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let the error be pickled and copied whatever its class takes to be made; the key stays behind."""
-        state = dict(self.__dict__)
-        if isinstance(state.get("_request"), httpx.Request):
-            state["_request"] = _without_key(state["_request"])
-        if isinstance(state.get("response"), httpx.Response):
-            state["response"] = _plain_copy(state["response"])
-        return _remade, (type(self), self.args, state)
-
-
-def _remade(kind: type[SandkastenError], args: tuple[Any, ...], state: dict[str, Any]) -> SandkastenError:
-    base = OSError if issubclass(kind, OSError) else BaseException  # Python allows no other than its own
-    error: SandkastenError = base.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
-def _without_key(request: httpx.Request) -> httpx.Request:
-    headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"authorization"]
-    return httpx.Request(request.method, request.url, headers=headers)
-
-
-def _plain_copy(response: httpx.Response) -> httpx.Response:
-    """Return what is known of an answer, without the connection it came on."""
-    try:
-        content, request = response.content, _without_key(response.request)
-    except (httpx.ResponseNotRead, RuntimeError):  # of a stream; or it belongs to no request
-        content, request = b"", None
-    copied = httpx.Response(response.status_code, request=request, content=content)
-    copied.headers = httpx.Headers(response.headers)  # those of the content as it was sent, not as it is
-    return copied
+        return remade, (type(self), self.args, state_of(self))
 
 
 class SandkastenInputError(SandkastenError, ValueError):
@@ -224,14 +204,14 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
     ) -> None:
         """Join the daemon's sentence, its codes and what to do into one text."""
         self.status_code = status_code if isinstance(status_code, int) else response.status_code
-        self.what = _as_sentence(message)
+        self.what = as_sentence(message)
         self.code = self.error_code = error_code
         self.message = message
         self.details: Mapping[str, Any] = dict(details or {})
         self.request_id = response.headers.get("x-request-id")
         codes = " ".join(filter(None, [str(self.status_code), error_code]))
         origin = f"[{codes}, request {self.request_id}]" if self.request_id else f"[{codes}]"
-        text = _joined(self.what, self.hint, origin)
+        text = joined(self.what, self.hint, origin)
         httpx.HTTPStatusError.__init__(self, text, request=response.request, response=response)
 
     @property
@@ -241,6 +221,26 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
             return max(0.0, float(self.response.headers["retry-after"]))
         except (KeyError, ValueError):
             return None  # a date, which needs clocks that agree, says as little
+
+
+class _PathError(SandkastenAPIError, OSError):
+    """The base of errors about a path in the sandbox, which are Python's own as well.
+
+    Attributes:
+        errno: the number of Python's own error.
+        strerror: its words.
+        filename: the path that it is about, where that is known.
+        filename2: the other path, of a call that takes two.
+    """
+
+    number: ClassVar[int] = errno.EIO
+
+    def __init__(self, message: str, *, response: httpx.Response, **answer: Any) -> None:
+        """Keep what the daemon said, and which path it is about."""
+        super().__init__(message, response=response, **answer)
+        self.errno, self.strerror = self.number, os.strerror(self.number)
+        self.filename = path_in(self.details, "path") or param_of(response.request.url.query, "path")
+        self.filename2 = path_in(self.details, "other_path")
 
 
 class AuthenticationError(SandkastenAPIError):
@@ -261,10 +261,32 @@ class InvalidWorkspaceError(InvalidRequestError):
     """The workspace id is not well formed."""
 
 
-class SandboxIsDirectoryError(InvalidRequestError):
+class SandboxIsDirectoryError(_PathError, InvalidRequestError, IsADirectoryError):
     """The path is a directory where a file is needed."""
 
     hint = "Name a file; list() and download() take directories."
+    number = errno.EISDIR
+
+
+class SandboxNotADirectoryError(_PathError, InvalidRequestError, NotADirectoryError):
+    """The path, or something on the way to it, is not a directory where one is needed."""
+
+    hint = "Look at what is there with stat()."
+    number = errno.ENOTDIR
+
+
+class SandboxFileExistsError(_PathError, FileExistsError):
+    """Something is at the path already."""
+
+    hint = "Remove it, or choose another path."
+    number = errno.EEXIST
+
+
+class SandboxDirectoryNotEmptyError(_PathError):
+    """The directory has something in it."""
+
+    hint = "Pass recursive=True to remove() to delete all of it."
+    number = errno.ENOTEMPTY
 
 
 class NotFoundError(SandkastenAPIError):
@@ -283,16 +305,18 @@ class WorkspaceNotFoundError(NotFoundError):
     hint = "Write a file to it, or make a session with it, and it is there."
 
 
-class SandboxFileNotFoundError(NotFoundError):
+class SandboxFileNotFoundError(_PathError, NotFoundError, FileNotFoundError):
     """The path does not exist in the sandbox."""
 
     hint = "Look for it with list()."
+    number = errno.ENOENT
 
 
-class SandboxPermissionError(SandkastenAPIError):
+class SandboxPermissionError(_PathError, PermissionError):
     """The file's own permissions in the sandbox do not allow it."""
 
-    hint = "Change its mode by a command (chmod)."
+    hint = "Change its mode with chmod()."
+    number = errno.EACCES
 
 
 class SandboxReadOnlyError(SandboxPermissionError):
@@ -302,6 +326,7 @@ class SandboxReadOnlyError(SandboxPermissionError):
         "On this daemon, a session without a workspace_id may not write to /workspace: "
         "pass workspace_id= to create_session()."
     )
+    number = errno.EROFS
 
 
 class WorkspacesDisabledError(SandkastenAPIError):
@@ -357,30 +382,3 @@ class InsufficientStorageError(_CommandStoppedError):
 
     A command that filled it was stopped, a write was refused; commands that delete files work.
     """
-
-
-BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
-    Code.UNAUTHORIZED: AuthenticationError,
-    Code.INVALID_REQUEST: InvalidRequestError,
-    Code.INVALID_IMAGE: InvalidImageError,
-    Code.INVALID_WORKSPACE: InvalidWorkspaceError,
-    Code.IS_DIRECTORY: SandboxIsDirectoryError,
-    Code.SESSION_NOT_FOUND: SessionNotFoundError,
-    Code.WORKSPACE_NOT_FOUND: WorkspaceNotFoundError,
-    Code.FILE_NOT_FOUND: SandboxFileNotFoundError,
-    Code.PERMISSION_DENIED: SandboxPermissionError,
-    Code.READ_ONLY: SandboxReadOnlyError,
-    Code.WORKSPACES_DISABLED: WorkspacesDisabledError,
-    Code.SESSION_EXPIRED: SessionExpiredError,
-    Code.CAPACITY_EXCEEDED: CapacityExceededError,
-    Code.COMMAND_TIMEOUT: ExecTimeoutError,
-    Code.INSUFFICIENT_STORAGE: InsufficientStorageError,
-}
-
-
-def _joined(*sentences: str) -> str:
-    return " ".join(filter(None, sentences))
-
-
-def _as_sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -179,6 +179,7 @@ class FileVerbs:
 
         Raises:
             SandboxFileNotFoundError: there is no such directory.
+            SandboxNotADirectoryError: it is a file.
             WorkspaceNotFoundError: nothing was ever written to this workspace.
             InvalidRequestError: the path leads outside /workspace.
             SandkastenError: any other failure.

@@ -9,6 +9,7 @@ import hashlib
 import posixpath
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -24,6 +25,7 @@ from sandkasten._transfer.sources import Source
 from sandkasten._transfer.targets import Target
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import (
+    SandboxIsDirectoryError,
     SandkastenError,
     SandkastenInputError,
     SandkastenResponseError,
@@ -147,9 +149,13 @@ class ShellFiles(PlainFiles):
         cmd = commands.list_command(whole, mark)
         result = self._exec(cmd, idempotent=True, timeout_ms=_ASK_TIMEOUT_MS)
         is_complete = result.truncated or commands.marked(result.output, mark) is not None
-        if not is_complete and self._kind_of(path) != "directory":
-            raise SandkastenInputError(f"{path[:200]!r} is not a directory.")
+        if not is_complete:
+            self._check_directory(path)
         return commands.listed(path, result.output, mark, truncated=result.truncated)
+
+    def _check_directory(self, path: str) -> None:
+        with suppress(SandboxIsDirectoryError):
+            self._connection.call(calls.no_directory(self._of, path))
 
     # --- commands
 

@@ -47,6 +47,7 @@ NOT_ENABLED = "workspaces not enabled"
 CAUSES = {
     "FILE_NOT_FOUND": "no such file or directory",
     "IS_DIRECTORY": "is a directory",
+    "NOT_A_DIRECTORY": "not a directory",
     "PERMISSION_DENIED": "permission denied",
 }
 SESSION_FIELDS = (

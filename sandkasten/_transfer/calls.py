@@ -19,8 +19,9 @@ from attrs import evolve, frozen
 
 from sandkasten import _checks as check
 from sandkasten import _wire
-from sandkasten._answers import api_error, as_object, structure
+from sandkasten._answers import RefusedError, api_error, as_object, structure
 from sandkasten._names import from_json
+from sandkasten._protocol import Code
 from sandkasten._tar import ERROR_NOTE
 from sandkasten._transfer.pieces import SMALL_BYTES
 from sandkasten._transfer.places import in_workspace
@@ -81,6 +82,15 @@ def read_json(of: FilesOf, path: str | PurePosixPath, max_bytes: int) -> Call[Re
     return Call(
         "GET", f"{of.path}/fs/read", partial(_read_result, path=str(path)), params=params, idempotent=True
     )
+
+
+def no_directory(of: FilesOf, path: str) -> Call[ReadResult]:
+    """`GET {owner}/fs/read`, whose success is the error that the path is not a directory."""
+
+    def refuse(_answer: Any) -> ReadResult:
+        raise RefusedError(400, Code.NOT_A_DIRECTORY, f"{path[:200]!r} is not a directory.")
+
+    return evolve(read_json(of, path, 1), parse=refuse)
 
 
 def upload(of: FilesOf, directory: str, files: Sequence[tuple[str, bytes]]) -> Call[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -159,7 +160,10 @@ def _open(path: Path) -> BinaryIO:
     try:
         stream = open(path, "rb", opener=_opener)  # noqa: SIM115  (whoever asked closes it)
     except FileNotFoundError:
-        raise LocalFileError(f"{str(path)!r} does not exist on this machine.", "Check the path.") from None
+        missing = LocalFileError(f"{str(path)!r} does not exist on this machine.", "Check the path.")
+        missing.errno, missing.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
+        missing.filename = str(path)
+        raise missing from None
     except (OSError, ValueError) as error:
         raise SandkastenInputError(f"{str(path)!r} cannot be opened: {error}.") from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

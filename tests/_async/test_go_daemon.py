@@ -19,6 +19,7 @@ from sandkasten.errors import (
     InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
     SandboxPermissionError,
     SandboxReadOnlyError,
     SandkastenInputError,
@@ -117,9 +118,10 @@ async def test_the_root_and_what_is_below_are_listed(session: Session) -> None:
 
 async def test_what_is_wrong_with_a_path_has_its_class(session: Session) -> None:
     await session.exec("mkdir d; touch f")
-    for path in ("missing", "f/x"):
-        with pytest.raises(SandboxFileNotFoundError):
-            await session.read(path)
+    with pytest.raises(SandboxFileNotFoundError):
+        await session.read("missing")
+    with pytest.raises(SandboxNotADirectoryError):
+        await session.read("f/x")
     for path in ("d", ".", "/workspace"):
         with pytest.raises(SandboxIsDirectoryError):
             await session.read(path)
@@ -132,7 +134,7 @@ async def test_what_is_wrong_with_a_path_has_its_class(session: Session) -> None
             await session.list(path)
     with pytest.raises(SandboxFileNotFoundError):
         await session.list("missing")
-    with pytest.raises(SandkastenInputError, match="not a directory"):
+    with pytest.raises(SandboxNotADirectoryError, match="not a directory"):
         await session.list("f")
 
 
@@ -198,10 +200,10 @@ async def test_what_is_wrong_in_a_workspace_has_its_class(
         await go_client.workspace("go-test-missing").read("x")
     workspace = go_client.workspace(workspace_id)
     await workspace.write("d/f", "root's")
-    for path in ("missing", "d/f/x"):
-        with pytest.raises(SandboxFileNotFoundError):
+    for path, kind in (("missing", SandboxFileNotFoundError), ("d/f/x", SandboxNotADirectoryError)):
+        with pytest.raises(kind):
             await workspace.read(path)
-        with pytest.raises(SandboxFileNotFoundError):
+        with pytest.raises(kind):
             await workspace.list(path)
     for path in ("d", "."):
         with pytest.raises(SandboxIsDirectoryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -12,6 +13,7 @@ from sandkasten.errors import (
     ExtensionMissingError,
     InvalidRequestError,
     SandboxFileNotFoundError,
+    SandboxNotADirectoryError,
     SandkastenError,
     SandkastenInputError,
     SessionNotFoundError,
@@ -77,9 +79,12 @@ async def test_symlinks_are_followed_unless_it_is_said_otherwise(any_session: Se
 
 
 async def test_what_is_not_there_is_not_found(any_session: Session) -> None:
-    for path in ("missing", "missing/f", "d/f/g", "dangling"):
+    for path in ("missing", "missing/f", "dangling"):
         with pytest.raises(SandboxFileNotFoundError):
             await any_session.stat(path)
+    with pytest.raises(SandboxNotADirectoryError) as caught:
+        await any_session.stat("d/f/g")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOTDIR, "d/f/g")
     for path in ("missing", "to-d/missing"):
         with pytest.raises(SandboxFileNotFoundError):
             await any_session.stat(path, follow_symlinks=False)

@@ -21,6 +21,7 @@ from sandkasten.errors import (
     InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
     SandkastenConnectionError,
     SandkastenInputError,
     TooLargeError,
@@ -652,7 +653,7 @@ async def test_a_directory_is_listed_alike_with_the_extension_and_without(
         assert await each.list("e") == []
         with pytest.raises(SandboxFileNotFoundError):
             await each.list("gone")
-        with pytest.raises((SandboxFileNotFoundError, SandkastenInputError)):
+        with pytest.raises(SandboxNotADirectoryError):
             await each.list("d/plain")
         with pytest.raises(InvalidRequestError):
             await each.list("..")

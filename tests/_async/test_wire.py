@@ -16,8 +16,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from sandkasten._errorclasses import BY_ERROR_CODE
 from sandkasten.errors import (
-    BY_ERROR_CODE,
     AuthenticationError,
     CapacityExceededError,
     ExecTimeoutError,

@@ -22,6 +22,7 @@ from sandkasten.errors import (
     InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
     SandboxPermissionError,
     SandboxReadOnlyError,
     SandkastenInputError,
@@ -120,9 +121,10 @@ def test_the_root_and_what_is_below_are_listed(session: Session) -> None:
 
 def test_what_is_wrong_with_a_path_has_its_class(session: Session) -> None:
     session.exec("mkdir d; touch f")
-    for path in ("missing", "f/x"):
-        with pytest.raises(SandboxFileNotFoundError):
-            session.read(path)
+    with pytest.raises(SandboxFileNotFoundError):
+        session.read("missing")
+    with pytest.raises(SandboxNotADirectoryError):
+        session.read("f/x")
     for path in ("d", ".", "/workspace"):
         with pytest.raises(SandboxIsDirectoryError):
             session.read(path)
@@ -135,7 +137,7 @@ def test_what_is_wrong_with_a_path_has_its_class(session: Session) -> None:
             session.list(path)
     with pytest.raises(SandboxFileNotFoundError):
         session.list("missing")
-    with pytest.raises(SandkastenInputError, match="not a directory"):
+    with pytest.raises(SandboxNotADirectoryError, match="not a directory"):
         session.list("f")
 
 
@@ -201,10 +203,10 @@ def test_what_is_wrong_in_a_workspace_has_its_class(
         go_client.workspace("go-test-missing").read("x")
     workspace = go_client.workspace(workspace_id)
     workspace.write("d/f", "root's")
-    for path in ("missing", "d/f/x"):
-        with pytest.raises(SandboxFileNotFoundError):
+    for path, kind in (("missing", SandboxFileNotFoundError), ("d/f/x", SandboxNotADirectoryError)):
+        with pytest.raises(kind):
             workspace.read(path)
-        with pytest.raises(SandboxFileNotFoundError):
+        with pytest.raises(kind):
             workspace.list(path)
     for path in ("d", "."):
         with pytest.raises(SandboxIsDirectoryError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from sandkasten.errors import (
     ExtensionMissingError,
     InvalidRequestError,
     SandboxFileNotFoundError,
+    SandboxNotADirectoryError,
     SandkastenError,
     SandkastenInputError,
     SessionNotFoundError,
@@ -80,9 +82,12 @@ def test_symlinks_are_followed_unless_it_is_said_otherwise(any_session: Session)
 
 
 def test_what_is_not_there_is_not_found(any_session: Session) -> None:
-    for path in ("missing", "missing/f", "d/f/g", "dangling"):
+    for path in ("missing", "missing/f", "dangling"):
         with pytest.raises(SandboxFileNotFoundError):
             any_session.stat(path)
+    with pytest.raises(SandboxNotADirectoryError) as caught:
+        any_session.stat("d/f/g")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOTDIR, "d/f/g")
     for path in ("missing", "to-d/missing"):
         with pytest.raises(SandboxFileNotFoundError):
             any_session.stat(path, follow_symlinks=False)

@@ -24,6 +24,7 @@ from sandkasten.errors import (
     InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
     SandkastenConnectionError,
     SandkastenInputError,
     TooLargeError,
@@ -645,7 +646,7 @@ def test_a_directory_is_listed_alike_with_the_extension_and_without(
         assert each.list("e") == []
         with pytest.raises(SandboxFileNotFoundError):
             each.list("gone")
-        with pytest.raises((SandboxFileNotFoundError, SandkastenInputError)):
+        with pytest.raises(SandboxNotADirectoryError):
             each.list("d/plain")
         with pytest.raises(InvalidRequestError):
             each.list("..")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import inspect
+import os
 
 import httpx
 import pytest
 
 from sandkasten import _codes, errors
-from sandkasten.errors import BY_ERROR_CODE, SandkastenAPIError, SandkastenError
+from sandkasten._errorclasses import BY_ERROR_CODE
+from sandkasten.errors import SandkastenAPIError, SandkastenError
 
 PLAIN = [
     kind
@@ -38,6 +42,40 @@ def test_a_daemons_error_has_its_code_and_the_hint_of_its_class(code: str) -> No
     error = kind("it failed", response=response, error_code=code)
     assert (error.what, error.hint, error.code) == ("it failed.", kind.hint, code)
     assert str(error).startswith(f"it failed. {kind.hint}".rstrip())
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "number"),
+    [
+        (errors.SandboxFileNotFoundError, FileNotFoundError, errno.ENOENT),
+        (errors.SandboxIsDirectoryError, IsADirectoryError, errno.EISDIR),
+        (errors.SandboxNotADirectoryError, NotADirectoryError, errno.ENOTDIR),
+        (errors.SandboxFileExistsError, FileExistsError, errno.EEXIST),
+        (errors.SandboxDirectoryNotEmptyError, OSError, errno.ENOTEMPTY),
+        (errors.SandboxPermissionError, PermissionError, errno.EACCES),
+        (errors.SandboxReadOnlyError, PermissionError, errno.EROFS),
+    ],
+)
+def test_an_error_about_a_path_is_pythons_own(
+    kind: type[SandkastenAPIError], own: type[OSError], number: int
+) -> None:
+    response = httpx.Response(400, request=httpx.Request("GET", "http://daemon/v1/x?path=a%2Fcaf%E9"))
+    with pytest.raises(own) as caught:
+        raise kind("it failed", response=response, details={"other_path": "b"})
+    error = caught.value
+    assert isinstance(error, httpx.HTTPStatusError)
+    assert (error.errno, error.strerror) == (number, os.strerror(number))
+    assert (error.filename, error.filename2) == ("a/caf\udce9", "b")
+    assert str(error).startswith("it failed.")
+    assert kind("it failed", response=response, details={"path": "c"}).filename == "c"  # type: ignore[attr-defined]
+    encoded = {"path": "?", "path_base64": base64.b64encode(b"\xe9").decode()}
+    assert kind("it failed", response=response, details=encoded).filename == "\udce9"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("details", [{"path": 5}, {"path_base64": "?"}, {"path": None}])
+def test_a_path_of_an_error_that_makes_no_sense_is_not_known(details: dict[str, object]) -> None:
+    response = httpx.Response(404, request=httpx.Request("GET", "http://daemon/v1/x"))
+    assert errors.SandboxFileNotFoundError("no", response=response, details=details).filename is None
 
 
 def test_each_code_of_the_library_is_documented() -> None:

@@ -25,9 +25,9 @@ SHARED = {
 
 # Rooms: a folder (its name ends with a dot) or a module. Each may import those in the rows above, no others.
 CLIENT = [
-    "_brief _limits _offline local.interpreter",
+    "_brief _errorparts _limits _offline local.interpreter",
     "_sentences errors",
-    "_checks _config _prompts models",
+    "_checks _config _errorclasses _prompts models",
     "_aiohttp _answers local.launch",
     "_events _wire",
     "_observe _retry _transfer.",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandkasten import _protocol as protocol
-from sandkasten import errors
+from sandkasten._errorclasses import BY_ERROR_CODE
 from sandkasten._protocol import Code, Extension
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def test_every_code_of_the_daemon_is_one_of_the_protocol() -> None:
 
 
 def test_every_code_that_has_a_class_is_one_of_the_protocol() -> None:
-    assert errors.BY_ERROR_CODE.keys() <= CODES
+    assert BY_ERROR_CODE.keys() <= CODES
 
 
 def test_all_extensions_are_listed_in_order() -> None:

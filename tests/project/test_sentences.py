@@ -20,7 +20,7 @@ PLACE = "/var/lib/sandkasten/workspaces/notes"
     ("sentence", "request_path", "code"),
     [
         (f"runner error: open: open /workspace/x: {GONE}", READ, "FILE_NOT_FOUND"),
-        ("runner error: open: open /workspace/f/x: not a directory", READ, "FILE_NOT_FOUND"),
+        ("runner error: open: open /workspace/f/x: not a directory", READ, "NOT_A_DIRECTORY"),
         (f"resolve path: lstat {PLACE}/x: {GONE}", f"{WORKSPACE}/fs?path=x", "FILE_NOT_FOUND"),
         (f"resolve path: lstat {PLACE}/x: {GONE}", f"{WORKSPACE}/fs", "FILE_NOT_FOUND"),
         (f"resolve path: lstat {PLACE}: {GONE}", f"{WORKSPACE}/fs/read?path=x", "WORKSPACE_NOT_FOUND"),

@@ -23,13 +23,13 @@ def entries_at(files: Session | Workspace, path: str) -> list[DirEntry]:
     from sandkasten.errors import (  # noqa: PLC0415
         ExtensionMissingError,
         SandboxFileNotFoundError,
-        SandkastenInputError,
+        SandboxNotADirectoryError,
     )
     from sandkasten.models import DirEntry  # noqa: PLC0415
 
     try:
         return files.list(path)
-    except (SandboxFileNotFoundError, SandkastenInputError):
+    except (SandboxFileNotFoundError, SandboxNotADirectoryError):
         try:
             found = files.stat(path, follow_symlinks=False)
         except ExtensionMissingError:  # a workspace, of a daemon that knows less

@@ -137,7 +137,7 @@ class Execs:
     def _pipes(self, session: Session, body: ExecBody) -> Pipes | None:
         if not body.pipe_input and not body.pipe_output:
             return None
-        with explained("A pipe in the workspace"):
+        with explained("A pipe in the workspace", is_path=False):
             return session.make_pipes(has_input=body.pipe_input, has_output=body.pipe_output)
 
     def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:

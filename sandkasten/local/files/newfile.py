@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from sandkasten._names import to_json
+from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
 from sandkasten.local.identity import Identity
 
@@ -23,7 +25,9 @@ _EXPLANATIONS = {
         "FILE_NOT_FOUND",
         "does not exist (a link that leads out of /workspace counts as missing)",
     ),
-    errno.ENOTDIR: (404, "FILE_NOT_FOUND", "is not a directory, or goes through something that is none"),
+    errno.ENOTDIR: (400, Code.NOT_A_DIRECTORY, "is not a directory, or goes through something that is not"),
+    errno.EEXIST: (409, Code.FILE_EXISTS, "exists"),
+    errno.ENOTEMPTY: (409, Code.DIRECTORY_NOT_EMPTY, "is a directory with something in it"),
     errno.EISDIR: (400, "IS_DIRECTORY", "is a directory"),
     errno.EACCES: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
     errno.EPERM: (403, "PERMISSION_DENIED", "is not allowed by the permissions in the sandbox"),
@@ -43,8 +47,8 @@ _EXPLANATIONS = {
 
 
 @contextmanager
-def explained(path: str) -> Generator[None, None, None]:
-    """Say what went wrong with a path.
+def explained(path: str, *, is_path: bool = True) -> Generator[None, None, None]:
+    """Say what went wrong with a path, or with something else of that name.
 
     Raises:
         ApiError: for what clients or sandboxes can cause.
@@ -55,7 +59,8 @@ def explained(path: str) -> Generator[None, None, None]:
         if error.errno not in _EXPLANATIONS:
             raise
         status, code, words = _EXPLANATIONS[error.errno]
-        raise ApiError(status, code, f"{path[:256]!r} {words}.") from error
+        details = to_json("path", path) if is_path else None
+        raise ApiError(status, code, f"{path[:256]!r} {words}.", details=details) from error
 
 
 class Staging(Protocol):
@@ -83,7 +88,7 @@ class StagingIn:
 
     def make(self) -> Path:
         """See `Staging`."""
-        with explained("the directory for what is being written"):
+        with explained("the directory for what is being written", is_path=False):
             self._path.mkdir(mode=0o700, exist_ok=True)
         return self._path
 
@@ -120,7 +125,7 @@ class NewFile:
         Raises:
             ApiError: the disk is full.
         """
-        with explained(self._inside):
+        with explained(f"/{self._inside}"):
             view = memoryview(data)
             while view:
                 view = view[os.write(self._descriptor, view) :]
@@ -131,7 +136,7 @@ class NewFile:
         Raises:
             ApiError: that has become a directory, or is gone.
         """
-        with explained(self._inside):
+        with explained(f"/{self._inside}"):
             self._settle(self._descriptor)
             move(self._temporary, self._parent, self._name, self._copy)
             if self._durable:

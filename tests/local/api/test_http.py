@@ -456,8 +456,8 @@ def test_reads_and_writes_say_what_is_wrong(box: Box) -> None:
         (box.read("d"), 400, "IS_DIRECTORY"),
         (box.write("d", "x"), 400, "IS_DIRECTORY"),
         (box.read("fifo"), 400, "INVALID_REQUEST"),
-        (box.read("file/x"), 404, "FILE_NOT_FOUND"),
-        (box.write("file/x", "x"), 404, "FILE_NOT_FOUND"),
+        (box.read("file/x"), 400, "NOT_A_DIRECTORY"),
+        (box.write("file/x", "x"), 400, "NOT_A_DIRECTORY"),
     ):
         assert_clear_error(answer, status)
         assert answer.json()["error_code"] == code

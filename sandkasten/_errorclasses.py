@@ -1,0 +1,49 @@
+"""The class of each error code; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sandkasten._protocol import Code
+from sandkasten.errors import (
+    AuthenticationError,
+    CapacityExceededError,
+    ExecTimeoutError,
+    InsufficientStorageError,
+    InvalidImageError,
+    InvalidRequestError,
+    InvalidWorkspaceError,
+    SandboxDirectoryNotEmptyError,
+    SandboxFileExistsError,
+    SandboxFileNotFoundError,
+    SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
+    SandboxPermissionError,
+    SandboxReadOnlyError,
+    SandkastenAPIError,
+    SessionExpiredError,
+    SessionNotFoundError,
+    WorkspaceNotFoundError,
+    WorkspacesDisabledError,
+)
+
+BY_ERROR_CODE: Mapping[str, type[SandkastenAPIError]] = {
+    Code.UNAUTHORIZED: AuthenticationError,
+    Code.INVALID_REQUEST: InvalidRequestError,
+    Code.INVALID_IMAGE: InvalidImageError,
+    Code.INVALID_WORKSPACE: InvalidWorkspaceError,
+    Code.IS_DIRECTORY: SandboxIsDirectoryError,
+    Code.NOT_A_DIRECTORY: SandboxNotADirectoryError,
+    Code.FILE_EXISTS: SandboxFileExistsError,
+    Code.DIRECTORY_NOT_EMPTY: SandboxDirectoryNotEmptyError,
+    Code.SESSION_NOT_FOUND: SessionNotFoundError,
+    Code.WORKSPACE_NOT_FOUND: WorkspaceNotFoundError,
+    Code.FILE_NOT_FOUND: SandboxFileNotFoundError,
+    Code.PERMISSION_DENIED: SandboxPermissionError,
+    Code.READ_ONLY: SandboxReadOnlyError,
+    Code.WORKSPACES_DISABLED: WorkspacesDisabledError,
+    Code.SESSION_EXPIRED: SessionExpiredError,
+    Code.CAPACITY_EXCEEDED: CapacityExceededError,
+    Code.COMMAND_TIMEOUT: ExecTimeoutError,
+    Code.INSUFFICIENT_STORAGE: InsufficientStorageError,
+}

@@ -1,0 +1,73 @@
+"""Parts that errors are made of: their texts, their paths, and how they are pickled and copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from sandkasten._names import from_json
+
+# What an OSError keeps outside its `__dict__`.
+_OWN = ("errno", "strerror", "filename", "filename2")
+
+
+def joined(*sentences: str) -> str:
+    """Return sentences as one text; there may be empty ones."""
+    return " ".join(filter(None, sentences))
+
+
+def as_sentence(text: str) -> str:
+    """Return a text with something at its end."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def path_in(details: Mapping[str, Any], field: str) -> str | None:
+    """Return a path of a daemon's details, if it is there."""
+    try:
+        path = from_json(field, details).get(field)
+    except ValueError:
+        return None
+    return path if isinstance(path, str) else None
+
+
+# --- for other processes
+
+
+def state_of(error: BaseException) -> dict[str, Any]:
+    """Return what an error knows, without a key."""
+    state = dict(error.__dict__)
+    if isinstance(error, OSError):
+        state |= {name: getattr(error, name) for name in _OWN}
+    if isinstance(state.get("_request"), httpx.Request):
+        state["_request"] = _without_key(state["_request"])
+    if isinstance(state.get("response"), httpx.Response):
+        state["response"] = _plain_copy(state["response"])
+    return state
+
+
+def remade(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Return the error that `state_of` looked at."""
+    base = OSError if issubclass(kind, OSError) else BaseException  # Python allows no other than its own
+    error: BaseException = base.__new__(kind, *args)
+    error.args = args
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
+
+
+def _without_key(request: httpx.Request) -> httpx.Request:
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"authorization"]
+    return httpx.Request(request.method, request.url, headers=headers)
+
+
+def _plain_copy(response: httpx.Response) -> httpx.Response:
+    """Return what is known of an answer, without the connection it came on."""
+    try:
+        content, request = response.content, _without_key(response.request)
+    except (httpx.ResponseNotRead, RuntimeError):  # of a stream; or it belongs to no request
+        content, request = b"", None
+    copied = httpx.Response(response.status_code, request=request, content=content)
+    copied.headers = httpx.Headers(response.headers)  # those of the content as it was sent, not as it is
+    return copied
