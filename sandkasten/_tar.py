@@ -85,7 +85,7 @@ class Sink(Protocol):
         ...
 
     def end(self) -> None:
-        """The file is complete."""
+        """Finish the file: all of its content came."""
         ...
 
 
@@ -158,7 +158,7 @@ class TarReader:
     """
 
     def __init__(self, sink: Sink) -> None:
-        """Begin with nothing read."""
+        """Begin before the first byte of an archive."""
         self.notes: dict[str, str] = {}
         self._sink = sink
         self._block = bytearray()
@@ -170,7 +170,7 @@ class TarReader:
         self._overrides: dict[str, bytes] = {}
 
     def feed(self, data: bytes) -> None:
-        """Read on.
+        """Read the next piece of an archive.
 
         Raises:
             TarError: this is not an archive that one should read.

@@ -75,7 +75,7 @@ class Fetch:
         return start == 0
 
     def take(self, count: int) -> None:
-        """Count what came.
+        """Count the bytes that came.
 
         Raises:
             SandkastenResponseError: it is more than was said.

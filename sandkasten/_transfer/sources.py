@@ -58,7 +58,7 @@ class Source:
             self.on_progress(done_bytes, self.size_bytes)
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield it in pieces of about 1 MiB, from its beginning; of a directory, an archive.
+        """Yield the content in pieces of about 1 MiB, from its beginning; of a directory, an archive.
 
         Raises:
             SandkastenInputError: it cannot be read, or changes meanwhile.
@@ -203,7 +203,7 @@ def _true_size(stream: BinaryIO | io.FileIO, size_bytes: int | None, name: str) 
 
 
 def _read(stream: BinaryIO | io.FileIO, size_bytes: int, name: str) -> bytes:
-    """Read on.
+    """Read the next piece of the file.
 
     Raises:
         SandkastenInputError: it cannot be read, or gives something else than bytes.

@@ -41,7 +41,7 @@ class Target(Teller, Protocol):
         ...
 
     def expect(self, size_bytes: int) -> None:
-        """Learn how large it is.
+        """Note how large the file is going to be.
 
         Raises:
             SandkastenError: that is too large.
@@ -49,7 +49,7 @@ class Target(Teller, Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Write on."""
+        """Write the next piece."""
         ...
 
 
@@ -62,7 +62,7 @@ class Allowance:
     """
 
     def __init__(self, place: Path, max_bytes: int | None, on_progress: Progress | None) -> None:
-        """Bind to where it goes."""
+        """Bind to the place where the file goes."""
         self.done_bytes = 0
         self.total_bytes: int | None = None
         self._place = place
@@ -70,7 +70,7 @@ class Allowance:
         self._on_progress = on_progress
 
     def restart(self) -> None:
-        """Begin from nothing."""
+        """Begin again with an empty file."""
         self.done_bytes = 0
 
     def check(self, more_bytes: int) -> None:
@@ -91,11 +91,11 @@ class Allowance:
             )
 
     def take(self, count: int) -> None:
-        """Count what came."""
+        """Count the bytes that came."""
         self.done_bytes += count
 
     def tell(self) -> None:
-        """Say how much came."""
+        """Report how many bytes came."""
         if self._on_progress is not None:
             self._on_progress(self.done_bytes, self.total_bytes)
 
@@ -106,11 +106,11 @@ class MemoryTarget:
     in_memory = True
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Begin with no content."""
         self._content = io.BytesIO()
 
     def begin(self, size_bytes: int | None, mode: int) -> None:
-        """Begin, or begin again."""
+        """Begin, or begin again, with no content."""
         del mode
         self.expect(size_bytes or 0)
         self._content = io.BytesIO()
@@ -124,19 +124,19 @@ class MemoryTarget:
             )
 
     def write(self, data: bytes) -> None:
-        """Read on."""
+        """Keep the next piece."""
         self._content.write(data)
 
     def commit(self) -> bytes:
-        """All of it."""
+        """Return the whole content."""
         return self._content.getvalue()
 
     def discard(self) -> None:
-        """Let go of it."""
+        """Forget the content."""
         self._content = io.BytesIO()
 
     def tell(self) -> None:
-        """Nobody asked."""
+        """Report nothing: nobody asked for progress."""
 
 
 class FileTarget:
@@ -157,7 +157,7 @@ class FileTarget:
         self.allowance = Allowance(place.parent, max_bytes, on_progress)
 
     def tell(self) -> None:
-        """Say how much came."""
+        """Report how many bytes came."""
         self.allowance.tell()
 
     def begin(self, size_bytes: int | None, mode: int) -> None:
@@ -175,7 +175,7 @@ class FileTarget:
         self.allowance.check(size_bytes - self.allowance.done_bytes)
 
     def write(self, data: bytes) -> None:
-        """Write on."""
+        """Write the next piece."""
         assert self._file is not None
         self.allowance.take(len(data))
         self._settle()
@@ -196,7 +196,7 @@ class FileTarget:
                 writing.result()
 
     def commit(self) -> Path:
-        """Put it in its place."""
+        """Put the file in its place."""
         assert self._file is not None
         self._settle()
         with explained(self._place):
@@ -206,7 +206,7 @@ class FileTarget:
         return self._place
 
     def discard(self) -> None:
-        """Leave nothing of it, unless it is in its place."""
+        """Remove the file, unless it is in its place."""
         if self._writer is not None:
             self._writer.shutdown()
             self._writer = self._writing = None

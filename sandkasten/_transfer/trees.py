@@ -47,11 +47,11 @@ class TreeTarget:
         self.allowance = Allowance(place.parent, max_bytes, on_progress)
 
     def tell(self) -> None:
-        """Say how much came."""
+        """Report how many bytes came."""
         self.allowance.tell()
 
     def restart(self) -> None:
-        """Begin, or begin again."""
+        """Begin, or begin again, with an empty directory."""
         self.discard()
         self.allowance.restart()
         self._count = 0
@@ -90,14 +90,14 @@ class TreeTarget:
         self._links.append((path, target))
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write on."""
+        """Write the next piece of an archive."""
         assert self._file is not None
         self.allowance.take(len(data))
         with explained(self._place):
             write_all(self._file, data)
 
     def end(self) -> None:
-        """The file is complete."""
+        """Finish a file: all of its content came."""
         assert self._file is not None
         with explained(self._place):
             self._file.close()
@@ -120,7 +120,7 @@ class TreeTarget:
         return self._place
 
     def discard(self) -> None:
-        """Leave nothing of it, unless it is in its place."""
+        """Remove the directory, unless it is in its place."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
         return list(_BY_NAME)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a command."""
+        """Return a command by its name, loading its module."""
         if cmd_name not in _BY_NAME:
             return None
         module = import_module(f"sandkasten.cli.commands.{_BY_NAME[cmd_name].module}")

@@ -125,7 +125,7 @@ class Server(uvicorn.Server):
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End soon."""
+        """Let the daemon end soon."""
         self.should_exit = True
         self._stopping.set()
 
@@ -135,7 +135,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave them to `serve`: uvicorn would raise them again, before anything is cleaned up."""
+        """Leave signals to `serve`: uvicorn would raise them again, before anything is cleaned up."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -86,7 +86,7 @@ class LocalDaemon:
     """A daemon that runs; `target` is how to reach it."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, target: Target) -> None:
-        """Own the process; it ends with this object at the latest."""
+        """Own the process, which ends with this object at the latest."""
         self.target = target
         self.pid = process.pid
         self._stop = weakref.finalize(self, _stop, process, channel, os.getpid())

@@ -20,7 +20,7 @@ _LONGEST_PATH = 107
 
 @dataclass(frozen=True)
 class Address:
-    """One of the two.
+    """An address to listen at: a Unix socket, or host and port.
 
     Attributes:
         host: an IP address, or "" for a Unix socket.
@@ -38,7 +38,7 @@ class Address:
         return self.path is not None or ipaddress.ip_address(self.host).is_loopback
 
     def __str__(self) -> str:
-        """As it was written."""
+        """Return the address as people write addresses."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{_UNIX}{self.path}" if self.path is not None else f"{host}:{self.port}"
 

@@ -93,7 +93,7 @@ def read_path(name: str, value: Any) -> Path:
 
 
 def read_flag(name: str, value: Any) -> bool:
-    """True or false."""
+    """Read a flag: true or false."""
     if not isinstance(value, bool):
         raise OptionsError(Name(name), f" must be true or false, not {value!r}.")
     return value

@@ -47,7 +47,7 @@ class FileEntry:
 
     @property
     def changed_at(self) -> datetime:
-        """When it was last changed."""
+        """When the file was last changed."""
         return datetime.fromtimestamp(float(self.changed_seconds), UTC)
 
 

@@ -18,7 +18,7 @@ class ProgressLine:
     def __init__(
         self, name: str, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Write nothing yet."""
+        """Begin without a line."""
         self._name = one_line(name, 60)
         self._write = write
         self._clock = clock
@@ -26,7 +26,7 @@ class ProgressLine:
         self._width = 0
 
     def __call__(self, done_bytes: int, total_bytes: int | None) -> None:
-        """Write how far it is, now and then."""
+        """Write how far a transfer is, now and then."""
         now = self._clock()
         if max(done_bytes, total_bytes or 0) < _WORTH_TELLING_BYTES or now < self._next:
             return
@@ -40,7 +40,7 @@ class ProgressLine:
         self._width = len(line)
 
     def end(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._width:
             self._write("\r" + " " * self._width + "\r")
             self._width = 0

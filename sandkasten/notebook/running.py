@@ -20,12 +20,12 @@ class CappedOutput:
     """Passes output on as it comes, up to half of a limit; of what follows, the tail comes at the end."""
 
     def __init__(self, write: Write, max_bytes: int = MAX_OUTPUT_BYTES) -> None:
-        """Start empty."""
+        """Begin with no output."""
         self._write = write
         self._kept = CappedText(max_bytes)
 
     def add(self, text: str) -> None:
-        """Take the next piece."""
+        """Add the next piece of output."""
         if part := self._kept.add(text):
             self._write(visible(part))
 

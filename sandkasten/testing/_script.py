@@ -19,7 +19,7 @@ ScriptedOutput = str | Sequence[str] | Callable[[str], str]
 
 @dataclass(frozen=True)
 class Reply:
-    """How a command goes.
+    """A command's course: output, status and time.
 
     Attributes:
         pieces: its output, as a stream delivers it.
@@ -89,7 +89,7 @@ class Execution:
 
     @property
     def duration_ms(self) -> int:
-        """How long it took."""
+        """The time that the command took."""
         if self.reply.timed_out:
             return self.timeout_ms
         return round(self.reply.pause_seconds * len(self.reply.pieces) * 1000)

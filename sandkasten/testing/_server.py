@@ -24,7 +24,7 @@ _MAX_LINE_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came.
+    """A request as the client sent it.
 
     Attributes:
         method: the HTTP verb.

@@ -27,7 +27,7 @@ class RefusedError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        """Keep the answer."""
+        """Keep the answer for a call."""
         super().__init__(message)
         self.answer = error_answer(status, code, message)
 

@@ -75,7 +75,7 @@ class World:
     # --- sessions
 
     def health(self, _request: Request) -> Answer:
-        """Say what it can do."""
+        """Answer what this daemon can do."""
         body = {"status": "ok", "server": "sandkasten-fake"}
         return json_answer({**body, "extensions": list(self.extensions)} if self.extensions else body)
 
@@ -102,7 +102,7 @@ class World:
         return session
 
     def list_sessions(self, _request: Request) -> Answer:
-        """List the sessions."""
+        """Answer with the sessions."""
         return json_answer([session.info for session in self.sessions.values()])
 
     def get_session(self, request: Request) -> Answer:
@@ -110,7 +110,7 @@ class World:
         return json_answer(self._session(request).info)
 
     def destroy(self, request: Request) -> Answer:
-        """Forget one."""
+        """Forget what a path names."""
         del self.sessions[self._session(request).id]
         return json_answer({"ok": True})
 
@@ -186,11 +186,11 @@ class World:
     # --- workspaces
 
     def list_workspaces(self, _request: Request) -> Answer:
-        """List them."""
+        """Answer with the workspaces."""
         return json_answer({"workspaces": [{"id": name} for name in sorted(self.workspaces)]})
 
     def delete_workspace(self, request: Request) -> Answer:
-        """Forget one."""
+        """Forget what a path names."""
         self._files(request)
         del self.workspaces[_name_in(request)]
         return json_answer({"ok": True})

@@ -35,7 +35,7 @@ class LineShell:
     """A shell that runs until the lines end, or until the command `exit`."""
 
     def __init__(self, session: Session, source: LineSource, output: out.Output, cwd: str) -> None:
-        """Start in a directory."""
+        """Create a shell that starts in a directory."""
         self._session = session
         self._source = source
         self._output = output
@@ -63,7 +63,7 @@ class LineShell:
     # --- reading
 
     def _next_command(self) -> str | None:
-        """Read lines until they are a whole command; None at the end."""
+        """Read lines until the lines are a whole command; return None at the end of input."""
         while True:
             try:
                 return self._read_command()

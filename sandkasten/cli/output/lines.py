@@ -38,7 +38,7 @@ class StandardInput:
     is_interactive = False
 
     def read(self, cwd: str, *, is_more: bool) -> str | None:
-        """Return the next line.
+        """Return the next line that was typed.
 
         Raises:
             CommandLineError: the line is longer than any daemon accepts.

@@ -39,7 +39,7 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """The daemon's log."""
+        """The file with the daemon's log."""
         return self.directory / "log"
 
     @property

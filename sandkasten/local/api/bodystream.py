@@ -29,7 +29,7 @@ class Behind:
     """Calls what blocks in a thread, one call after another, while its caller goes on with the next."""
 
     def __init__(self) -> None:
-        """Begin with nothing called."""
+        """Begin before any call."""
         self._call: asyncio.Future[object] | None = None
 
     async def then(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -52,7 +52,7 @@ class Behind:
             await call
 
     async def settle(self) -> None:
-        """Wait for it, whatever comes of it."""
+        """Wait for a task, whether it fails or not."""
         with suppress(Exception):
             await self.wait()
 

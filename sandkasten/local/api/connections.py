@@ -191,7 +191,7 @@ class Connection(HttpToolsProtocol):
     # --- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place."""
+        """Count a new connection, or refuse one too many."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
         if self._all.has_room():
@@ -202,7 +202,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
+        """Forget a connection that has ended."""
         self._stop_timer()
         self._stop_unread_timer()
         self._all.busy(self)
@@ -228,7 +228,7 @@ class Connection(HttpToolsProtocol):
         self._wait_for_reader()
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """Go on writing: the peer has read."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_unread_timer()
@@ -238,7 +238,7 @@ class Connection(HttpToolsProtocol):
     # --- what the parser calls; an exception ends in `send_400_response`
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Note that a request begins."""
         if len(self.pipeline) >= self._bounds.pipelined:
             self._give_up(invalid_request("Too many requests at once on one connection. Wait for an answer."))
         self._part = _Part.HEAD
@@ -266,7 +266,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request is complete."""
+        """Note that a request is complete."""
         self._part = _Part.NONE
         self._counted_bytes = 0
         super().on_message_complete()
@@ -274,7 +274,7 @@ class Connection(HttpToolsProtocol):
     # --- what uvicorn calls
 
     def on_response_complete(self) -> None:
-        """A request is answered."""
+        """Note that a request is answered."""
         super().on_response_complete()
         self._watch()
 

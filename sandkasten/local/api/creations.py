@@ -20,7 +20,7 @@ class Creation:
     """A session that is being made for whoever asks with the same key."""
 
     def __init__(self, manager: Manager, making: Coroutine[Any, Any, Session]) -> None:
-        """Begin."""
+        """Begin with no creation under way."""
         self._manager = manager
         self._task: asyncio.Future[Session] | None = asyncio.ensure_future(making)
         self._info: dict[str, Any] = {}

@@ -45,7 +45,7 @@ class Keys(Generic[T]):
     """The requests that came with a key, in one scope such as a session; oldest first."""
 
     def __init__(self) -> None:
-        """Know no keys."""
+        """Begin without any key."""
         self._open: dict[tuple[str, str], _Entry[T]] = {}
         self._ended: OrderedDict[tuple[str, str], _Entry[T]] = OrderedDict()
         self._ended_bytes = 0
@@ -80,12 +80,12 @@ class Keys(Generic[T]):
         return None if entry is None else entry.value
 
     def forget(self, scope: str, key: str | None) -> None:
-        """It came to nothing: a repetition is a new request."""
+        """Forget a key whose request came to nothing: a repetition is a new request."""
         if key is not None:
             self._open.pop((scope, key), None)
 
     def end(self, scope: str, key: str | None, size_bytes: int) -> None:
-        """It ended: keep its result of that size as long as there is room."""
+        """Keep the result of a request that has ended, of that size, as long as there is room."""
         entry = None if key is None else self._open.pop((scope, key), None)
         if key is None or entry is None:
             return

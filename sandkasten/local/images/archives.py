@@ -56,12 +56,12 @@ class Budget:
             raise bad_image(f"The image is larger than {self._limits.max_bytes} bytes, which is the limit.")
 
     def take_bytes(self, size: int) -> None:
-        """Count bytes."""
+        """Count bytes of content."""
         self.check_bytes(size)
         self._bytes -= size
 
     def take_member(self) -> None:
-        """Count a member."""
+        """Count a member of the archive."""
         self._members -= 1
         if self._members < 0:
             raise bad_image(f"The image has more than {self._limits.max_members} files, which is the limit.")
@@ -71,7 +71,7 @@ class Readable(Protocol):
     """A source of bytes; an answer may be shorter than asked for, and is empty at the end."""
 
     def read(self, size: int, /) -> bytes:
-        """Read on."""
+        """Read the next bytes."""
         ...
 
 

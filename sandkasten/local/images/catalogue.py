@@ -38,7 +38,7 @@ class Catalogue:
         self._held: dict[str, int] = {}
 
     async def find(self, name: str) -> Image:
-        """An image by its name.
+        """Return an image by its name.
 
         Raises:
             ApiError: INVALID_IMAGE; the text lists what there is.

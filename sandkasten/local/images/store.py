@@ -139,7 +139,7 @@ class ImageStore:
             self._existing(name).rename(place / "removed")
 
     def list(self) -> list[StoredImage]:
-        """All images, by name."""
+        """Return all images, by name."""
         if not self._directory.is_dir():
             return []
         names = sorted(path.name for path in self._directory.iterdir() if _NAME.fullmatch(path.name))

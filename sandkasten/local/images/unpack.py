@@ -54,7 +54,7 @@ class Unpacker:
     """Fills a new root. Entries that a later layer removes go to `trash`, a directory on the same disk."""
 
     def __init__(self, root: Path, trash: Path, identity: Identity) -> None:
-        """Open both; they must be empty."""
+        """Open both directories, which must be empty."""
         self._identity = identity
         self._removed = 0
         self.written = 0
@@ -62,7 +62,7 @@ class Unpacker:
         self._trash = os.open(trash, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let go of both."""
+        """Close both directories."""
         os.close(self._root)
         os.close(self._trash)
 
@@ -77,7 +77,7 @@ class Unpacker:
             self._settle_directory(parent, names[-1], mode)
 
     def file(self, names: Names, mode: int, mtime: float, content: Iterator[bytes]) -> None:
-        """Make a file."""
+        """Create a file."""
         with self._parent(names) as parent:
             self._discard(parent, names[-1])
             with open(os.open(names[-1], _NEW_FILE, 0o600, dir_fd=parent), "wb", buffering=0) as file:
@@ -161,7 +161,7 @@ class Unpacker:
         return directory
 
     def _discard(self, parent: int, name: bytes) -> None:
-        """Move it out of the way: as deep and full as it may be, that is one step."""
+        """Move an entry out of the way: however deep and full a directory is, that is one step."""
         if _mode(parent, name):
             os.rename(name, str(self._removed), src_dir_fd=parent, dst_dir_fd=self._trash)
             self._removed += 1

@@ -40,7 +40,7 @@ def bwrap_help(bwrap: str) -> str:
 
 
 def bwrap_version(bwrap: str) -> str:
-    """Its version, such as "0.11.0"; nothing if it does not run."""
+    """Return bubblewrap's version, such as "0.11.0"; an empty text if bubblewrap does not run."""
     return _said(bwrap, "--version").strip().rpartition(" ")[2]
 
 
@@ -70,7 +70,7 @@ def _bwrap_of_wheel() -> Path | None:
 
 
 def _copy_bwrap(wheel: Path, run_dir: Path) -> Path:
-    """Copy it to where the user of the sandboxes can run it; it finds its library beside its package."""
+    """Copy bubblewrap to where the sandboxes' user can run it; its library is beside its package."""
     package = wheel.parent.parent
     copy = run_dir / "bubblewrap"
     for source in (package, package.with_name(f"{package.name}.libs")):

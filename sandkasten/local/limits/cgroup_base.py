@@ -79,7 +79,7 @@ class Group(Protocol):
         ...
 
     def remove(self, timeout_seconds: float = 10.0) -> None:
-        """Wait until it is empty, and remove it; call it in a thread.
+        """Wait until the group is empty, and remove the group; call this in a thread.
 
         Raises:
             TimeoutError: there are still processes.
@@ -92,7 +92,7 @@ class Cgroups(Protocol):
 
     @property
     def bounded(self) -> frozenset[Resource]:
-        """The resources that its groups bound; the rest is left to rlimits."""
+        """The resources that the groups bound; the rest is left to rlimits."""
         ...
 
     def create(self, name: str, limits: Limits) -> Group:
@@ -123,7 +123,7 @@ class NoCgroups:
     """The stand-in: rlimits bound what they can, and /proc shows the usage."""
 
     def __init__(self, reasons: list[str]) -> None:
-        """Keep why."""
+        """Keep the reasons why there are none."""
         self._reasons = list(reasons)
         self.bounded: frozenset[Resource] = frozenset()
 
@@ -190,5 +190,5 @@ def expose_to_oom(pid: int) -> None:
 
 
 def listed(names: Iterable[str]) -> str:
-    """For people."""
+    """Return names as a list for people."""
     return ", ".join(sorted(names))

@@ -35,7 +35,7 @@ class KernelCgroups:
     """The daemon's group, in one tree or in one per controller."""
 
     def __init__(self, version: int, bases: Mapping[str, Path], reasons: list[str]) -> None:
-        """Make it.
+        """Make the daemon's group.
 
         Args:
             version: of the kernel's interface.
@@ -114,7 +114,7 @@ class KernelGroup:
     def __init__(
         self, version: int, directories: Mapping[str, Path], limits: Limits, bounded: frozenset[Resource]
     ) -> None:
-        """Know where it is to be."""
+        """Keep where the group is going to be; `make` makes it."""
         self._directories = directories
         self._is_v2 = version == 2
         self._limits = limits
@@ -127,11 +127,11 @@ class KernelGroup:
 
     @property
     def _members(self) -> list[Path]:
-        """Where the processes are."""
+        """The directories whose processes are the sandbox's."""
         return [directory / _BOX for directory in self._unique] if self._is_v2 else self._unique
 
     def make(self) -> None:
-        """Make it, with its limits."""
+        """Make the group, with its limits."""
         for directory in self._unique:
             directory.mkdir(mode=0o755)
         for member in self._members:

@@ -60,7 +60,7 @@ class FrugalSelector(selectors.BaseSelector):
         return ready + self._epoll.select(0)
 
     def close(self) -> None:
-        """Close both."""
+        """Close both selectors."""
         self._poll.close()
         self._epoll.close()
 

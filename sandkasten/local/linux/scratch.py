@@ -25,7 +25,7 @@ class Scratch:
     """A new directory, which `close` removes with all that is in it."""
 
     def __init__(self, base: Path, prefix: str) -> None:
-        """Create it below `base`, for this user only, and lock it."""
+        """Create a directory below `base`, for this user only, and lock the directory."""
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
             lock = _locked(self.path)
@@ -34,7 +34,7 @@ class Scratch:
         self._lock: int | None = lock
 
     def close(self) -> None:
-        """Remove it; it may be gone, and may have become another one by `rename`."""
+        """Remove the directory, which may be gone, and may have become another one by `rename`."""
         lock, self._lock = self._lock, None
         if lock is not None:
             remove_tree(self.path)

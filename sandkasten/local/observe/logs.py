@@ -57,7 +57,7 @@ class TextFormatter(logging.Formatter):
     """One line of words a record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Its time, level and event, and then `name=value`; nothing in it can begin another line."""
+        """Return a line of time, level, event and `name=value`; no value can begin another line."""
         fields = dict(_fields(self, record))
         head = f"{fields.pop('time')} {fields.pop('level'):<7} {fields.pop('event')}"
         return " ".join([head, *(f"{name}={_word(value)}" for name, value in fields.items())])

@@ -68,7 +68,7 @@ class Metrics:
         self._count("sandkasten_sessions_created_total", source)
 
     def session_ended(self, reason: EndReason) -> None:
-        """Count its end, by why."""
+        """Count a session's end, by its reason."""
         self._count("sandkasten_sessions_ended_total", reason)
 
     def exec_ended(self, end: JobEnd, seconds: float | None) -> None:
@@ -87,7 +87,7 @@ class Metrics:
         self._count("sandkasten_file_bytes_total", direction, by=count)
 
     def render(self, *, sessions_running: int, pool_ready: int) -> str:
-        """All of it, with what is true now."""
+        """Return all metrics as text, with the values of now."""
         gauges = {"sandkasten_sessions_running": sessions_running, "sandkasten_pool_ready": pool_ready}
         return "".join(f"{line}\n" for line in self._lines(gauges))
 

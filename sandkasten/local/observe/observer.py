@@ -23,7 +23,7 @@ class Observer:
         tell("session.created", session_id=session_id, image=image, source=source)
 
     def session_ended(self, session_id: str, reason: EndReason) -> None:
-        """It ended."""
+        """Count and log a session's end."""
         self.metrics.session_ended(reason)
         tell("session.ended", session_id=session_id, reason=str(reason))
 

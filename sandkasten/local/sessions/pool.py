@@ -38,7 +38,7 @@ class WarmPool(Generic[T]):
         return session
 
     def __len__(self) -> int:
-        """How many are ready."""
+        """Return how many sessions are ready."""
         return sum(map(len, self._ready.values()))
 
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
