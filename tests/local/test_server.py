@@ -254,20 +254,35 @@ def test_the_hosts_network_needs_a_key_wherever_it_is_asked_for(place: Path, tex
     assert "exclude each other" in refused("--config", place / "daemon.toml", word)
 
 
+def taken_over(directory: Path, *names: str) -> Path:
+    """Return a directory with modules of these names that end whichever program imports them."""
+    directory.mkdir(exist_ok=True)
+    for name in names:
+        (directory / f"{name}.py").write_text("raise SystemExit('taken over')\n")
+    return directory
+
+
 def test_modules_of_the_current_directory_are_not_the_daemons(place: Path) -> None:
     """Python's own first few are loaded before any code of ours runs: there, only -P prevents anything."""
-    here = place / "here"
-    here.mkdir()
-    for name in ("argparse", "json", "queue", "ssl", "tomllib", "httptools", "starlette", "uvicorn"):
-        (here / f"{name}.py").write_text("raise SystemExit('taken over')\n")
+    modules = ("argparse", "json", "queue", "ssl", "tomllib", "httptools", "starlette", "uvicorn")
+    here = taken_over(place / "here", *modules)
     with socket.create_server(("127.0.0.1", 0)) as other:
         words = ("serve", "--api-key-file", place / "key", "--listen")
         done = run(*words, f"127.0.0.1:{other.getsockname()[1]}", expect=1, cwd=here)
     assert "Address already in use" in done.stderr  # it came as far as that
-    (here / "typing.py").write_text("raise SystemExit('taken over')\n")
+    taken_over(here, "typing")
     assert (
         "Sandboxes can be built" in run("doctor", cwd=here, command=[COMMAND[0], "-P", *COMMAND[1:]]).stdout
     )
+
+
+def test_modules_of_the_current_directory_are_not_the_command_lines(place: Path) -> None:
+    """Files that came out of a sandbox may lie there."""
+    here = taken_over(place / "here", "click", "dataclasses", "json", "ssl", "traceback", "sandkasten_sync")
+    command = [sys.executable, "-m", "sandkasten"]
+    assert "sandkasten up" in run("ls", expect=125, cwd=here, command=command).stderr
+    taken_over(here, "typing")
+    assert "Usage" in run("--help", cwd=here, command=[command[0], "-P", *command[1:]]).stdout
 
 
 def test_an_address_that_is_taken(place: Path) -> None:

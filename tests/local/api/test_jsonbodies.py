@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
-from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES
+from sandkasten.local.api.files import Contents
+from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, read_json
+from sandkasten.local.api.owners import Owner
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.api.test_transfers import memory_of
 from tests.local.box import Box, boxes
@@ -127,6 +133,60 @@ def test_large_bodies_that_stall_keep_nobody_else_from_writing(daemon: LocalDaem
         for each in stalled:
             each.close()
     assert shared_box.write("large", b"x" * 3 * MIB).status_code == 200
+
+
+# --- how much of it there is at a time, and where
+
+
+@pytest.mark.parametrize(("padding", "is_aside"), [("x" * 100, False), ("x" * 100_000, True)])
+def test_a_large_body_is_read_aside_from_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, padding: str, is_aside: bool
+) -> None:
+    threads = []
+
+    def decode(text: str, **settings: Any) -> Any:
+        threads.append(threading.current_thread())
+        return original(text, **settings)
+
+    def make(body: dict[str, Any]) -> int:
+        threads.append(threading.current_thread())
+        return len(body["padding"])
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": json.dumps({"padding": padding}).encode()}
+
+    original = json.loads
+    monkeypatch.setattr("sandkasten.local.api.jsonbodies.json.loads", decode)
+    size = asyncio.run(read_json(Request({"type": "http"}, receive), MIB, make))
+    assert (size, len(threads)) == (len(padding), 2)
+    assert [thread is not threading.main_thread() for thread in threads] == [is_aside] * 2
+
+
+@pytest.mark.parametrize("length", ["50000000", None])
+def test_of_many_large_bodies_two_are_held_at_a_time(length: str | None) -> None:
+    """Each may take some hundred megabytes. Which are received is seen: no time has to pass."""
+
+    async def work() -> int:
+        begun, go_on = [], asyncio.Event()
+
+        async def receive() -> Message:
+            begun.append(None)
+            await go_on.wait()
+            return {"type": "http.disconnect"}
+
+        headers = [] if length is None else [(b"content-length", length.encode())]
+        scope = {"type": "http", "headers": headers, "path_params": {}}
+        contents, owner = Contents(), cast("Owner", None)
+        calls = [contents.write(owner, Request(scope, receive)) for _ in range(5)]
+        ended = asyncio.gather(*calls, return_exceptions=True)
+        for _ in range(20):  # all that can go on does
+            await asyncio.sleep(0)
+        at_a_time = len(begun)
+        go_on.set()
+        assert [type(error) for error in await ended] == [ClientDisconnect] * 5
+        return at_a_time
+
+    assert asyncio.run(work()) == 2
 
 
 # --- reads

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -128,56 +129,122 @@ def test_listing_through_a_link(make_box: Callable[..., Box], data_dir: Path, ho
     assert os.listdir(naive) == ["f"]
 
 
-def stated(box: Box, path: str, *, follow_symlinks: bool = True) -> httpx.Response:
-    query = {"path": path, "follow_symlinks": str(follow_symlinks).lower()}
-    return box.client.get(f"{box.url}/fs/stat", params=query)
+class Asked:
+    """Files that are asked about: a session's, or a workspace's without one."""
+
+    def __init__(self, box: Box, url: str, naive: Path) -> None:
+        self.box = box
+        self.url = url
+        self.naive = naive
+
+    def ask(self, call: str, path: str, **query: str) -> httpx.Response:
+        return self.box.client.get(f"{self.url}/{call}", params={"path": path} | query)
+
+    def stat(self, path: str, *, follow_symlinks: bool = True) -> httpx.Response:
+        return self.ask("fs/stat", path, follow_symlinks=str(follow_symlinks).lower())
+
+    def assert_no_oracle(self, path: str, nowhere: str) -> None:
+        """Nobody learns from a refusal whether there is something."""
+        answers = [self.stat(each) for each in (path, nowhere)]
+        assert {answer.status_code for answer in answers} == {404}, [answer.text for answer in answers]
+        assert {answer.json()["error_code"] for answer in answers} == {"FILE_NOT_FOUND"}
+
+
+@pytest.fixture(params=["session", "workspace"])
+def ask_files(
+    request: pytest.FixtureRequest, make_box: Callable[..., Box], data_dir: Path
+) -> Callable[[], Asked]:
+    """Makes sessions, or sessions with a workspace, whose files are asked for by that workspace."""
+
+    def make() -> Asked:
+        if request.param == "session":
+            box = make_box()
+            return Asked(box, box.url, box.workspace)
+        name = f"isolation-{secrets.token_hex(4)}"
+        box = make_box(workspace_id=name)
+        return Asked(box, f"/v1/workspaces/{name}", data_dir / "workspaces" / name / "workspace")
+
+    return make
+
+
+@pytest.fixture
+def asked(ask_files: Callable[[], Asked]) -> Asked:
+    return ask_files()
 
 
 @attempt("file-calls/stat-through-a-link")
-def test_asking_what_is_behind_a_link(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
-    box.run(f"ln -s {hosts}/f link; ln -s {hosts} d; ln -s ../../../../../../..{hosts} up; ln -s / root")
+def test_asking_what_is_behind_a_link(asked: Asked, hosts: Path) -> None:
+    links = f"ln -s {hosts}/f link; ln -s {hosts} d; ln -s ../../../../../../..{hosts} up; ln -s / root"
+    asked.box.run(f"{links}; ln -s {hosts}/g nowhere")
     for path in ("link", "d", "d/f", "up/f", "root", f"root{hosts}/f", "root/etc/passwd"):
         for follow_symlinks in (True, False):
             if "/" in path or follow_symlinks:
-                answer = stated(box, path, follow_symlinks=follow_symlinks)
+                answer = asked.stat(path, follow_symlinks=follow_symlinks)
                 assert answer.status_code in REFUSED, path
                 assert answer.json().keys() == {"error_code", "message"}
-    own = stated(box, "link", follow_symlinks=False).json()  # of the link itself all is known inside, too
+    for path, nowhere in (("link", "nowhere"), *((f"{d}/f", f"{d}/g") for d in ("d", "up", f"root{hosts}"))):
+        asked.assert_no_oracle(path, nowhere)
+    own = asked.stat("link", follow_symlinks=False).json()  # of the link itself all is known inside, too
     assert (own["kind"], own["link_target"]) == ("symlink", f"{hosts}/f")
-    assert os.stat(box.workspace / "link").st_size == len("the host's secret")
+    assert os.stat(asked.naive / "link").st_size == len("the host's secret")
 
 
 @attempt("file-calls/stat-through-the-kernels-links")
-def test_asking_what_is_behind_links_of_the_kernels(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
-    box.run(
-        "ln -s /proc/self/root root; ln -s /proc/1/root one; ln -s /proc/self/fd fd; ln -s /proc/self/exe exe"
-    )
+def test_asking_what_is_behind_links_of_the_kernels(asked: Asked, hosts: Path) -> None:
+    kernels = {"root": "self/root", "one": "1/root", "fd": "self/fd", "exe": "self/exe"}
+    asked.box.run("; ".join(f"ln -s /proc/{there} {name}" for name, there in kernels.items()))
     for path in (f"root{hosts}/f", f"one{hosts}/f", "root", "one", "exe", "fd/0", "fd/3"):
-        assert stated(box, path).status_code in REFUSED, path
+        assert asked.stat(path).status_code in REFUSED, path
     for path in ("fd/0", "root/proc/self/exe"):
-        assert stated(box, path, follow_symlinks=False).status_code in REFUSED, path
-    assert os.stat(f"{box.workspace}/root{hosts}/f").st_size == len("the host's secret")
+        assert asked.stat(path, follow_symlinks=False).status_code in REFUSED, path
+    asked.assert_no_oracle(f"root{hosts}/f", f"root{hosts}/g")
+    asked.assert_no_oracle("exe", "fd/1000000")
+    assert os.stat(f"{asked.naive}/root{hosts}/f").st_size == len("the host's secret")
 
 
 @attempt("file-calls/stat-by-dot-dot")
-def test_asking_by_dot_dot(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
-    box.run("mkdir -p a/b; ln -s .. up")
+def test_asking_by_dot_dot(asked: Asked, hosts: Path) -> None:
+    asked.box.run("mkdir -p a/b; ln -s .. up")
     paths = ("../" * 12 + f"{hosts}/f".lstrip("/"), "a/../../../../../../../../../.." + f"{hosts}/f")
     for path in (*paths, "..", f"{hosts}/f", "/etc/hosts", "up", "up/up/up/up/up/up/up/up" + f"{hosts}/f"):
-        assert stated(box, path).status_code in REFUSED, path
-    assert os.stat(os.path.join(box.workspace, paths[0])).st_size == len("the host's secret")
+        assert asked.stat(path).status_code in REFUSED, path
+    ups = "up/up/up/up/up/up/up/up"
+    asked.assert_no_oracle(f"{ups}{hosts}/f", f"{ups}{hosts}/g")
+    assert os.stat(os.path.join(asked.naive, paths[0])).st_size == len("the host's secret")
 
 
 @attempt("file-calls/race-a-stat")
-def test_asking_about_what_is_swapped_meanwhile(box: Box, daemon: LocalDaemon, hosts: Path) -> None:
-    swap(box, hosts)
-    for _ in range(300):
-        answer = stated(box, "d/f")
-        if answer.status_code == 200:
-            assert answer.json()["size_bytes"] == len("inside")
-    naive = box.workspace / "d" / "f"
+def test_asking_about_what_is_swapped_meanwhile(asked: Asked, hosts: Path) -> None:
+    swap(asked.box, hosts)
+    answers = [asked.stat("d/f") for _ in range(100)]
+    sizes = {answer.json()["size_bytes"] for answer in answers if answer.status_code == 200}
+    assert sizes == {len("inside")}
+    assert {answer.status_code for answer in answers} <= {200, 404}, "a refusal shows that something is there"
+    naive = asked.naive / "d" / "f"
     assert any(reads(naive) == "the host's secret" for _ in range(20_000))
-    box.write("stop", "")
+    asked.box.write("stop", "")
+
+
+@attempt("sessions/ask-for-anothers-files")
+def test_asking_for_files_of_another_session(ask_files: Callable[[], Asked]) -> None:
+    """Both are one user to the host, and the path from one to the other is known."""
+    one, other = ask_files(), ask_files()
+    other.box.run("echo the other one > file")
+    there = os.path.relpath(other.naive, one.naive)
+    one.box.run(f"ln -s {other.naive} absolute; ln -s {there} relative; ln -s {there}/file file")
+    for path in ("absolute/file", "relative/file", "file", f"{there}/file", f"{other.naive}/file"):
+        assert os.path.samefile(one.naive / path, other.naive / "file")
+        for call in ("fs/stat", "fs/read", "fs/raw"):
+            answer = one.ask(call, path)
+            assert answer.status_code in REFUSED, (call, path)
+            assert "the other one" not in answer.text
+    for path in ("absolute", "relative", there, str(other.naive)):
+        for call in ("fs", "fs/tar", "fs/stat"):
+            assert one.ask(call, path).status_code in REFUSED, (call, path)
+    for path in ("absolute", "relative"):
+        one.assert_no_oracle(f"{path}/file", f"{path}/nothing")
+        assert one.box.write(f"{path}/new", "evil").status_code in REFUSED, path
+    assert other.box.run("ls -A") == "file\n"
 
 
 @attempt("file-calls/race-a-read")
