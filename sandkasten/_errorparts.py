@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,17 @@ import httpx
 
 from sandkasten._names import from_json
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # What an OSError keeps outside its `__dict__`.
 _OWN = ("errno", "strerror", "filename", "filename2")
 
 
 def joined(*sentences: str) -> str:
-    """Return sentences as one text; there may be empty ones."""
-    return " ".join(filter(None, sentences))
+    r"""Return sentences as one text, with control characters written out (`\x1b`); there may be empty ones.
+
+    A traceback prints the text as it is, on a terminal, and names and output of a sandbox stand in it.
+    """
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], " ".join(filter(None, sentences)))
 
 
 def as_sentence(text: str) -> str:

@@ -6,13 +6,17 @@ import base64
 import errno
 import inspect
 import os
+import re
+import traceback
 
 import httpx
 import pytest
 
 from sandkasten import _codes, errors
+from sandkasten._brief import in_brief
 from sandkasten._errorclasses import BY_ERROR_CODE
 from sandkasten.errors import SandkastenAPIError, SandkastenError
+from sandkasten.models import ExecResult
 
 PLAIN = [
     kind
@@ -33,6 +37,32 @@ def test_the_text_is_the_sentence_and_the_hint(kind: type[SandkastenError]) -> N
         "It failed. Do this.",
     )
     assert (str(kind("It failed.")), kind("It failed.").hint) == ("It failed.", "")
+
+
+# They would put something on the clipboard of whoever looks at a traceback, or rewrite it.
+ESCAPES = [
+    "\x1b]52;c;ZXZpbA==\x07",
+    "\x9d52;c;ZXZpbA==\x9c",
+    "\x1b\x1b[31m]52;c;ZXZpbA==\x07",
+    "\r\x1b[2K\x7f\x00",
+]
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_a_traceback_holds_nothing_that_a_terminal_obeys(escape: str) -> None:
+    result = ExecResult(1, "/workspace", f"ok\n\twhy {escape} so\n")
+    response = httpx.Response(404, request=httpx.Request("GET", "http://daemon/v1/x"))
+    for error in (
+        errors.CommandFailedError(result),
+        errors.SandboxFileNotFoundError(
+            f"There is no {escape}", response=response, error_code="FILE_NOT_FOUND"
+        ),
+        errors.SandkastenStreamError(f"It broke: {escape}"),
+    ):
+        shown = "".join(traceback.format_exception(error)) + "".join(in_brief(error, str(error)))
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown), shown
+        assert repr(escape)[1:-1] in shown, "it is written out"
+    assert errors.CommandFailedError(result).result.output == result.output
 
 
 @pytest.mark.parametrize("code", BY_ERROR_CODE)
