@@ -13,6 +13,7 @@ from sandkasten._version import __version__
 if TYPE_CHECKING:
     from sandkasten.errors import (
         AuthenticationError,
+        CannotStartError,
         CapacityExceededError,
         CommandFailedError,
         ExecTimeoutError,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         LocalDaemonError,
         LocalFileError,
         NotFoundError,
+        ProcessInputClosedError,
+        ProcessNotFoundError,
         SandboxDirectoryNotEmptyError,
         SandboxFileExistsError,
         SandboxFileNotFoundError,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         SessionExpiredError,
         SessionNotFoundError,
         TooLargeError,
+        WaitTimeoutError,
         WorkspaceNotFoundError,
         WorkspacesDisabledError,
     )
@@ -51,6 +55,9 @@ if TYPE_CHECKING:
         ExecResult,
         FileStat,
         Health,
+        ProcessChunk,
+        ProcessInfo,
+        ProcessResult,
         ReadResult,
         SessionInfo,
         SessionStats,
@@ -58,12 +65,14 @@ if TYPE_CHECKING:
     )
 
     from .client import SandboxClient
+    from .process import Process
     from .session import Session
     from .stream import ExecStream
     from .workspace import Workspace
 
 __all__ = [
     "AuthenticationError",
+    "CannotStartError",
     "CapacityExceededError",
     "CommandFailedError",
     "DirEntry",
@@ -82,6 +91,12 @@ __all__ = [
     "LocalFileError",
     "LocalOptions",
     "NotFoundError",
+    "Process",
+    "ProcessChunk",
+    "ProcessInfo",
+    "ProcessInputClosedError",
+    "ProcessNotFoundError",
+    "ProcessResult",
     "ReadResult",
     "SandboxClient",
     "SandboxDirectoryNotEmptyError",
@@ -104,6 +119,7 @@ __all__ = [
     "SessionNotFoundError",
     "SessionStats",
     "TooLargeError",
+    "WaitTimeoutError",
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",
@@ -117,6 +133,7 @@ _HOMES = (
     "sandkasten.models",
     "sandkasten.local.launch",
     ".client",
+    ".process",
     ".session",
     ".stream",
     ".workspace",

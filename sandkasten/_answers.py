@@ -31,10 +31,12 @@ T = TypeVar("T")
 class RefusedError(Exception):
     """A refusal in the clothes of a success: by its status the answer is one, by its content it is not."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
         """Remember the status, the error code and the sentence that the daemon should have answered."""
         super().__init__(message)
-        self.body = {"status": status, "error_code": code}
+        self.body = {"status": status, "error_code": code, "details": details or {}}
 
 
 def json_of(response: httpx.Response) -> Any:

@@ -27,56 +27,56 @@ MAX_MEMORY_BYTES = 4 * 1024**3
 def session_id(value: str) -> str:
     """Return an id that can stand in a URL."""
     if not isinstance(value, str) or not SESSION_ID.fullmatch(value):
-        raise SandkastenInputError(f"session_id is {_shown(value)}: it must be an id that a daemon gave.")
+        raise SandkastenInputError(f"session_id is {shown(value)}: it must be an id that a daemon gave.")
     return value
 
 
 def workspace_id(value: str) -> str:
     """2 to 64 of `a-z 0-9 -`, without a dash at either end."""
     if not isinstance(value, str) or not WORKSPACE_ID.fullmatch(value):
-        raise SandkastenInputError(f"workspace_id is {_shown(value)}: it must be {WORKSPACE_ID_FORM}.")
+        raise SandkastenInputError(f"workspace_id is {shown(value)}: it must be {WORKSPACE_ID_FORM}.")
     return value
 
 
 def image(value: str) -> str:
     """Return an image's name; only the daemon knows which images exist."""
     if not isinstance(value, str) or not value:
-        raise SandkastenInputError(f"image is {_shown(value)}: it must be a name such as 'python'.")
-    return _unicode(value, "image")
+        raise SandkastenInputError(f"image is {shown(value)}: it must be a name such as 'python'.")
+    return unicode_text(value, "image")
 
 
 def network(value: str) -> str:
     """`none` or `host`."""
     if value not in NETWORKS:
-        raise SandkastenInputError(f"network is {_shown(value)}: it must be 'none' or 'host'.")
+        raise SandkastenInputError(f"network is {shown(value)}: it must be 'none' or 'host'.")
     return value
 
 
 def ttl_seconds(value: int) -> int:
     """Return a lifetime in seconds, 0 for the daemon's default."""
-    return _whole_number(value, "ttl_seconds", "seconds", 0, MAX_TTL_SECONDS)
+    return whole_number(value, "ttl_seconds", "seconds", 0, MAX_TTL_SECONDS)
 
 
 def timeout_ms(value: int) -> int:
     """Return a command's time limit in milliseconds, 0 for the daemon's maximum."""
-    return _whole_number(value, "timeout_ms", "milliseconds", 0, MAX_TIMEOUT_MS)
+    return whole_number(value, "timeout_ms", "milliseconds", 0, MAX_TIMEOUT_MS)
 
 
 def max_bytes(value: int) -> int:
     """Return how much of a file to read, in bytes."""
-    return _whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
+    return whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
 
 
 def keep_bytes(value: int) -> int:
     """How much of a stream's output to keep."""
-    return _whole_number(value, "keep_bytes", "bytes", 0, MAX_MEMORY_BYTES)
+    return whole_number(value, "keep_bytes", "bytes", 0, MAX_MEMORY_BYTES)
 
 
 def command(value: str) -> str:
     """Return a command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
     if not isinstance(value, str) or not value.strip():
-        raise SandkastenInputError(f"cmd is {_shown(value)}: it must be a str, a shell command.")
-    size_bytes = len(_unicode(value, "cmd").encode())
+        raise SandkastenInputError(f"cmd is {shown(value)}: it must be a str, a shell command.")
+    size_bytes = len(unicode_text(value, "cmd").encode())
     if size_bytes > MAX_COMMAND_BYTES:
         raise SandkastenInputError(
             f"cmd is {size_bytes} bytes long, more than {MAX_COMMAND_BYTES}.",
@@ -88,7 +88,7 @@ def command(value: str) -> str:
 def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
     """Return a path in the sandbox: not empty, no NUL. The daemon checks that it is below /workspace."""
     if not isinstance(value, str | PurePosixPath) or not str(value):
-        raise SandkastenInputError(f"{name} is {_shown(value)}: it must be a path such as 'data/table.csv'.")
+        raise SandkastenInputError(f"{name} is {shown(value)}: it must be a path such as 'data/table.csv'.")
     if len(str(value)) > MAX_PATH_CHARS:
         raise SandkastenInputError(f"{name} is {len(str(value))} characters long: no path can be that long.")
     return _name(str(value), name)
@@ -100,25 +100,27 @@ def content(value: str | bytes) -> str | bytes:
         return bytes(value)
     if not isinstance(value, str):
         raise SandkastenInputError(f"content is of type {type(value).__name__}: it must be str or bytes.")
-    return _unicode(value, "content", nul=True)
+    return unicode_text(value, "content", nul=True)
 
 
 def filename(value: str) -> str:
     """Return the name of an uploaded file: one name, not a path."""
     if not isinstance(value, str) or value in {"", ".", ".."} or "/" in value:
-        raise SandkastenInputError(f"filename is {_shown(value)}: it must be one name, without slashes.")
+        raise SandkastenInputError(f"filename is {shown(value)}: it must be one name, without slashes.")
     return _name(value, "filename")
 
 
-def _whole_number(value: int, name: str, unit: str, minimum: int, maximum: int) -> int:
+def whole_number(value: int, name: str, unit: str, minimum: int, maximum: int) -> int:
+    """Return a number within its limits."""
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
         raise SandkastenInputError(
-            f"{name} is {_shown(value)}: it must be a whole number of {unit} from {minimum} to {maximum}."
+            f"{name} is {shown(value)}: it must be a whole number of {unit} from {minimum} to {maximum}."
         )
     return value
 
 
-def _unicode(value: str, name: str, *, nul: bool = False) -> str:
+def unicode_text(value: str, name: str, *, nul: bool = False) -> str:
+    """Return a text that can be sent."""
     if not nul and "\0" in value:
         raise SandkastenInputError(f"{name} contains a NUL character, which cannot be sent.")
     try:
@@ -133,10 +135,11 @@ def _unicode(value: str, name: str, *, nul: bool = False) -> str:
 def _name(value: str, name: str) -> str:
     """Let a name pass that is UTF-8, or stands for bytes that are not, as `os.fsdecode` has them."""
     if "\0" in value or not is_name(value):
-        return _unicode(value, name)  # says so
+        return unicode_text(value, name)  # says so
     return value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as an error shows it: not too much of it."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

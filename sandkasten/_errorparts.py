@@ -1,7 +1,8 @@
-"""Parts that errors are made of: their texts, their paths, and how they are pickled and copied."""
+"""Parts that errors are made of: their texts, paths and details, and how they are pickled and copied."""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,51 @@ def path_in(details: Mapping[str, Any], field: str) -> str | None:
     except ValueError:
         return None
     return path if isinstance(path, str) else None
+
+
+# --- about a command that was stopped
+
+
+class CommandDetails:
+    """The facts about a command that the daemon stopped, for error classes with `details`."""
+
+    details: Mapping[str, Any]
+
+    @property
+    def output(self) -> str:
+        """The output until the command was stopped (empty on a stream, which delivered it already)."""
+        return str(self.details.get("output", "")) or self.stdout + self.stderr
+
+    @property
+    def stdout(self) -> str:
+        """The standard output of a command of `run` until it was stopped; empty of any other."""
+        return self._text("stdout_base64")
+
+    @property
+    def stderr(self) -> str:
+        """The standard error of a command of `run` until it was stopped; empty of any other."""
+        return self._text("stderr_base64")
+
+    @property
+    def truncated(self) -> bool:
+        """True if output beyond the daemon's limit is missing from `output`; a line in it says where."""
+        return bool(self.details.get("truncated", False))
+
+    @property
+    def cwd(self) -> str | None:
+        """The shell's directory afterwards; None if the daemon does not say."""
+        return self.details.get("cwd")
+
+    @property
+    def shell_restarted(self) -> bool:
+        """True if the shell itself had to be replaced: directory and exported variables were kept."""
+        return bool(self.details.get("shell_restarted", False))
+
+    def _text(self, field: str) -> str:
+        try:
+            return base64.b64decode(self.details.get(field, ""), validate=True).decode(errors="replace")
+        except (ValueError, TypeError):
+            return ""
 
 
 # --- for other processes

@@ -46,7 +46,7 @@ def late_answer(event: ServerSentEvent, response: httpx.Response) -> httpx.Respo
     """
     if event.event != "answer":
         return None
-    answer = structure(_data(event), _LateAnswer)
+    answer = structure(data_of(event), _LateAnswer)
     headers = {"X-Request-ID": request_id_of(response) or ""}
     return httpx.Response(answer.status, json=answer.body, headers=headers, request=response.request)
 
@@ -91,14 +91,14 @@ class StreamReader:
         make = {"chunk": _chunk, "data": _piped, "gap": _gap, "done": _done}.get(event.event)
         if event.event == "error":
             self.finished = self.is_over = True
-            raise self._failure(as_object(_data(event)))
+            raise self._failure(as_object(data_of(event)))
         if make is None:
             return None
-        chunk = make(_data(event))
+        chunk = make(data_of(event))
         if self.has_prompts:
             chunk = evolve(chunk, output=without_prompts(chunk.output))
         self.finished = self.is_over = chunk.done
-        if event.id != self.position and _is_count(event.id):
+        if event.id != self.position and is_count(event.id):
             self.position, self.cuts = event.id, 0  # it goes on
         if chunk.missed_bytes:
             self._missed_bytes += chunk.missed_bytes
@@ -125,6 +125,7 @@ class StreamReader:
             truncated=self._kept.truncated or self._missed_bytes > 0,
             duration_ms=end.duration_ms or 0,
             shell_restarted=end.shell_restarted,
+            end=end.end,
         )
 
     def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
@@ -157,13 +158,14 @@ class StreamReader:
         return SandkastenStreamError(f"{message.rstrip('.')}.", output=self._kept.text())
 
 
-def _is_count(event_id: str) -> bool:
+def is_count(event_id: str) -> bool:
+    """Return whether an event's id is a position."""
     return event_id.isascii() and event_id.isdigit() and len(event_id) <= 18
 
 
 def _chunk(data: Any) -> ExecChunk:
     chunk = structure(data, _ChunkData)
-    return ExecChunk(output=chunk.chunk, timestamp=_moment(chunk.timestamp))
+    return ExecChunk(output=chunk.chunk, timestamp=moment_of(chunk.timestamp))
 
 
 def _piped(data: Any) -> ExecChunk:
@@ -172,24 +174,25 @@ def _piped(data: Any) -> ExecChunk:
         content = base64.b64decode(piece.base64, validate=True)
     except ValueError as error:
         raise SandkastenResponseError("The data of a 'data' event is not base64.") from error
-    return ExecChunk(output="", timestamp=_moment(piece.timestamp), data=content)
+    return ExecChunk(output="", timestamp=moment_of(piece.timestamp), data=content)
 
 
 def _gap(data: Any) -> ExecChunk:
     missed_bytes = max(0, structure(data, _GapData).missed_bytes)
-    return ExecChunk(output="", timestamp=_moment(None), missed_bytes=missed_bytes)
+    return ExecChunk(output="", timestamp=moment_of(None), missed_bytes=missed_bytes)
 
 
 def _done(data: Any) -> ExecChunk:
     end = structure(data, _DoneData)
     return ExecChunk(
         output="",
-        timestamp=_moment(end.timestamp),
+        timestamp=moment_of(end.timestamp),
         done=True,
         exit_code=end.exit_code,
         cwd=end.cwd,
         duration_ms=end.duration_ms,
         shell_restarted=end.shell_restarted,
+        end=end.end,
     )
 
 
@@ -217,16 +220,23 @@ class _DoneData:
     duration_ms: int = 0
     shell_restarted: bool = False
     timestamp: int | None = None
+    end: str | None = None
 
 
-def _data(event: ServerSentEvent) -> Any:
+def data_of(event: ServerSentEvent) -> Any:
+    """Decode the data of an event.
+
+    Raises:
+        SandkastenResponseError: it is not JSON.
+    """
     try:
         return json.loads(event.data)
     except (ValueError, RecursionError) as error:
         raise SandkastenResponseError(f"The data of a {event.event!r} event is not JSON.") from error
 
 
-def _moment(unix_ms: int | None) -> datetime:
+def moment_of(unix_ms: int | None) -> datetime:
+    """Return when something happened, or now if that is not said."""
     try:
         return datetime.now(UTC) if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):

@@ -209,7 +209,7 @@ class Connection:
 
     async def _understood(self, call: Call[T]) -> Call[T]:
         """Return the call as this daemon understands it; the daemon is only asked where that matters."""
-        if call.key is None and call.unnamed is None:
+        if call.key is None and call.unnamed is None and not call.in_line:
             return call
         return understood(call, await self._known_health(), self._timeout_seconds)
 

@@ -59,7 +59,9 @@ _PULL_MS = 300_000
 # How long a command may leave its input unread: commands before it may take the maximum, too.
 _INPUT_SECONDS = 24 * 3600.0
 
-_ID = re.compile(r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/)|(?<=/creations/))[^/]+")
+_ID = re.compile(
+    r"(?:(?<=/sessions/)|(?<=/workspaces/)|(?<=/executions/)|(?<=/creations/)|(?<=/processes/)(?!run$))[^/]+"
+)
 
 
 # What nobody compares or prints is made without the methods for that: it halves the time a class takes to

@@ -11,7 +11,8 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
     ├── SandkastenResponseError(DecodingError)      an answer that is not Sandkasten's
     ├── SandkastenStreamError(RemoteProtocolError)  a stream that broke, or reported a failure
     ├── ExtensionMissingError                       this daemon cannot do that
-    ├── CommandFailedError                          raised by `ExecResult.check()`
+    ├── CommandFailedError                          raised by `check()` of a result
+    ├── WaitTimeoutError(TimeoutError)              a process that was waited for goes on
     ├── TooLargeError                               more than `max_bytes`, or than fits on this side
     └── SandkastenAPIError(httpx.HTTPStatusError)   the daemon said no
         ├── AuthenticationError                     401 UNAUTHORIZED
@@ -19,11 +20,14 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         │   ├── InvalidImageError                   400 INVALID_IMAGE
         │   ├── InvalidWorkspaceError               400 INVALID_WORKSPACE
         │   ├── SandboxIsDirectoryError(IsADirectoryError)          400 IS_DIRECTORY
-        │   └── SandboxNotADirectoryError(NotADirectoryError)       400 NOT_A_DIRECTORY
+        │   ├── SandboxNotADirectoryError(NotADirectoryError)       400 NOT_A_DIRECTORY
+        │   └── CannotStartError                    400 CANNOT_START
         ├── NotFoundError
         │   ├── SessionNotFoundError                404 SESSION_NOT_FOUND
         │   ├── WorkspaceNotFoundError              404 WORKSPACE_NOT_FOUND
+        │   ├── ProcessNotFoundError                404 PROCESS_NOT_FOUND
         │   └── SandboxFileNotFoundError(FileNotFoundError)         404 FILE_NOT_FOUND
+        ├── ProcessInputClosedError(BrokenPipeError)    409 INPUT_CLOSED
         ├── SandboxPermissionError(PermissionError)                 403 PERMISSION_DENIED
         │   └── SandboxReadOnlyError                /workspace is read-only
         ├── SandboxFileExistsError(FileExistsError)                 409 FILE_EXISTS
@@ -60,11 +64,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import httpx
 
 from sandkasten._brief import in_brief
-from sandkasten._errorparts import as_sentence, joined, path_in, remade, state_of
+from sandkasten._errorparts import CommandDetails, as_sentence, joined, path_in, remade, state_of
 from sandkasten._names import param_of
 
 if TYPE_CHECKING:
-    from sandkasten.models import ExecResult
+    from sandkasten.models import ExecResult, ProcessResult
 
 
 class SandkastenError(httpx.HTTPError):
@@ -163,17 +167,21 @@ class ExtensionMissingError(SandkastenError):
 
 
 class CommandFailedError(SandkastenError):
-    """A command ended with a non-zero status and `ExecResult.check()` was asked.
+    """A command ended with a non-zero status and `check()` of its result was asked.
 
     Attributes:
         result: the whole result, with `exit_code` and `output`.
     """
 
-    def __init__(self, result: ExecResult) -> None:
+    def __init__(self, result: ExecResult | ProcessResult) -> None:
         """Make a text of the status and the last line of the output, which is mostly the reason."""
         last_line = result.output.rstrip().rpartition("\n")[2][:200]
         super().__init__(f"The command ended with status {result.exit_code}: {last_line or '(no output)'}")
         self.result = result
+
+
+class WaitTimeoutError(SandkastenError, TimeoutError):
+    """A process did not end while it was waited for; nothing happened to it, and it goes on."""
 
 
 class TooLargeError(SandkastenError):
@@ -289,6 +297,12 @@ class SandboxDirectoryNotEmptyError(_PathError):
     number = errno.ENOTEMPTY
 
 
+class CannotStartError(InvalidRequestError):
+    """A program is not there, or cannot be executed, or its directory is not there."""
+
+    hint = "Look for it with `command -v`; a string instead of a list is run by bash."
+
+
 class NotFoundError(SandkastenAPIError):
     """Something that was named does not exist."""
 
@@ -303,6 +317,12 @@ class WorkspaceNotFoundError(NotFoundError):
     """The daemon has no such workspace; writing a file to it makes one."""
 
     hint = "Write a file to it, or make a session with it, and it is there."
+
+
+class ProcessNotFoundError(NotFoundError):
+    """The session knows no such process: there was none, or it ended long ago."""
+
+    hint = "Look for it with processes(); of those that ended the last 64 are kept."
 
 
 class SandboxFileNotFoundError(_PathError, NotFoundError, FileNotFoundError):
@@ -335,6 +355,12 @@ class WorkspacesDisabledError(SandkastenAPIError):
     hint = "Its operator can enable them (workspace.enabled), or use the embedded daemon."
 
 
+class ProcessInputClosedError(SandkastenAPIError, BrokenPipeError):
+    """Nobody reads a process's standard input any more: it was closed, or the process ended."""
+
+    hint = "Start a process that is to read its input with stdin=True."
+
+
 class SessionExpiredError(SandkastenAPIError):
     """The session's lifetime passed and its sandbox is gone."""
 
@@ -347,37 +373,13 @@ class CapacityExceededError(SandkastenAPIError):
     hint = "Destroy sessions that are not needed, or try again later."
 
 
-class _CommandStoppedError(SandkastenAPIError):
-    """The base of errors about a command that was stopped."""
-
-    @property
-    def output(self) -> str:
-        """The output until the command was stopped (empty on a stream, which delivered it already)."""
-        return str(self.details.get("output", ""))
-
-    @property
-    def truncated(self) -> bool:
-        """True if output beyond the daemon's limit is missing from `output`; a line in it says where."""
-        return bool(self.details.get("truncated", False))
-
-    @property
-    def cwd(self) -> str | None:
-        """The shell's directory afterwards; None if the daemon does not say."""
-        return self.details.get("cwd")
-
-    @property
-    def shell_restarted(self) -> bool:
-        """True if the shell itself had to be replaced: directory and exported variables were kept."""
-        return bool(self.details.get("shell_restarted", False))
-
-
-class ExecTimeoutError(_CommandStoppedError):
+class ExecTimeoutError(CommandDetails, SandkastenAPIError):
     """A command outran its `timeout_ms` and was stopped; the session goes on."""
 
     hint = "The session goes on; give the command a larger timeout_ms if it needs longer."
 
 
-class InsufficientStorageError(_CommandStoppedError):
+class InsufficientStorageError(CommandDetails, SandkastenAPIError):
     """The workspace is as large as it may be, or the daemon's disk is full.
 
     A command that filled it was stopped, a write was refused; commands that delete files work.

@@ -70,6 +70,7 @@ class ExecResult(_Shown):
         duration_ms: how long the command ran, in milliseconds.
         shell_restarted: whether the command ended the shell itself (`exit`, `exec`, a kill) and a new
             one took its place, with directory and exported variables restored. Local daemon only.
+        end: why it ended, where the daemon says; the words are those of `ProcessResult.end`.
     """
 
     exit_code: int
@@ -78,6 +79,7 @@ class ExecResult(_Shown):
     truncated: bool = False
     duration_ms: int = 0
     shell_restarted: bool = False
+    end: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -110,6 +112,7 @@ class ExecChunk:
         missed_bytes: how much output is lost here, because the connection was away for longer than the
             daemon could hold it; mostly 0.
         data: what came through the pipe of a command that was run with `pipe_output`, byte for byte.
+        end: as in `ExecResult`, on the last chunk only.
     """
 
     output: str
@@ -121,6 +124,111 @@ class ExecChunk:
     shell_restarted: bool = False
     missed_bytes: int = 0
     data: bytes = field(default=b"", repr=_size)
+    end: str | None = None
+
+
+@frozen
+class ProcessResult(_Shown):
+    """How a process beside the shell ended, and what it printed.
+
+    Attributes:
+        exit_code: its status: 0 is success, 128 + n means ended by signal n, as in a shell.
+        signal: the signal that ended it, such as `SIGKILL`; None if it ended by itself.
+        stdout_bytes: its standard output; of more than is kept, head and tail, with a line between them that
+            says how much was left out.
+        stderr_bytes: its standard error, in the same way.
+        end: why it ended: `exited`, `signal`, `timeout` (it was stopped), `interrupted` (by its client),
+            `out_of_memory`, `disk_full`, or `lost` (its session ended with it).
+        truncated: whether any of that output was left out.
+        duration_ms: how long it ran, in milliseconds.
+        stdout_total_bytes: how much it wrote to its standard output, whatever of that was kept.
+        stderr_total_bytes: how much it wrote to its standard error.
+    """
+
+    exit_code: int
+    signal: str | None
+    stdout_bytes: bytes = field(repr=_size)
+    stderr_bytes: bytes = field(repr=_size)
+    end: str = "exited"
+    truncated: bool = False
+    duration_ms: int = 0
+    stdout_total_bytes: int = 0
+    stderr_total_bytes: int = 0
+
+    @property
+    def stdout(self) -> str:
+        """The standard output as text; what is not UTF-8 is U+FFFD there."""
+        return self.stdout_bytes.decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """The standard error as text."""
+        return self.stderr_bytes.decode(errors="replace")
+
+    @property
+    def output(self) -> str:
+        """The standard output, and after it the standard error."""
+        return self.stdout + self.stderr
+
+    @property
+    def ok(self) -> bool:
+        """True if it succeeded (`exit_code` is 0)."""
+        return self.exit_code == 0
+
+    def check(self) -> ProcessResult:
+        """Return this result if the process succeeded.
+
+        Raises:
+            CommandFailedError: the exit code is not 0; it carries this result.
+        """
+        if not self.ok:
+            raise CommandFailedError(self)
+        return self
+
+
+@frozen
+class ProcessChunk:
+    """A piece of a process's output.
+
+    Attributes:
+        stream: `stdout` or `stderr`; a terminal has only the first. Empty for a gap.
+        data: the bytes.
+        text: the same as text; a character whose bytes come in two pieces is in the second of them.
+        missed_bytes: how much output is lost here, because nobody read it for longer than the daemon could
+            hold it; mostly 0.
+        timestamp: when the daemon saw it.
+    """
+
+    stream: str
+    data: bytes = field(repr=_size)
+    text: str
+    missed_bytes: int
+    timestamp: datetime
+
+
+@frozen
+class ProcessInfo(_Shown):
+    """The facts that a daemon reports about a process.
+
+    Attributes:
+        id: its id, for `Session.process`.
+        args: its program and the arguments.
+        cwd: the directory that it was started in.
+        running: whether it runs.
+        started_at: when it was started.
+        pid: its number inside the sandbox, where it is known.
+        terminal: the columns and rows of its terminal; None if it has none.
+        result: how it ended; None while it runs.
+    """
+
+    id: str
+    args: tuple[str, ...]
+    cwd: str
+    running: bool
+    started_at: datetime
+    pid: int | None = None
+    terminal: tuple[int, int] | None = None
+    result: ProcessResult | None = None
 
 
 @frozen

@@ -16,6 +16,7 @@ from sandkasten._version import __version__
 if TYPE_CHECKING:
     from sandkasten.errors import (
         AuthenticationError,
+        CannotStartError,
         CapacityExceededError,
         CommandFailedError,
         ExecTimeoutError,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         LocalDaemonError,
         LocalFileError,
         NotFoundError,
+        ProcessInputClosedError,
+        ProcessNotFoundError,
         SandboxDirectoryNotEmptyError,
         SandboxFileExistsError,
         SandboxFileNotFoundError,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         SessionExpiredError,
         SessionNotFoundError,
         TooLargeError,
+        WaitTimeoutError,
         WorkspaceNotFoundError,
         WorkspacesDisabledError,
     )
@@ -54,6 +58,9 @@ if TYPE_CHECKING:
         ExecResult,
         FileStat,
         Health,
+        ProcessChunk,
+        ProcessInfo,
+        ProcessResult,
         ReadResult,
         SessionInfo,
         SessionStats,
@@ -61,12 +68,14 @@ if TYPE_CHECKING:
     )
 
     from .client import SandboxClient
+    from .process import Process
     from .session import Session
     from .stream import ExecStream
     from .workspace import Workspace
 
 __all__ = [
     "AuthenticationError",
+    "CannotStartError",
     "CapacityExceededError",
     "CommandFailedError",
     "DirEntry",
@@ -85,6 +94,12 @@ __all__ = [
     "LocalFileError",
     "LocalOptions",
     "NotFoundError",
+    "Process",
+    "ProcessChunk",
+    "ProcessInfo",
+    "ProcessInputClosedError",
+    "ProcessNotFoundError",
+    "ProcessResult",
     "ReadResult",
     "SandboxClient",
     "SandboxDirectoryNotEmptyError",
@@ -107,6 +122,7 @@ __all__ = [
     "SessionNotFoundError",
     "SessionStats",
     "TooLargeError",
+    "WaitTimeoutError",
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",
@@ -120,6 +136,7 @@ _HOMES = (
     "sandkasten.models",
     "sandkasten.local.launch",
     ".client",
+    ".process",
     ".session",
     ".stream",
     ".workspace",

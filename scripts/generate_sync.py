@@ -45,6 +45,7 @@ MODULES = (
     "_shellfiles",
     "client",
     "files",
+    "process",
     "session",
     "stream",
     "workspace",

@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from sandkasten.testing._processes import PROCESS_CALLS
 from sandkasten.testing._script import CommandMatch, Reply, Rule, ScriptedOutput
 from sandkasten.testing._server import Peer, Request, Server
 from sandkasten.testing._steps import Answer, Step, error_answer, json_answer, steps_of
@@ -43,6 +44,10 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
         name: (call.method, f"{_EITHER}{call.path}", partial(World.call_files, call=call))
         for name, call in FILE_CALLS.items()
     },
+    **{
+        name: (call.method, f"{_SESSION}{call.path}", partial(World.call_processes, call=call))
+        for name, call in PROCESS_CALLS.items()
+    },
 }
 # A verb of the client's, and the calls by which it may travel.
 _VERBS: Mapping[str, frozenset[str]] = {
@@ -57,6 +62,7 @@ _NEEDED = {
     "interrupt": "interrupt",
     "cancel": "idempotency",
     **{name: call.extension for name, call in FILE_CALLS.items() if call.extension is not None},
+    **dict.fromkeys(PROCESS_CALLS, "processes"),
 }
 
 
@@ -125,7 +131,7 @@ class FakeDaemon:
             extensions: what it lists as its extensions. It has `idempotency` (the same key gets the same
                 result, and nothing is run twice), `resume` (a cut stream goes on), `files` (files and
                 directories as they are, in one request; without it they travel by commands, which nothing
-                runs here) and `interrupt`; what others need, `on_request` can answer.
+                runs here), `processes` and `interrupt`; what others need, `on_request` can answer.
             images: the images that sessions may have.
             replay_bytes: how much of a stream's output is kept for those who come back to it.
         """
@@ -183,6 +189,7 @@ class FakeDaemon:
         match: CommandMatch,
         *,
         output: ScriptedOutput = "",
+        stderr: str = "",
         exit_code: int = 0,
         cwd: str | None = None,
         writes: Mapping[str, str | bytes] | None = None,
@@ -193,9 +200,12 @@ class FakeDaemon:
         """Say how some commands go; the rule that was made last goes first.
 
         Args:
-            match: the command's text, a pattern for its beginning, or a function that decides.
+            match: the command's text, a pattern for its beginning, or a function that decides. The text of
+                a program and its arguments is as `shlex.join` writes it.
             output: what it prints. A stream delivers a text line by line, a list piece by piece; a function
                 makes the text of the command.
+            stderr: what a program of `run` or `start` prints to its standard error; a command of the shell
+                prints it after its output.
             exit_code: its status.
             cwd: the directory that the session's shell is in afterwards.
             writes: files that it makes, by their paths below /workspace.
@@ -203,7 +213,7 @@ class FakeDaemon:
             timed_out: whether it outruns its `timeout_ms`, instead of ending.
             times: for how many commands the rule holds; None is for ever.
         """
-        reply = Reply((), exit_code, cwd, dict(writes or {}), pause_seconds, timed_out)
+        reply = Reply((), exit_code, cwd, dict(writes or {}), pause_seconds, timed_out, stderr)
         with self._lock:
             self._world.rules.append(Rule(match, output, reply, times))
 

@@ -28,6 +28,7 @@ class Reply:
         writes: the files that it makes, by their paths below /workspace.
         pause_seconds: how long it takes to print each piece.
         timed_out: whether it outruns its time instead of ending.
+        stderr: what a program prints to its standard error; a command of the shell prints it last.
     """
 
     pieces: Sequence[str] = ()
@@ -36,6 +37,7 @@ class Reply:
     writes: Mapping[str, str | bytes] = field(default_factory=dict[str, "str | bytes"])
     pause_seconds: float = 0.0
     timed_out: bool = False
+    stderr: str = ""
 
     @property
     def output(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sandkasten.testing._processes import FakeProcess, ProcessCall
 from sandkasten.testing._script import Execution, Reply, Rule, matches, pieces_of
 from sandkasten.testing._server import Request
 from sandkasten.testing._steps import Answer, json_answer, stream_answer
@@ -29,6 +30,7 @@ class FakeSession:
         is_expired: whether its lifetime passed: set it, and its calls are answered with 410.
         ttl_seconds: its lifetime.
         created_at: when it was made.
+        processes: the processes that were started in it, by their ids.
     """
 
     id: str
@@ -39,6 +41,7 @@ class FakeSession:
     is_expired: bool = False
     ttl_seconds: int = _DEFAULT_TTL_SECONDS
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    processes: dict[str, FakeProcess] = field(default_factory=dict[str, FakeProcess], repr=False)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -71,6 +74,7 @@ class World:
         self._made = 0
         self._creations: dict[str, FakeSession] = {}
         self._executions: dict[tuple[str, str | None], Execution] = {}
+        self._runs: dict[str, Answer] = {}
 
     # --- sessions
 
@@ -161,6 +165,7 @@ class World:
             raise RefusedError(400, "INVALID_REQUEST", "'cmd' is empty.")
         reply = self._reply(cmd)
         self.commands.append(cmd)
+        reply = replace(reply, pieces=(*reply.pieces, reply.stderr)) if reply.stderr else reply
         session.cwd = reply.cwd or session.cwd
         for path, content in reply.writes.items():
             session.files[inside_path(path)] = content.encode() if isinstance(content, str) else content
@@ -176,6 +181,23 @@ class World:
                 rule.times = None if rule.times is None else rule.times - 1
                 return replace(rule.reply, pieces=pieces_of(rule.output, cmd))
         return Reply()
+
+    # --- processes
+
+    def call_processes(self, request: Request, call: ProcessCall) -> Answer:
+        """Answer a call about processes; a repeated one with the same key as the first."""
+        key = self._key(request)
+        answer = self._runs.get(key) if key else None
+        if answer is None:
+            answer = call.answer(self._session(request).processes, request, self._started)
+            if key:
+                self._runs[key] = answer
+        return answer
+
+    def _started(self, program: str) -> Reply:
+        reply = self._reply(program)
+        self.commands.append(program)
+        return reply
 
     # --- files
 

@@ -1,0 +1,1 @@
+"""Processes beside the shell: what can be decided without waiting."""

@@ -1,0 +1,184 @@
+"""The events of a process's output become chunks; pure, so that both worlds read them alike.
+
+Every event has the position after it as its id: bytes of both channels together. So a reader that lost its
+connection goes on where it was, as does one that comes later, from another client too.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+from typing import Any
+
+import httpx
+from attrs import define, evolve, field, frozen
+from httpx_sse import ServerSentEvent
+
+from sandkasten._answers import api_error, as_object, request_id_of, structure
+from sandkasten._cut import CappedBytes, mark
+from sandkasten._events import data_of, is_count, moment_of
+from sandkasten._processes.calls import result_of
+from sandkasten.errors import (
+    SandkastenError,
+    SandkastenResponseError,
+    SandkastenStreamError,
+    SandkastenTimeoutError,
+)
+from sandkasten.models import ProcessChunk, ProcessResult
+
+# How much of each channel a reader keeps for the result, as much as `run` keeps.
+KEEP_BYTES = 1024 * 1024
+
+_STREAMS = ("stdout", "stderr")
+
+
+class _Channel:
+    """One of the outputs: its text as it comes, and what is kept of it."""
+
+    __slots__ = ("decoder", "kept")
+
+    def __init__(self) -> None:
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.kept = CappedBytes(KEEP_BYTES)
+
+
+def _channels() -> dict[str, _Channel]:
+    return {name: _Channel() for name in _STREAMS}
+
+
+@define(eq=False, repr=False)
+class OutputReader:
+    """Reads the output of one process, in order, over one connection or several.
+
+    Attributes:
+        first: the position where it began.
+        position: the position that it has come to.
+        response: the answer that is being read, which errors carry along.
+        result: how the process ended, once that was seen.
+        cuts: how many connections in a row ended without bringing an event.
+        turn: which of the loops over this process is the last one that began.
+    """
+
+    first: int = 0
+    position: int = field(init=False)
+    response: httpx.Response | None = None
+    result: ProcessResult | None = None
+    cuts: int = 0
+    turn: int = 0
+    _channels: dict[str, _Channel] = field(factory=_channels)
+    _missed_bytes: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.position = self.first
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the end was seen, and all that came before it was read here."""
+        return self.result is not None and self.first == 0
+
+    def begin(self) -> int:
+        """Return the turn of a new loop; the ones before it end."""
+        self.turn += 1
+        return self.turn
+
+    def check_turn(self, turn: int) -> None:
+        """Make sure that no other loop over the same process began.
+
+        Raises:
+            SandkastenError: one did, and takes the chunks now.
+        """
+        if turn != self.turn:
+            raise SandkastenError(
+                "Another loop over this process began, and gets its output now.",
+                "For two readers make another handle: session.process(process.id).",
+            )
+
+    def read(self, event: ServerSentEvent) -> ProcessChunk | None:
+        """Make a chunk of an event; None for keep-alives, the end, and events of a later protocol.
+
+        Raises:
+            SandkastenAPIError: the daemon reports a failure, by its class.
+            SandkastenStreamError: it reports one that has no class.
+            SandkastenResponseError: the event's data cannot be read.
+        """
+        chunk: ProcessChunk | None = None
+        if event.event in _STREAMS:
+            chunk = self._piece(event)
+        elif event.event == "gap":
+            chunk = self._gap(event)
+        elif event.event == "done":
+            self._end(event)
+        elif event.event == "error":
+            raise self._failure(data_of(event))
+        if is_count(event.id) and (int(event.id) != self.position or chunk is not None):
+            self.position, self.cuts = int(event.id), 0  # it goes on
+        return chunk
+
+    def _piece(self, event: ServerSentEvent) -> ProcessChunk:
+        piece = structure(data_of(event), _Piece)
+        try:
+            data = base64.b64decode(piece.base64, validate=True)
+        except ValueError as error:
+            raise SandkastenResponseError(f"The data of a {event.event!r} event is not base64.") from error
+        channel = self._channels[event.event]
+        channel.kept.add(data)
+        return ProcessChunk(event.event, data, channel.decoder.decode(data), 0, moment_of(piece.timestamp))
+
+    def _gap(self, event: ServerSentEvent) -> ProcessChunk:
+        missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
+        self._missed_bytes += missed_bytes
+        for channel in self._channels.values():
+            channel.decoder.reset()
+        # It is not known of which channel they are.
+        self._channels["stdout"].kept.add(mark(missed_bytes).encode())
+        return ProcessChunk("", b"", "", missed_bytes, moment_of(None))
+
+    def _end(self, event: ServerSentEvent) -> None:
+        end = result_of(data_of(event))
+        kept = {name: self._channels[name].kept for name in _STREAMS}
+        self.result = evolve(
+            end,
+            stdout_bytes=kept["stdout"].content(),
+            stderr_bytes=kept["stderr"].content(),
+            truncated=any(each.truncated for each in kept.values()) or self._missed_bytes > 0,
+        )
+
+    def cut(self, reason: SandkastenError | None, *, max_cuts: int) -> None:
+        """Say that the connection ended, for a reason if one is known; do nothing if it may be made anew.
+
+        Raises:
+            SandkastenError: it may not, and the process's end was not seen.
+        """
+        self.cuts += 1
+        if self.result is not None or self.cuts <= max_cuts:
+            return
+        if isinstance(reason, SandkastenTimeoutError):
+            raise reason
+        because = f" ({reason})" if reason else ""
+        error = SandkastenStreamError(
+            f"The output was cut before the process's end{because}.",
+            "The process goes on: iterate once more, and the output goes on where it was.",
+        )
+        if self.response is not None:
+            error.request_id = request_id_of(self.response)
+        raise error
+
+    def _failure(self, data: Any) -> SandkastenError:
+        body = as_object(data)
+        message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
+        if self.response is not None:
+            error = api_error(message, body, self.response)
+            if error.error_code is not None:
+                return error
+        return SandkastenStreamError(f"{message.rstrip('.')}.")
+
+
+@frozen(eq=False, repr=False)
+class _Piece:
+    base64: str
+    timestamp: int | None = None
+
+
+@frozen(eq=False, repr=False)
+class _Gap:
+    missed_bytes: int

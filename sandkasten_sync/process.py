@@ -1,0 +1,268 @@
+# Made from sandkasten/process.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""A process beside the shell, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from types import TracebackType
+
+from sandkasten._processes import arguments as check
+from sandkasten._processes import calls
+from sandkasten._processes.output import OutputReader
+from sandkasten.errors import (
+    ProcessInputClosedError,
+    ProcessNotFoundError,
+    SandkastenConnectionError,
+    SandkastenError,
+    SessionExpiredError,
+    SessionNotFoundError,
+    WaitTimeoutError,
+)
+from sandkasten.models import ProcessChunk, ProcessInfo, ProcessResult
+
+from ._http import Connection
+from ._seam import close_response, make_lock, uninterrupted
+
+# How long a caller who was interrupted waits for the process's end.
+_LAST_SECONDS = 5.0
+
+
+class Process:
+    r"""A process that runs in a session, beside its shell and other processes; iterates over its output.
+
+    A loop over it yields `ProcessChunk`s until the process ends. It can be left and begun again: each loop
+    goes on where the one before it stopped. A dropped connection is made anew, and nothing is lost or doubled
+    by that. As a context manager it ends the process, and all that this started, on exit.
+
+    Example::
+
+        with session.start(["python3", "-u", "-c", "print(input())"], stdin=True) as process:
+            process.write("Hello\n")
+            for chunk in process:
+                print(chunk.stream, chunk.text)
+            print("ended with", process.result.exit_code)
+    """
+
+    __slots__ = ("_connection", "_id", "_known", "_path", "_reader", "_writing")
+
+    def __init__(self, connection: Connection, session_id: str, process_id: str, position: int = 0) -> None:
+        """Bind to a process; nothing is sent. A session's `start` and `process` return them.
+
+        Raises:
+            SandkastenInputError: an id or a position that cannot be one.
+        """
+        self._connection = connection
+        self._id = check.process_id(process_id)
+        self._path = calls.path_of(session_id, self._id)
+        self._reader = OutputReader(check.position(position))
+        self._known: ProcessResult | None = None
+        self._writing = make_lock()
+
+    def __repr__(self) -> str:
+        return f"<Process {self._id}>"
+
+    @property
+    def id(self) -> str:
+        """The process's id, by which `Session.process` finds it, from another client too."""
+        return self._id
+
+    @property
+    def position(self) -> int:
+        """How much of its output was read here, in bytes of both channels together, from its beginning."""
+        return self._reader.position
+
+    @property
+    def result(self) -> ProcessResult:
+        """How the process ended, and what it printed; there after a loop over it, or after `wait`.
+
+        After a loop, its outputs are what was read here, of more than 1 MiB the head and the tail.
+
+        Raises:
+            SandkastenError: the process's end was not seen.
+        """
+        found = self._reader.result if self._reader.is_whole else self._known or self._reader.result
+        if found is None:
+            raise SandkastenError(
+                "The process has no result yet: its end was not seen.", "Iterate to the end, or wait()."
+            )
+        return found
+
+    def __iter__(self) -> Generator[ProcessChunk, None]:
+        return self._chunks(self._reader.begin())
+
+    def _chunks(self, turn: int) -> Generator[ProcessChunk, None]:
+        reader = self._reader
+        while reader.result is None:
+            reason: SandkastenConnectionError | None = None
+            reader.response = None
+            try:
+                response = self._connection.open_stream(calls.output(self._path, reader.position))
+                reader.response = response
+                try:
+                    for event in self._connection.events(response):
+                        reader.check_turn(turn)
+                        chunk = reader.read(event)
+                        if chunk is not None:
+                            yield chunk
+                finally:
+                    close_response(response)
+            except SandkastenConnectionError as error:
+                if reader.response is None:  # it was tried often enough
+                    raise
+                reason = error
+            reader.cut(reason, max_cuts=self._connection.max_retries)
+
+    def write(self, content: str | bytes) -> None:
+        """Write to the process's standard input, and wait until the process has taken it.
+
+        For a process that was started with `stdin`, or in a terminal, where this is what is typed. It may be
+        written to from several clients that take turns.
+
+        Args:
+            content: text, sent as UTF-8, or bytes.
+
+        Raises:
+            ProcessInputClosedError: the input was closed, or the process ended (a `BrokenPipeError` too).
+            SandkastenError: any other failure.
+        """
+        data = check.given_input(content)
+        with self._writing:
+            position = self._connection.call(calls.put_input(self._path, 0, b""))
+            for start in range(0, len(data), calls.INPUT_PIECE_BYTES):
+                piece = data[start : start + calls.INPUT_PIECE_BYTES]
+                position = self._connection.call(calls.put_input(self._path, position, piece))
+
+    def close_stdin(self) -> None:
+        """End the process's standard input; it may be closed already.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        with self._writing:
+            try:
+                self._connection.call(calls.put_input(self._path, 0, b"", close=True))
+            except ProcessInputClosedError:
+                return
+
+    def send_signal(self, signal: str | int) -> bool:
+        """Send a signal to the process and those of its group.
+
+        Args:
+            signal: a name such as `INT` or `SIGINT`, or a number.
+
+        Returns:
+            Whether it still ran.
+
+        Raises:
+            SandkastenInputError: there is no such signal.
+            SandkastenError: any other failure.
+        """
+        return self._connection.call(calls.signal(self._path, check.signal(signal)))
+
+    def terminate(self) -> bool:
+        """Ask the process to end (SIGTERM); return whether it still ran.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        return self.send_signal("TERM")
+
+    def kill(self) -> bool:
+        """Kill the process and those of its group (SIGKILL); return whether it still ran.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        return self.send_signal("KILL")
+
+    def wait(self, timeout_ms: int | None = None) -> ProcessResult:
+        """Wait for the process's end.
+
+        It need not be read for that: what nobody reads is thrown away beyond what the daemon keeps.
+
+        Args:
+            timeout_ms: how long to wait, in milliseconds; None is until it ends.
+
+        Returns:
+            How it ended, and what it printed, of much output the head and the tail. A process that was
+            stopped because its own time was over is a result as well, whose `end` is `timeout`.
+
+        Raises:
+            WaitTimeoutError: it goes on; it is a `TimeoutError` too.
+            SandkastenError: any other failure.
+        """
+        limit_ms = check.wait_timeout_ms(timeout_ms)
+        until = None if limit_ms is None else time.monotonic() + limit_ms / 1000
+        if self._known is None and not self._reader.is_whole:
+            self._known = self._ended(until, limit_ms)
+        return self.result
+
+    def _ended(self, until: float | None, limit_ms: int | None) -> ProcessResult:
+        while True:
+            round_ms = calls.ROUND_MS
+            if until is not None:
+                round_ms = min(round_ms, max(0, round((until - time.monotonic()) * 1000)))
+            info = self._connection.call(calls.result(self._path, round_ms))
+            if info.result is not None:
+                return info.result
+            if until is not None and time.monotonic() >= until:
+                raise WaitTimeoutError(
+                    f"The process {self._id} did not end within {limit_ms} ms.",
+                    "It goes on: wait longer, or end it with terminate() or kill().",
+                )
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the process's terminal another size; programs in it learn of that.
+
+        Raises:
+            SandkastenInputError: a size that no terminal has.
+            InvalidRequestError: the process has no terminal.
+            SandkastenError: any other failure.
+        """
+        self._connection.call(calls.resize(self._path, check.size(columns, rows)))
+
+    def info(self) -> ProcessInfo:
+        """Ask what the daemon knows about the process.
+
+        Raises:
+            ProcessNotFoundError: the session knows no such process.
+            SandkastenError: any other failure.
+        """
+        return self._connection.call(calls.info(self._path))
+
+    def close(self, *, force: bool = False) -> None:
+        """End the process and all that it started, and wait for that; it may have ended already.
+
+        Args:
+            force: kill at once. Without, SIGTERM comes first, and 2 seconds to clean up.
+
+        Raises:
+            SandkastenError: any failure.
+        """
+        try:
+            ended = self._connection.call(calls.end(self._path, force=force))
+        except (ProcessNotFoundError, SessionNotFoundError, SessionExpiredError):
+            return  # gone is what was wanted
+        self._known = self._known or ended.result
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if isinstance(exc, Exception | None):
+                self.close()
+            else:  # the caller was interrupted, but the process must end all the same
+                with uninterrupted(_LAST_SECONDS):
+                    self.close(force=True)
+        except SandkastenError:
+            if exc is None:  # otherwise the block's own error tells more
+                raise
