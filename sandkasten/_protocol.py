@@ -13,6 +13,14 @@ import re
 MAX_TIMEOUT_MS = 600_000
 MAX_TTL_SECONDS = 86_400
 MAX_COMMAND_BYTES = 1024 * 1024
+# All arguments and variables of one process beside the shell, and the input of one that comes as JSON; more
+# input goes as a part of a form.
+MAX_PROGRAM_BYTES = 1024 * 1024
+MAX_JSON_INPUT_BYTES = 1024 * 1024
+# A process may run for as long as its session; this is only what a number may be: three years.
+MAX_PROCESS_MS = 100_000_000_000
+# The columns and rows of a terminal.
+MAX_TERMINAL_SIZE = 10_000
 # What one answer of `fs/read` may hold, and what it holds if nothing else is asked for.
 MAX_JSON_READ_BYTES = 100 * 1024 * 1024
 DEFAULT_JSON_READ_BYTES = 10 * 1024 * 1024
@@ -28,6 +36,7 @@ WORKSPACE = "/workspace"
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
 WORKSPACE_ID_FORM = "2 to 64 characters of a-z, 0-9 and -, without a dash at either end"
+PROCESS_ID = re.compile(r"[0-9a-f]{32}")
 NETWORKS = ("none", "host")
 
 KEEP_ALIVE_HEADER = "X-Keep-Alive-Ms"
@@ -47,6 +56,7 @@ class Extension:
     KEEP_ALIVE = "keep-alive"
     NETWORK = "network"
     PIPES = "pipes"
+    PROCESSES = "processes"
     RESUME = "resume"
 
 

@@ -16,10 +16,12 @@ class EndReason(StrEnum):
 
 
 class JobEnd(StrEnum):
-    """How a command ended."""
+    """How a command, or a process beside the shell, ended."""
 
     OK = "ok"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"  # stopped for those who had asked for it
     LOST = "lost"  # with its sandbox, or before it began
+    OUT_OF_MEMORY = "out_of_memory"  # ended by the kernel
     OVER_QUOTA = "over_quota"  # stopped, since the workspace became too large
     TIMEOUT = "timeout"  # stopped at its deadline

@@ -10,17 +10,16 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkasten.local.api.connections import LIVE
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.observe.observer import Observer
 
 log = logging.getLogger("sandkasten.local")
@@ -150,17 +149,17 @@ class EventStream(Response):
     iterator, which comes to its own end.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], request: Request, on_leave: Callable[[], None]) -> None:
-        """Prepare a stream of events that `event` or `KEEP_ALIVE` made."""
+    def __init__(self, events: AsyncIterator[bytes], receive: Receive, on_leave: Callable[[], None]) -> None:
+        """Prepare a stream of events that `event` or `KEEP_ALIVE` made; `receive` is the request's."""
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         del self.headers["content-length"]
         self._events = events
-        self._request = request
+        self._receive = receive
         self._on_leave = on_leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[LIVE] = True
-        with when_client_leaves(self._request.receive, self._on_leave):
+        with when_client_leaves(self._receive, self._on_leave):
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 async for data in self._events:
@@ -176,3 +175,23 @@ KEEP_ALIVE = b": keep-alive\n\n"
 def event(name: str, data: Any, number: int) -> bytes:
     """One server-sent event; JSON in ASCII has no line ends of any alphabet."""
     return f"id: {number}\nevent: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+
+
+async def late_answer(
+    waits: Callable[[], Awaitable[bool]], answered: Callable[[], Mapping[str, Any] | None]
+) -> AsyncIterator[bytes]:
+    """Yield comments while a client waits, then its answer as one event.
+
+    Args:
+        waits: waits for a while; returns whether there is more to wait for.
+        answered: returns status and body, or None if nobody waits for them any more.
+    """
+    while True:
+        yield KEEP_ALIVE
+        try:
+            if not await waits():
+                break
+        except (SandboxLostError, ApiError):
+            break
+    if (found := answered()) is not None:
+        yield event("answer", found, 0)

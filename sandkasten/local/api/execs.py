@@ -17,7 +17,7 @@ from starlette.responses import Response
 from sandkasten._cut import CappedText
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS
 from sandkasten.local.api import bodies
-from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, when_client_leaves
+from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, late_answer, when_client_leaves
 from sandkasten.local.api.bodies import ExecBody
 from sandkasten.local.api.bodystream import body_of
 from sandkasten.local.api.keys import Keys, key_of
@@ -26,13 +26,13 @@ from sandkasten.local.errors import ApiError, CalledOffError, SandboxLostError, 
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.observe.observer import Observer
-from sandkasten.local.sessions.execution import GRACE_SECONDS, Execution, Listener, Piece, Replay
+from sandkasten.local.sessions.execution import GRACE_SECONDS, Attended, Execution, Listener, Piece, Replay
 from sandkasten.local.sessions.job import Job, Outcome
 from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.session import Session
 
 # Most commands are over by then; before that nobody looks whether the client is still there.
-_SOON_SECONDS = 0.005
+SOON_SECONDS = 0.005
 _REPLAY_BYTES = 1024 * 1024
 
 
@@ -43,7 +43,7 @@ class Execs:
         """Run commands in a manager's sessions."""
         self._manager = manager
         self._observer = observer
-        self._keys = Keys[Execution]()
+        self.keys = Keys[Attended]()
         self._arrivals: dict[tuple[str, str], asyncio.Event] = {}
 
     async def exec(self, request: Request) -> Response:
@@ -54,13 +54,13 @@ class Execs:
         listener = execution.listen()
         is_kept_alive = False
         try:
-            if await execution.advance(_SOON_SECONDS):
+            if await execution.advance(SOON_SECONDS):
                 with when_client_leaves(request.receive, listener.leave):
-                    is_kept_alive = await _outlasts(execution, listener, pause_seconds)
+                    is_kept_alive = await execution.outlasts(listener, pause_seconds)
             if is_kept_alive:
-                assert pause_seconds is not None
-                events = _late_answer(execution, listener, pause_seconds)
-                return EventStream(events, request, on_leave=listener.leave)
+                waits = partial(execution.outlasts, listener, pause_seconds)
+                events = late_answer(waits, partial(_answered, execution))
+                return EventStream(events, request.receive, on_leave=listener.leave)
         finally:
             if not is_kept_alive:
                 listener.leave()
@@ -69,23 +69,23 @@ class Execs:
     async def exec_stream(self, request: Request) -> Response:
         """Run a command and send its output while it runs, or from where a client saw the last of it."""
         session, body = self._session(request), await bodies.exec_body(request)
-        position = _last_event_id(request)
+        position = last_event_id(request)
         execution = self._execution(session, request, body, Replay(_REPLAY_BYTES), is_resumed=position > 0)
         listener = execution.listen()
         pause_seconds = bodies.keep_alive_seconds(request) or MAX_KEEP_ALIVE_MS / 1000
         events = _events(execution, listener, position, pause_seconds)
-        return EventStream(events, request, on_leave=listener.leave)
+        return EventStream(events, request.receive, on_leave=listener.leave)
 
     async def cancel(self, request: Request) -> Response:
         """Stop a command that nobody waits for any more; a command that ended is left as it is."""
-        execution = self._keys.look(self._session(request).id, request.path_params["key"])
+        execution = self.keys.look(self._session(request).id, request.path_params["key"])
         return answer({"cancelled": execution is not None and execution.cancel()})
 
     async def feed(self, request: Request) -> Response:
         """Give a command its standard input, while it runs; it may be asked for a moment later than this."""
         session, key = self._session(request), request.path_params["key"]
         execution = await self._arrival(session.id, key)
-        if execution is None or execution.pipes is None or execution.pipes.input is None:
+        if not isinstance(execution, Execution) or not execution.pipes or execution.pipes.input is None:
             raise invalid_request("There is no command with this key whose standard input is a pipe.")
         try:
             await execution.pipes.input.fill(body_of(request))
@@ -94,14 +94,14 @@ class Execs:
             raise
         return answer({"ok": True})
 
-    async def _arrival(self, session_id: str, key: str) -> Execution | None:
+    async def _arrival(self, session_id: str, key: str) -> Attended | None:
         """Return what a key stands for, waiting for it for a while."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                while self._keys.look(session_id, key) is None:
+                while self.keys.look(session_id, key) is None:
                     await self._arrivals.setdefault((session_id, key), asyncio.Event()).wait()
         self._arrivals.pop((session_id, key), None)
-        return self._keys.look(session_id, key)
+        return self.keys.look(session_id, key)
 
     def _execution(
         self,
@@ -115,8 +115,8 @@ class Execs:
         """Find the command that a key stands for, or run a new one."""
         key = key_of(request.headers.get("idempotency-key"))
         asked = repr((type(kept).__name__, body)).encode()
-        execution = self._keys.find(session.id, key, asked)
-        if execution is None or execution.left_line:
+        execution = self.keys.find(session.id, key, asked)
+        if not isinstance(execution, Execution) or execution.left_line:
             if is_resumed:
                 raise invalid_request("Last-Event-ID names a stream that this daemon does not know.")
             pipes = self._pipes(session, body) if isinstance(kept, Replay) else None
@@ -128,7 +128,7 @@ class Execs:
                     pipes.close()
                 raise
             execution = Execution(command, kept, raw=body.raw_output, has_key=key is not None, pipes=pipes)
-            self._keys.add(session.id, key, asked, execution)
+            self.keys.add(session.id, key, asked, execution)
             if (arrival := self._arrivals.pop((session.id, key or ""), None)) is not None:
                 arrival.set()
             command.when_finished(partial(self._on_finished, session, key, execution))
@@ -142,41 +142,16 @@ class Execs:
 
     def _on_finished(self, session: Session, key: str | None, execution: Execution) -> None:
         execution.complete()
-        self._keys.end(session.id, key, execution.kept.size_bytes)
+        self.keys.end(session.id, key, execution.size_bytes)
         self._observer.exec_ended(execution.job.end, execution.job.duration_seconds)
 
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
 
 
-async def _outlasts(execution: Execution, listener: Listener, seconds: float | None) -> bool:
-    """Wait for a command's end, at most so long; return whether it and its listener are still there then."""
-    until = None if seconds is None else time.monotonic() + seconds
-    while not listener.has_left:
-        left_seconds = None if until is None else until - time.monotonic()
-        if left_seconds is not None and left_seconds <= 0:
-            return True
-        if not await execution.advance(left_seconds):
-            return False
-    return False
-
-
-async def _late_answer(
-    execution: Execution, listener: Listener, pause_seconds: float
-) -> AsyncIterator[bytes]:
-    """Yield comments while a command waits in line or runs, then its answer as one event."""
-    while True:
-        yield KEEP_ALIVE
-        try:
-            if not await _outlasts(execution, listener, pause_seconds):
-                break
-        except SandboxLostError:
-            break
-    if execution.job.is_finished:
-        yield event("answer", _answered(execution), 0)
-
-
-def _answered(execution: Execution) -> dict[str, Any]:
+def _answered(execution: Execution) -> dict[str, Any] | None:
+    if not execution.job.is_finished:
+        return None
     try:
         response = _result(execution)
     except ApiError as error:
@@ -261,14 +236,21 @@ def _stopped_error(job: Job[Any], outcome: Outcome, output: CappedText | None = 
     )
 
 
-def lost_error(error: SandboxLostError) -> ApiError:
+def lost_error(error: SandboxLostError | ApiError) -> ApiError:
     """Return the error for a client whose command has no outcome."""
+    if isinstance(error, ApiError):
+        return error
     if isinstance(error, CalledOffError):
         return ApiError(409, "CANCELLED", "The command was called off before it began. The session goes on.")
     return ApiError(404, "SESSION_NOT_FOUND", f"The session is gone: {error}.")
 
 
-def _last_event_id(request: Request) -> int:
+def last_event_id(request: Request) -> int:
+    """Return the position that a client saw last.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it is not one.
+    """
     text = request.headers.get("last-event-id", "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise invalid_request("Last-Event-ID is not one that this daemon gave.")

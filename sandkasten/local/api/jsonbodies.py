@@ -44,7 +44,12 @@ _BASE64_PIECE_CHARS = 1024 * 1024  # whole groups of four
 
 
 async def read_json(
-    request: Request, max_bytes: int, make: Callable[[Fields], T], *, may_be_empty: bool = False
+    request: Request,
+    max_bytes: int,
+    make: Callable[[Fields], T],
+    *,
+    may_be_empty: bool = False,
+    most_values: int = _MAX_VALUES,
 ) -> T:
     """Read a request's body, and return what `make` makes of its object; in a thread, if it is large.
 
@@ -52,9 +57,24 @@ async def read_json(
         ApiError: it is too large, does not come, is no JSON object, or `make` refuses it.
     """
     data = await _received(request, max_bytes)
+    return await parse_json(data, make, may_be_empty=may_be_empty, most_values=most_values)
+
+
+async def parse_json(
+    data: bytearray,
+    make: Callable[[Fields], T],
+    *,
+    may_be_empty: bool = False,
+    most_values: int = _MAX_VALUES,
+) -> T:
+    """Return what `make` makes of an object; in a thread, if it is large. The data is cleared.
+
+    Raises:
+        ApiError: it is no JSON object, or `make` refuses it.
+    """
 
     def work() -> T:
-        return make({} if may_be_empty and not data else _object(data))
+        return make({} if may_be_empty and not data else _object(data, most_values))
 
     return work() if len(data) <= _AT_ONCE_BYTES else await in_thread(work)
 
@@ -68,12 +88,12 @@ async def _received(request: Request, max_bytes: int) -> bytearray:
     return data
 
 
-def _object(data: bytearray) -> Fields:
+def _object(data: bytearray, most_values: int) -> Fields:
     is_small = len(data) <= _AT_ONCE_BYTES
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass")
         data.clear()  # it may be large, and so may what is made of it
-        body: Any = json.loads(text, cls=None if is_small else _FewValues)
+        body: Any = json.loads(text) if is_small else _FewValues(most_values).decode(text)
     except (ValueError, RecursionError):
         raise invalid_request("The body is not JSON.") from None
     if not isinstance(body, dict):
@@ -84,9 +104,9 @@ def _object(data: bytearray) -> Fields:
 class _FewValues(json.JSONDecoder):
     """The decoder of `json` in the form that is written in Python, as far as values are concerned."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_values: int) -> None:
         super().__init__()
-        self._left = _MAX_VALUES
+        self._left = most_values
         self.parse_object: Any = self._parse_object
         self.parse_array: Any = self._parse_array
         self.scan_once: Any = _scanner.py_make_scanner(self)

@@ -17,6 +17,8 @@ from sandkasten.local.api.app import Row
 from sandkasten.local.api.execs import Execs
 from sandkasten.local.api.files import Contents
 from sandkasten.local.api.owners import Find, Owners, Verb
+from sandkasten.local.api.processes.handlers import Processes
+from sandkasten.local.api.processes.runs import Runs
 from sandkasten.local.api.sessions import Sessions
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
@@ -29,6 +31,7 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     """Yield what a manager's sessions can be asked for, most frequent first."""
     execs, sessions = Execs(manager, observer), Sessions(manager, observer)
     yield Row("POST", f"{_SESSION}/exec", execs.exec)
+    yield Row("POST", f"{_SESSION}/processes/run", Runs(manager, observer, execs.keys).run)
     yield Row("POST", f"{_SESSION}/exec/stream", execs.exec_stream)
     yield Row("DELETE", f"{_SESSION}/executions/{{key}}", execs.cancel)
     yield Row("PUT", f"{_SESSION}/executions/{{key}}/input", execs.feed)
@@ -43,7 +46,22 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     yield Row("POST", f"{_SESSION}/interrupt", sessions.interrupt)
     yield Row("GET", "/v1/workspaces", sessions.list_workspaces)
     yield Row("DELETE", _WORKSPACE, sessions.delete_workspace)
+    yield from _process_rows(manager, observer)
     yield from file_rows(manager, observer)
+
+
+def _process_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
+    """Yield what is asked of processes beside the shell."""
+    processes, process = Processes(manager, observer), f"{_SESSION}/processes/{{process_id}}"
+    yield Row("POST", f"{_SESSION}/processes", processes.start)
+    yield Row("GET", f"{_SESSION}/processes", processes.list)
+    yield Row("GET", process, processes.get)
+    yield Row("DELETE", process, processes.end)
+    yield Row("GET", f"{process}/output", processes.output)
+    yield Row("GET", f"{process}/result", processes.result)
+    yield Row("PUT", f"{process}/input", processes.feed)
+    yield Row("POST", f"{process}/signal", processes.signal)
+    yield Row("POST", f"{process}/resize", processes.resize)
 
 
 def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:

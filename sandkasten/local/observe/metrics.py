@@ -43,6 +43,11 @@ _COUNTERS: Mapping[str, _Family] = {
         ("outcome",),
         tuple((end,) for end in JobEnd),
     ),
+    "sandkasten_processes_total": _Family(
+        "Processes beside the shell that ended, by what came of them.",
+        ("outcome",),
+        tuple((end,) for end in JobEnd),
+    ),
     "sandkasten_requests_total": _Family("Requests that were answered.", ("method", "route", "status")),
     "sandkasten_file_bytes_total": _Family(
         "Bytes of files that clients wrote (in) and read (out).", ("direction",), (("in",), ("out",))
@@ -77,6 +82,10 @@ class Metrics:
         if seconds is not None:
             self._in_bucket[bisect_left(_BUCKETS, seconds)] += 1
             self._seconds += seconds
+
+    def process_ended(self, end: JobEnd) -> None:
+        """Count a process beside the shell."""
+        self._count("sandkasten_processes_total", end)
 
     def request_ended(self, method: str, route: str, status: int) -> None:
         """Count an answer."""

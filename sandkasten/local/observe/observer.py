@@ -31,6 +31,10 @@ class Observer:
         """A command ended; None: nobody knows how long it ran."""
         self.metrics.exec_ended(end, seconds)
 
+    def process_ended(self, end: JobEnd) -> None:
+        """A process beside the shell ended."""
+        self.metrics.process_ended(end)
+
     def request_ended(
         self, method: str, route: str, status: int, seconds: float, *, request_id: str, session_id: str
     ) -> None:

@@ -123,7 +123,7 @@ class Builder:
             if isinstance(error, SandboxLostError):
                 raise ApiError(500, "INTERNAL_ERROR", " ".join(explain(str(error), os.geteuid()))) from error
             raise
-        return Session(site, shell, remains, self._settings.clock, self._of_workspace)
+        return Session(site, shell, remains, self._settings.clock, self._of_workspace, sandbox=sandbox)
 
     async def _prepare(
         self, image: Image, remains: Remains, workspace_id: str | None, *, host_network: bool

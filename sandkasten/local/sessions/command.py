@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sandkasten.local.errors import SandboxLostError
+from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.linux.processes import Process
 from sandkasten.local.sessions.job import Channel, Job, Outcome, Runner
 
@@ -68,7 +68,7 @@ class ShellCommand(Job[ShellOutcome]):
             if not last:
                 self._output.pop()
 
-    def finish(self, outcome: ShellOutcome | None, error: SandboxLostError | None = None) -> None:
+    def finish(self, outcome: ShellOutcome | None, error: SandboxLostError | ApiError | None = None) -> None:
         """Set the outcome, or what prevents one, and forget the text, which may be large."""
         super().finish(outcome, error)
         self.cmd = ""

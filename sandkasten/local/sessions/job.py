@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from sandkasten.local.endings import JobEnd
-from sandkasten.local.errors import SandboxLostError
+from sandkasten.local.errors import ApiError, SandboxLostError
 
 # A consumer that is slower than its job: the job waits, as it would on a pipe.
 _HIGH_WATER_BYTES = 256 * 1024
@@ -24,6 +24,8 @@ _HIGH_WATER_BYTES = 256 * 1024
 class Channel(StrEnum):
     """Where output comes from."""
 
+    STDERR = "stderr"
+    STDOUT = "stdout"
     TERMINAL = "terminal"
 
 
@@ -92,7 +94,7 @@ class Job(Generic[OutcomeT]):
         self.id = secrets.token_hex(8)
         self.timeout_ms = timeout_ms
         self.outcome: OutcomeT | None = None
-        self.error: SandboxLostError | None = None
+        self.error: SandboxLostError | ApiError | None = None
         self.started_at = 0.0
         self.stopped_for: JobEnd | None = None
         self.abandoned = False
@@ -109,6 +111,7 @@ class Job(Generic[OutcomeT]):
 
         Raises:
             SandboxLostError: the sandbox ended under the job.
+            ApiError: the job could not begin.
         """
         if not self._output and not self.is_finished:
             self._changed.clear()
@@ -183,7 +186,7 @@ class Job(Generic[OutcomeT]):
         """True if output waits until more is known."""
         return False
 
-    def finish(self, outcome: OutcomeT | None, error: SandboxLostError | None = None) -> None:
+    def finish(self, outcome: OutcomeT | None, error: SandboxLostError | ApiError | None = None) -> None:
         """Set the outcome, or what prevents one."""
         self.outcome, self.error = outcome, error
         callbacks, self._on_finished = self._on_finished, []

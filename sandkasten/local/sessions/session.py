@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sandkasten.local.clock import Clock
+from sandkasten.local.endings import JobEnd
+from sandkasten.local.errors import SandboxLostError
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.quota import DiskQuota
 from sandkasten.local.files.tree import Tree
@@ -16,14 +19,17 @@ from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import programs_of
 from sandkasten.local.images.catalogue import Catalogue
+from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import Image
+from sandkasten.local.isolation.policy import ENVIRONMENT, Image
 from sandkasten.local.limits.cgroup_base import Usage
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.linux.scratch import remove_tree
 from sandkasten.local.sessions.command import ShellCommand
 from sandkasten.local.sessions.job import Job
 from sandkasten.local.sessions.lifetime import Lifetime
+from sandkasten.local.sessions.processes.process import ProcessJob
+from sandkasten.local.sessions.processes.table import Processes
 from sandkasten.local.sessions.shell import Shell
 
 
@@ -97,6 +103,8 @@ class Session:
         remains: Remains,
         clock: Clock,
         of_workspace: Callable[[str], Iterable[Session]],
+        *,
+        sandbox: Sandbox,
     ) -> None:
         """Hold on to what was built; `of_workspace` finds the sessions that share a workspace."""
         self.id = site.id
@@ -119,6 +127,7 @@ class Session:
         self._of_workspace = of_workspace
         self._programs = programs_of(site.image)
         self._jobs = set[Job[Any]]()
+        self.processes = Processes(sandbox, ENVIRONMENT, self._begin, self._oom_kills)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -145,7 +154,7 @@ class Session:
     @property
     def has_work(self) -> bool:
         """True if anything runs that could write a file."""
-        return self.busy or self._shell.has_programs
+        return self.busy or self.processes.any_runs or self._shell.has_programs
 
     def members(self) -> list[int]:
         """Return all processes of the session; for any thread."""
@@ -162,12 +171,26 @@ class Session:
         Raises:
             SandboxLostError: the sandbox is gone.
         """
-        self.quota.watch()
-        if self._site.names is not None:
-            self._site.names.refresh()
+        self._look_after_jobs()
         command = self._shell.submit(cmd, timeout_ms)
         self._keep_for(command)
         return command
+
+    def _begin(self, job: ProcessJob) -> None:
+        """Called before a process starts; one without a deadline does not keep the session."""
+        self._look_after_jobs()
+        if job.timeout_ms:
+            self._keep_for(job)
+        else:
+            self.lifetime.renew()
+
+    def _look_after_jobs(self) -> None:
+        self.quota.watch()
+        if self._site.names is not None:
+            self._site.names.refresh()
+
+    def _oom_kills(self) -> int:
+        return 0 if self._remains.group is None else self._remains.group.events().oom_kills
 
     def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
         """Make the pipes of a command in the workspace; this does not block for long.
@@ -195,12 +218,15 @@ class Session:
 
     async def _stop_writers(self, again: bool) -> None:
         """Stop all that may write: the disk's share is used up, and was so at the look before, if `again`."""
-        await self._shell.stop_all(with_shell=again)
+        await asyncio.gather(
+            self._shell.stop_all(with_shell=again), self.processes.stop_all(JobEnd.OVER_QUOTA)
+        )
 
     def close(self) -> Callable[[], None]:
         """End the session; return what removes its remains, to be called in any thread."""
         self.lifetime.stop()
         self.quota.close()
+        self.processes.close(SandboxLostError("the session ended while the process ran"))
         self._remains.reap = self._shell.close()
         return self._remains.remove
 

@@ -1,0 +1,1 @@
+"""HTTP for processes beside a session's shell."""

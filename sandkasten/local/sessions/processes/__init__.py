@@ -1,0 +1,1 @@
+"""Processes beside a session's shell."""

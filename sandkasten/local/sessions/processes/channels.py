@@ -1,0 +1,310 @@
+"""The standard streams of a process: pipes, or a terminal of its own, whose other ends are held here."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from sandkasten._protocol import Code
+from sandkasten.local.errors import ApiError
+from sandkasten.local.sessions.job import Channel
+from sandkasten.local.sessions.processes.request import Size
+
+_READ_BYTES = 64 * 1024
+# A process may make its pipe larger; what is above this was not read for it before its end.
+_DRAIN_MAX_BYTES = 1024 * 1024
+_TERMINAL_BYTES = 64 * 1024
+_EOT = b"\x04"
+
+Take = Callable[[Channel, bytes], None]
+
+
+class Source:
+    """A reading end, in the event loop's thread; it closes at the end of what there is."""
+
+    def __init__(self, descriptor: int, channel: Channel, take: Take) -> None:
+        """Own the descriptor; nothing is read before `resume`."""
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._channel = channel
+        self._take = take
+        self._is_reading = False
+
+    @property
+    def is_open(self) -> bool:
+        """True if somebody may still write to it."""
+        return self._descriptor >= 0
+
+    def resume(self) -> None:
+        """Read what comes."""
+        if self.is_open and not self._is_reading:
+            self._is_reading = True
+            asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+
+    def pause(self) -> None:
+        """Read no more: programs wait, as on a full pipe."""
+        if self._is_reading:
+            self._is_reading = False
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+
+    def drain(self) -> None:
+        """Take what was printed before now, and no more than that can be."""
+        left_bytes = self._capacity() if self.is_open else 0
+        while left_bytes > 0 and self.is_open:
+            count = self._read()
+            if not count:
+                break
+            left_bytes -= count
+
+    def drop(self) -> None:
+        """Take nothing from now on, but let who goes on printing do so."""
+        self._take = _nobody
+        self.resume()
+
+    def close(self) -> None:
+        """Give it up: who goes on printing gets an error."""
+        self.pause()
+        if self.is_open:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _capacity(self) -> int:
+        try:
+            return min(fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ), _DRAIN_MAX_BYTES)
+        except OSError:  # it is a terminal
+            return _TERMINAL_BYTES
+
+    def _read(self) -> int:
+        try:
+            data = os.read(self._descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return 0
+        except OSError:  # a terminal that nobody holds any more
+            data = b""
+        if data:
+            self._take(self._channel, data)
+        else:
+            self.close()
+        return len(data)
+
+
+def _nobody(_channel: Channel, _data: bytes) -> None:
+    pass
+
+
+def input_closed() -> ApiError:
+    """Return the error for input that nobody can read."""
+    sentence = "The process does not read its standard input any more: it has ended, or closed it."
+    return ApiError(409, Code.INPUT_CLOSED, sentence)
+
+
+class Input:
+    """The writing end of a process's standard input; what is written has a position in the whole of it."""
+
+    def __init__(self, descriptor: int, *, is_terminal: bool) -> None:
+        """Own the descriptor."""
+        os.set_blocking(descriptor, False)
+        self.position = 0
+        self._descriptor = descriptor
+        self._is_terminal = is_terminal
+        self._ends_line = True
+        self._closed_at: int | None = None
+        self._feeder = 0
+        self._changed: asyncio.Event | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True if the process may still read."""
+        return self._descriptor >= 0
+
+    async def feed(self, pieces: AsyncIterator[bytes], offset: int, *, close: bool) -> int:
+        """Write what an iterator yields; of it, what was written before is left out. Return the position.
+
+        Who feeds takes over from who did before: that may be a connection that is gone.
+
+        Args:
+            pieces: what to write.
+            offset: where it begins in the whole input.
+            close: whether the input ends with it.
+
+        Raises:
+            ApiError: INPUT_CLOSED, or CONFLICT if something is missing before it, or somebody else goes on.
+        """
+        if offset > self.position:
+            sentence = f"The input has come to {self.position} so far, and this begins at {offset}."
+            raise ApiError(409, Code.CONFLICT, f"{sentence} Send what is missing first.")
+        self._feeder += 1
+        feeder = self._feeder
+        self._wake()
+        async for piece in pieces:
+            seen = min(len(piece), max(0, self.position - offset))
+            offset += len(piece)
+            await self._write(memoryview(piece)[seen:], feeder)
+        self._check(feeder)
+        if not self.is_open and self._closed_at != self.position:
+            raise input_closed()
+        if close and offset == self.position != self._closed_at:
+            self._end()
+        return self.position
+
+    def write_at_once(self, data: bytes) -> bytes:
+        """Write as much as can be written at once; return the rest."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            count = os.write(self._descriptor, data)
+            self.position += count
+            return data[count:]
+        return data
+
+    def close(self) -> None:
+        """The process reads no more, or is to read no more."""
+        self._wake()
+        if self.is_open:
+            asyncio.get_running_loop().remove_writer(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _end(self) -> None:
+        self._closed_at = self.position
+        if self._is_terminal:
+            # What is typed to end the input. Where a line has begun, the first one only sends that.
+            with suppress(OSError):
+                os.write(self._descriptor, _EOT if self._ends_line else _EOT * 2)
+            self._ends_line = True
+        else:
+            self.close()
+
+    async def _write(self, data: memoryview, feeder: int) -> None:
+        while data:
+            self._check(feeder)
+            if not self.is_open:
+                raise input_closed()
+            try:
+                count = os.write(self._descriptor, data)
+            except BlockingIOError:
+                await self._until_writable()
+                continue
+            except OSError:  # nobody holds the other end: a broken pipe, or a terminal without a process
+                self.close()
+                raise input_closed() from None
+            self._ends_line = data[count - 1] in b"\n\r\x04"
+            self.position += count
+            data = data[count:]
+
+    def _check(self, feeder: int) -> None:
+        if feeder != self._feeder:
+            raise ApiError(
+                409, Code.CONFLICT, "Somebody else writes to this process now. Write one at a time."
+            )
+
+    async def _until_writable(self) -> None:
+        self._changed = writable = asyncio.Event()
+        loop, descriptor = asyncio.get_running_loop(), self._descriptor
+        loop.add_writer(descriptor, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            if self._changed is writable and self.is_open:
+                loop.remove_writer(descriptor)
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+
+@dataclass
+class Channels:
+    """The ends of a process's standard streams.
+
+    Attributes:
+        inside: the three that the process gets; `close_inside` closes them.
+        sources: those that are read.
+        input: the one that is written to; None: the process finds an end at once.
+        terminal: the terminal's descriptor, which belongs to its source.
+    """
+
+    inside: tuple[int, int, int]
+    sources: tuple[Source, ...]
+    input: Input | None
+    terminal: int | None = None
+
+    def close_inside(self) -> None:
+        """Close what the process has by now."""
+        for descriptor in set(self.inside):
+            os.close(descriptor)
+        self.inside = (-1, -1, -1)
+
+    def resize(self, size: Size) -> bool:
+        """Set the size of the terminal; return whether there is one."""
+        if self.terminal is None or not self.sources[0].is_open:
+            return False
+        set_size(self.terminal, size)
+        return True
+
+    def close(self) -> None:
+        """Give all up."""
+        for source in self.sources:
+            source.close()
+        if self.input is not None:
+            self.input.close()
+
+
+def make_pipes(take: Take, *, has_input: bool) -> Channels:
+    """Make pipes for output and errors, and one for input if there is any.
+
+    Raises:
+        OSError: there are no descriptors left.
+    """
+    with ExitStack() as opened:
+        (out, out_inside), (err, err_inside) = (_pipe(opened) for _ in range(2))
+        if has_input:
+            in_inside, writer = _pipe(opened)
+        else:
+            writer, in_inside = None, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        opened.pop_all()
+    return Channels(
+        (in_inside, out_inside, err_inside),
+        (Source(out, Channel.STDOUT, take), Source(err, Channel.STDERR, take)),
+        None if writer is None else Input(writer, is_terminal=False),
+    )
+
+
+def make_terminal(take: Take, size: Size) -> Channels:
+    """Make a terminal: the process has it as all three of its streams.
+
+    Raises:
+        OSError: there are no terminals or descriptors left.
+    """
+    with ExitStack() as opened:
+        master, inside = os.openpty()
+        _close_later(opened, (master, inside))
+        set_size(master, size)
+        writer = fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 3)
+        opened.pop_all()
+    return Channels(
+        (inside, inside, inside),
+        (Source(master, Channel.STDOUT, take),),
+        Input(writer, is_terminal=True),
+        master,
+    )
+
+
+def set_size(terminal: int, size: Size) -> None:
+    """Set a terminal's size; who runs in its foreground gets SIGWINCH."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    _close_later(opened, ends)
+    return ends
+
+
+def _close_later(opened: ExitStack, descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        opened.callback(os.close, descriptor)

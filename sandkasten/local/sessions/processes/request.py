@@ -1,0 +1,94 @@
+"""From what a client asks for to the program that a sandbox is to start; pure."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sandkasten._protocol import MAX_PROGRAM_BYTES, WORKSPACE
+from sandkasten.local.errors import invalid_request
+from sandkasten.local.isolation.programs import Program
+
+# Where somebody sits at a terminal, who can answer and leave a pager.
+_FOR_NOBODY = frozenset(
+    {
+        "PAGER",
+        "GIT_PAGER",
+        "MANPAGER",
+        "SYSTEMD_PAGER",
+        "GIT_TERMINAL_PROMPT",
+        "DEBIAN_FRONTEND",
+        "QUOTING_STYLE",
+    }
+)
+_TERMINAL = "xterm-256color"
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a terminal, in characters."""
+
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """The process that a client asks for.
+
+    Attributes:
+        args: its arguments, at least one.
+        cwd: its directory, seen from the session's.
+        env: what its environment has besides that of the session; None takes a variable away.
+        timeout_ms: when it is stopped; None: never.
+        terminal: the size of its terminal; None: it has pipes.
+    """
+
+    args: tuple[str, ...]
+    cwd: str = WORKSPACE
+    env: tuple[tuple[str, str | None], ...] = ()
+    timeout_ms: int | None = None
+    terminal: Size | None = None
+
+
+def program_of(spec: ProcessSpec, environment: Mapping[str, str]) -> Program:
+    """Return the program of a spec; `environment` is that of the session's shells.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it cannot be a program.
+    """
+    merged = dict(environment)
+    if spec.terminal is not None:
+        merged = {name: value for name, value in merged.items() if name not in _FOR_NOBODY}
+        merged["TERM"] = _TERMINAL
+    for name, value in spec.env:
+        if not name or "=" in name:
+            raise invalid_request(
+                f"{name[:80]!r} cannot be the name of a variable. It is empty or has a '='."
+            )
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = value
+    args = tuple(_encoded("args", arg) for arg in spec.args)
+    env = {_encoded("env", name): _encoded("env", value) for name, value in merged.items()}
+    if not args or not args[0]:
+        raise invalid_request("'args' names no program. Give its name or path as the first of them.")
+    size_bytes = sum(map(len, args)) + sum(map(len, env)) + sum(map(len, env.values()))
+    if size_bytes > MAX_PROGRAM_BYTES:
+        raise invalid_request(
+            f"'args' and 'env' have more than {MAX_PROGRAM_BYTES} bytes. Use 'input' for more."
+        )
+    cwd = posixpath.join(WORKSPACE, spec.cwd)
+    return Program(args, env, _encoded("cwd", cwd), terminal=spec.terminal is not None)
+
+
+def _encoded(field: str, text: str) -> bytes:
+    """Return the bytes that a text stands for, as `os.fsencode` does where names are UTF-8."""
+    if "\0" in text:
+        raise invalid_request(f"'{field}' contains a NUL, which no argument of a program can.")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise invalid_request(f"'{field}' is not valid Unicode.") from None
