@@ -60,7 +60,7 @@ class Extension:
     RESUME = "resume"
 
 
-# What the embedded daemon lists.
+# What the embedded daemon lists; `processes` only where its sandboxes can start programs.
 EXTENSIONS = (
     Extension.FILES,
     Extension.IDEMPOTENCY,
@@ -68,6 +68,7 @@ EXTENSIONS = (
     Extension.KEEP_ALIVE,
     Extension.NETWORK,
     Extension.PIPES,
+    Extension.PROCESSES,
     Extension.RESUME,
 )
 

@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS
+from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS, Extension
 from sandkasten._version import __version__
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
@@ -30,8 +30,10 @@ class Sessions:
 
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
+        can_spawn = self._manager.can_spawn
+        names = [name for name in EXTENSIONS if can_spawn or name != Extension.PROCESSES]
         return answer(
-            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": EXTENSIONS}
+            {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": names}
         )
 
     async def metrics(self, _request: Request) -> Response:

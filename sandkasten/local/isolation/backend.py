@@ -148,6 +148,7 @@ class Backend(Protocol):
         names: what sandboxes with the host's network find host names by; a session renews it before each
             command.
         launcher: what starts its sandboxes; the doctor reports what that protects.
+        can_spawn: whether its sandboxes start programs beside the shell, which the trial found out.
     """
 
     @property
@@ -162,6 +163,11 @@ class Backend(Protocol):
 
     @property
     def launcher(self) -> Launcher:
+        """See above."""
+        ...
+
+    @property
+    def can_spawn(self) -> bool:
         """See above."""
         ...
 
@@ -210,6 +216,7 @@ class BubblewrapBackend:
         seccomp: the filter of system calls, see `SandboxPolicy`.
         ulimit: the limits that a sandbox's first process sets itself, as bash words.
         tmp_bytes: the size of each file system in memory.
+        can_spawn: see `Backend`.
     """
 
     bwrap: str
@@ -222,6 +229,7 @@ class BubblewrapBackend:
     seccomp: bytes
     ulimit: str
     tmp_bytes: int | None
+    can_spawn: bool = False
 
     @property
     def launcher(self) -> Launcher:

@@ -133,6 +133,11 @@ class Manager:
         return self._settings.limits.output_bytes
 
     @property
+    def can_spawn(self) -> bool:
+        """True if sessions have processes beside the shell."""
+        return self._settings.isolation.can_spawn
+
+    @property
     def pool_ready(self) -> int:
         """How many sessions are ready before anybody asked."""
         return len(self._pool)

@@ -92,7 +92,12 @@ def last_event(handle: Handle, position: int) -> bytes:
     job = handle.job
     if job.error is not None:
         error = lost_error(job.error)
-        body = {"error": error.message, "error_code": error.code, "status": error.status, "details": {}}
+        body: dict[str, Any] = {
+            "error": error.message,
+            "error_code": error.code,
+            "status": error.status,
+            "details": {},
+        }
         return event("error", body, position)
     assert job.outcome is not None
     return event("done", result_of(job.outcome, handle.tape) | {"timestamp": _now_ms()}, position)

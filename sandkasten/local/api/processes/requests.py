@@ -115,9 +115,10 @@ def _args(body: Fields) -> tuple[str, ...]:
         if not isinstance(cmd, str) or not cmd:
             raise invalid_request("'cmd' must be a string that is not empty.")
         return (BASH, "-c", cmd)
-    if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):  # pyright: ignore[reportUnknownVariableType]
+    words: tuple[Any, ...] = tuple(args) if isinstance(args, list) else ()  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(args, list) or not all(isinstance(word, str) for word in words):
         raise invalid_request("'args' must be a list of strings.")
-    return tuple(args)  # pyright: ignore[reportUnknownArgumentType]
+    return words
 
 
 def _env(body: Fields) -> tuple[tuple[str, str | None], ...]:

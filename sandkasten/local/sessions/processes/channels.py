@@ -126,7 +126,7 @@ class Input:
     async def feed(self, pieces: AsyncIterator[bytes], offset: int, *, close: bool) -> int:
         """Write what an iterator yields; of it, what was written before is left out. Return the position.
 
-        Who feeds takes over from who did before: that may be a connection that is gone.
+        The last one that feeds takes over from those before, whose connections may be gone.
 
         Args:
             pieces: what to write.

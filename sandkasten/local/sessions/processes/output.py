@@ -17,7 +17,7 @@ _LAG_BYTES = 256 * 1024
 
 
 class Sink(Protocol):
-    """What takes the output of a process."""
+    """A taker of the output of a process."""
 
     counts: dict[Channel, int]
 
@@ -40,8 +40,8 @@ class Captured:
 
     def __init__(self, keep_bytes: int) -> None:
         """Keep at most so much of each channel."""
-        self.counts = dict.fromkeys(OUTPUTS, 0)
-        self._kept = {channel: CappedBytes(keep_bytes) for channel in OUTPUTS}
+        self.counts: dict[Channel, int] = dict.fromkeys(OUTPUTS, 0)
+        self._kept: dict[Channel, CappedBytes] = {channel: CappedBytes(keep_bytes) for channel in OUTPUTS}
 
     @property
     def is_full(self) -> bool:
@@ -81,7 +81,7 @@ class Tape:
 
     def __init__(self, limit_bytes: int, on_room: Callable[[], None]) -> None:
         """Begin empty, and wait for a reader; `on_room` is called when the tape may not be full any more."""
-        self.counts = dict.fromkeys(OUTPUTS, 0)
+        self.counts: dict[Channel, int] = dict.fromkeys(OUTPUTS, 0)
         self._replay = Replay(limit_bytes)
         self._on_room = on_room
         self._readers: dict[TapeReader, None] = {}

@@ -5,8 +5,8 @@
                      +- stopping -+     past its deadline, or somebody wants it to end
 
 Its status comes from the kernel. To stop it, SIGTERM and after a while SIGKILL go to all that it started,
-wherever that is by now; the result waits until all of that is gone. What it left in the background goes on
-after an end of its own.
+wherever that is by now; the result waits until all of that is gone. After an end of
+its own, all that it left in the background goes on.
 """
 
 from __future__ import annotations
