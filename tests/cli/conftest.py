@@ -6,10 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from sandkasten.cli.parsing.place import choose
+from sandkasten.errors import SandkastenAPIError
+from sandkasten_sync import SandboxClient
 from tests.cli.program import ROOT, Home
 from tests.cli.warm import Warm
 
@@ -59,9 +63,18 @@ def cli(_homes: Callable[[], Home]) -> Home:
     return home
 
 
+@pytest.fixture(scope="session")
+def client(cli: Home) -> Iterator[SandboxClient]:
+    """A client of the daemon in the background: what a test only needs is had without a process for it."""
+    place = choose(cli.environ, os.geteuid())
+    with SandboxClient(base_url=place.url, api_key=place.key.read_text().strip()) as client:
+        yield client
+
+
 @pytest.fixture
-def session(cli: Home) -> Iterator[str]:
+def session(client: SandboxClient) -> Iterator[str]:
     """The id of a new session."""
-    session_id = cli("new").strip()
-    yield session_id
-    cli.run("rm", session_id, expect=None)
+    session = client.create_session()
+    yield session.id
+    with suppress(SandkastenAPIError):  # the test may have ended it
+        session.destroy()

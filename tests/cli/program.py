@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from tests.cli.warm import Warm
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTABLE = Path(sys.executable).parent / "sandkasten"
 _SECONDS = 40
+# Variables that only the command line itself reads, once it is loaded.
+_READ_LATE = re.compile(r"(SANDKASTEN|XDG|_SANDKASTEN|COMP)_")
 
 
 class Home:
@@ -55,12 +58,14 @@ class Home:
     ) -> Done:
         """Run a command to its end; its exit code must be the expected one, if one is.
 
-        In a process that has loaded the command line already, unless the test has settings of its own.
+        In a process that has loaded the command line already, unless the test has settings that matter earlier.
         """
-        if settings.keys() <= {"cwd"}:
+        env = settings.get("env", {})
+        if settings.keys() <= {"cwd", "env"} and all(map(_READ_LATE.match, env)):
             self.was_used = True
             cwd = settings.get("cwd", self.directory / "home")
-            code, stdout, stderr = self._warm.run([*map(str, words)], self.environ, cwd, feed, _SECONDS)
+            environ = self.environ | env
+            code, stdout, stderr = self._warm.run([*map(str, words)], environ, cwd, feed, _SECONDS)
         else:
             code, stdout, stderr = self._run_anew(words, feed, settings)
         done = Done(code, stdout, stderr.decode())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandkasten.cli.parsing.arguments import Remote, parse_remote
+from sandkasten_sync import SandboxClient
 from tests.cli.program import Home
 
 
@@ -58,19 +59,21 @@ def test_a_target_is_a_directory_or_a_name(
         ("/new", "new"),
     ],
 )
-def test_the_root_of_a_workspace_is_all_of_it(cli: Home, tmp_path: Path, target: str, found: str) -> None:
+def test_the_root_of_a_workspace_is_all_of_it(
+    cli: Home, client: SandboxClient, tmp_path: Path, target: str, found: str
+) -> None:
     workspace = f"ws-{secrets.token_hex(8)}"
     (tmp_path / "name").write_text("content")
     (tmp_path / "tree/name").mkdir(parents=True)
     (tmp_path / "tree/name/leaf").touch()
     for source, leaf in (("name", ""), ("tree/name", "/leaf")):
-        cli("workspace", "cp", "-", f"{workspace}:/sub/old", feed=b"old")
+        client.workspace(workspace).write("sub/old", "old")
         cli("workspace", "cp", tmp_path / source, f"{workspace}:{target}")
         copy = tmp_path / f"copy-of-{source.replace('/', '-')}"
         cli("workspace", "cp", f"{workspace}:/", copy)
         files = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
         assert files == {"sub/old", f"{found}{leaf}"}
-        cli("workspace", "rm", workspace)
+        client.delete_workspace(workspace)
 
 
 def test_the_root_of_a_workspace_makes_one_and_is_listed(cli: Home, tmp_path: Path) -> None:

@@ -139,6 +139,17 @@ def test_workspaces_need_no_daemon_in_the_background(make_home: Callable[[], Hom
     home = make_home()
     (home.directory / "home" / "file").write_bytes(b"\0\xff")
     home("workspace", "cp", "file", "notes:sub/dir/")
+    assert home("workspace", "ls").split("\t")[0] == "notes"
+    home("workspace", "cp", "notes:sub", "copy")
+    assert (home.directory / "home" / "copy" / "dir" / "file").read_bytes() == b"\0\xff"
+    assert home.run("workspace", "rm", "notes").text == "notes\n"
+    assert list(home.runtime.iterdir()) == []
+
+
+def test_workspaces_are_written_listed_read_and_removed(make_home: Callable[[], Home]) -> None:
+    home = make_home()
+    home("up")  # or each command would start a daemon
+    home("workspace", "cp", "-", "notes:sub/dir/file", feed=b"\0\xff")
     home("workspace", "cp", "-", "notes:words", feed=b"words")
     assert home("workspace", "ls").split("\t")[0] == "notes"
     assert [row["id"] for row in json.loads(home("workspace", "ls", "--json"))] == ["notes"]
@@ -148,8 +159,6 @@ def test_workspaces_need_no_daemon_in_the_background(make_home: Callable[[], Hom
     assert home("workspace", "ls", "-q") == "notes\n"
     (entry,) = json.loads(home("workspace", "ls", "notes:sub/dir", "--json"))
     assert (entry["name"], entry["kind"], entry["size_bytes"]) == ("file", "file", 2)
-    home("workspace", "cp", "notes:sub", "copy")
-    assert (home.directory / "home" / "copy" / "dir" / "file").read_bytes() == b"\0\xff"
     assert home.run("workspace", "cp", "notes:words", "-").stdout == b"words"
     done = home.run("workspace", "rm", "none", "notes", expect=125)
     assert done.text == "notes\n"

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
 import pkgutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -21,8 +24,8 @@ from typing import NoReturn
 _REQUEST_BYTES = 128 * 1024
 # What commands import when they need it, beside the modules of `sandkasten.cli`.
 _LOADED = (
-    "sandkasten_sync._transport",
     "cattrs",
+    "encodings.ascii",
     "httpcore",
     "opentelemetry.trace",
     "rich.console",
@@ -127,22 +130,33 @@ def _become(words: list[str], environ: dict[str, str], cwd: str, descriptors: li
 
 
 def _load() -> None:
-    import sandkasten.cli as package  # noqa: PLC0415  (not in the process of the tests)
-
-    for name in (
-        *_LOADED,
-        *(f"sandkasten.cli.{module.name}" for module in pkgutil.iter_modules(package.__path__)),
-    ):
+    for name in ("sandkasten.cli", "sandkasten_sync"):
+        for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}."):
+            import_module(module.name)
+    for name in _LOADED:
         import_module(name)
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the first of a process takes ten times as long as others
     gc.freeze()
+
+
+def _end(code: object) -> NoReturn:
+    """End as the interpreter does, except that objects stay: to touch each costs more than a short command."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
 
 
 def main() -> NoReturn:
     _load()
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    from sandkasten.cli.main import main as command  # noqa: PLC0415
+    from sandkasten.cli.main import main as command  # noqa: PLC0415  (not in the process of the tests)
 
-    command()
+    try:
+        command()
+    except SystemExit as end:
+        _end(end.code)
 
 
 if __name__ == "__main__":
