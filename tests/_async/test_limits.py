@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 import pytest
 
 from sandkasten.errors import ExecTimeoutError, InsufficientStorageError
-from sandkasten.local.launch import LocalOptions
+from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 from .seam import SandboxClient, Session, sleep, together
 
@@ -24,20 +24,31 @@ LIMITS = {
 }
 
 
+@pytest.fixture(scope="module")
+def small_daemon() -> Iterator[LocalDaemon]:
+    """A daemon with small limits, one for all: whatever a session does, the next finds it as it was."""
+    daemon = start_daemon(LocalOptions(limits=LIMITS, pool_size=0))
+    yield daemon
+    daemon.stop()
+
+
 @pytest.fixture
-async def small() -> AsyncIterator[SandboxClient]:
-    async with SandboxClient(local=LocalOptions(limits=LIMITS, pool_size=0)) as client:
+async def small(small_daemon: LocalDaemon) -> AsyncIterator[SandboxClient]:
+    target = small_daemon.target
+    async with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
         yield client
 
 
 @pytest.fixture
-async def greedy(small: SandboxClient) -> Session:
-    return await small.create_session()
+async def greedy(small: SandboxClient) -> AsyncIterator[Session]:
+    async with await small.create_session() as session:
+        yield session
 
 
 @pytest.fixture
-async def modest(small: SandboxClient) -> Session:
-    return await small.create_session()
+async def modest(small: SandboxClient) -> AsyncIterator[Session]:
+    async with await small.create_session() as session:
+        yield session
 
 
 async def beside(greedy: Session, command: str, modest: Session) -> tuple[int, str]:

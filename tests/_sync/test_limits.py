@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from sandkasten.errors import ExecTimeoutError, InsufficientStorageError
-from sandkasten.local.launch import LocalOptions
+from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 
 from .seam import SandboxClient, Session, sleep, together
 
@@ -27,20 +27,31 @@ LIMITS = {
 }
 
 
+@pytest.fixture(scope="module")
+def small_daemon() -> Iterator[LocalDaemon]:
+    """A daemon with small limits, one for all: whatever a session does, the next finds it as it was."""
+    daemon = start_daemon(LocalOptions(limits=LIMITS, pool_size=0))
+    yield daemon
+    daemon.stop()
+
+
 @pytest.fixture
-def small() -> Iterator[SandboxClient]:
-    with SandboxClient(local=LocalOptions(limits=LIMITS, pool_size=0)) as client:
+def small(small_daemon: LocalDaemon) -> Iterator[SandboxClient]:
+    target = small_daemon.target
+    with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
         yield client
 
 
 @pytest.fixture
-def greedy(small: SandboxClient) -> Session:
-    return small.create_session()
+def greedy(small: SandboxClient) -> Iterator[Session]:
+    with small.create_session() as session:
+        yield session
 
 
 @pytest.fixture
-def modest(small: SandboxClient) -> Session:
-    return small.create_session()
+def modest(small: SandboxClient) -> Iterator[Session]:
+    with small.create_session() as session:
+        yield session
 
 
 def beside(greedy: Session, command: str, modest: Session) -> tuple[int, str]:

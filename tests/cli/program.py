@@ -58,7 +58,7 @@ class Home:
     ) -> Done:
         """Run a command to its end; its exit code must be the expected one, if one is.
 
-        In a process that has loaded the command line already, unless the test has settings that matter earlier.
+        In a process that has loaded the command line already, unless settings of the test matter earlier.
         """
         env = settings.get("env", {})
         if settings.keys() <= {"cwd", "env"} and all(map(_READ_LATE.match, env)):

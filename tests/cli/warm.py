@@ -140,7 +140,7 @@ def _load() -> None:
 
 
 def _end(code: object) -> NoReturn:
-    """End as the interpreter does, except that objects stay: to touch each costs more than a short command."""
+    """End as the interpreter does, except that objects stay: to touch each takes longer than a command."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

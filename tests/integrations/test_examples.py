@@ -96,11 +96,11 @@ def test_submissions_are_graded_and_none_escapes_its_sandbox(data_dir: Path) -> 
     assert grades["student-20"][0] == "0/4"
 
 
-def test_two_hundred_episodes_run_in_sandboxes_of_their_own(data_dir: Path) -> None:
-    summary = json.loads(run("rl_fanout.py", data_dir, "200"))
-    assert summary["episodes"] == 200
+def test_fifty_episodes_run_in_sandboxes_of_their_own(data_dir: Path) -> None:
+    summary = json.loads(run("rl_fanout.py", data_dir, "50"))
+    assert summary["episodes"] == 50
     assert summary["failed"] == 0
-    assert 140 <= summary["solved"] < 200  # by chance 175; the seeds are fixed, so always the same
+    assert 35 <= summary["solved"] < 50  # by chance 44; the seeds are fixed, so always the same
     assert summary["seconds"] < 40
 
 

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import httpx
+from httpcore._backends.sync import SyncStream
 
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.launch import LocalDaemon
@@ -22,13 +24,33 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 def connect(daemon: LocalDaemon, timeout: float = 30.0) -> httpx.Client:
     """A client with the key, on the daemon's socket."""
+    # No TLS here, and reading all certificates is most of what a client costs.
+    transport = httpx.HTTPTransport(uds=daemon.target.socket_path, verify=False)
+    transport._pool._network_backend = _Backend()
     return httpx.Client(
-        # No TLS here, and reading all certificates is most of what a client costs.
-        transport=httpx.HTTPTransport(uds=daemon.target.socket_path, verify=False),
+        transport=transport,
         base_url=daemon.target.base_url,
         headers={"Authorization": f"Bearer {daemon.target.api_key}"},
         timeout=timeout,
     )
+
+
+class _Backend(httpcore.SyncBackend):
+    def connect_unix_socket(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return _Stream(super().connect_unix_socket(*args, **options).get_extra_info("socket"))
+
+
+class _Stream(SyncStream):
+    """Sends a large body as one; the library's own copies all that is left for each part of it."""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._sock.settimeout(timeout)
+        try:
+            self._sock.sendall(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
 
 
 def directory_of(daemon: LocalDaemon, session_id: str) -> Path:

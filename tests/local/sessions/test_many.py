@@ -1,4 +1,4 @@
-"""Two hundred sessions at once, and nothing left of them."""
+"""Many sessions at once, and nothing left of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.linux.processes import descendants
 from tests.local.box import control_groups
 
-SESSIONS = 200
+SESSIONS = 64
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def own_daemon(data_dir: Path) -> Iterator[LocalDaemon]:
 
 
 @pytest.mark.timeout(180)
-def test_two_hundred_sessions_work_at_once_and_leave_nothing(own_daemon: LocalDaemon) -> None:
+def test_sessions_work_at_once_and_leave_nothing(own_daemon: LocalDaemon) -> None:
     target = own_daemon.target
     before = leftovers(own_daemon)
 

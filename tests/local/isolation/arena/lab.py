@@ -6,9 +6,9 @@ only if it is shown to be real: with `layers` gone, or on the bare host, the sam
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import socket
@@ -111,13 +111,15 @@ class Attempt:
     kernel_may_refuse: str = "$^"
 
 
+# To import all of them takes longer than most programs: each gets those that it names.
+MODULES = ("fcntl", "json", "mmap", "re", "signal", "socket", "stat", "struct", "termios", "time")
 PRELUDE = """
-import ctypes, errno, fcntl, json, mmap, os, re, signal, socket, stat, struct, sys, termios, time
+import ctypes, errno, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 class Stopped(Exception): pass
 class Facts:
     def __init__(self, values): self.__dict__.update(values)
-facts = Facts(json.loads(sys.argv[2]))
+facts = Facts(eval(sys.argv[2]))
 def word(argument):
     return ctypes.c_long(argument) if isinstance(argument, int) else argument
 def checked(result):
@@ -139,7 +141,7 @@ def put(path, text):
 def child_that_waits():
     child = os.fork()
     if child == 0:
-        signal.pause()
+        libc.pause()
     return child
 CHILD = None
 try:
@@ -237,7 +239,9 @@ class Lab:
         return self._run(self._command(attempt), environment, [], root=root)
 
     def _command(self, attempt: Attempt) -> list[str]:
-        return [PYTHON, "-I", "-S", "-c", PRELUDE, attempt.program, json.dumps(self.targets.facts())]
+        named = [name for name in MODULES if re.search(rf"\b{name}\b", attempt.program)]
+        program = "".join(f"import {name}\n" for name in named) + attempt.program
+        return [PYTHON, "-I", "-S", "-c", PRELUDE, program, repr(self.targets.facts())]
 
     def _run(self, argv: list[str], environment: dict[str, str], fds: list[int], *, root: bool) -> str:
         identity: Any = {} if root else popen_identity(self._identity)
