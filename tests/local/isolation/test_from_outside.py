@@ -181,7 +181,9 @@ def test_asking_what_is_behind_a_link(asked: Asked, hosts: Path) -> None:
             if "/" in path or follow_symlinks:
                 answer = asked.stat(path, follow_symlinks=follow_symlinks)
                 assert answer.status_code in REFUSED, path
-                assert answer.json().keys() == {"error_code", "message"}
+                said = answer.json()
+                assert said.keys() - {"details"} == {"error_code", "message"}
+                assert said.get("details", {"path": path}) == {"path": path}, "only as it was asked for"
     for path, nowhere in (("link", "nowhere"), *((f"{d}/f", f"{d}/g") for d in ("d", "up", f"root{hosts}"))):
         asked.assert_no_oracle(path, nowhere)
     own = asked.stat("link", follow_symlinks=False).json()  # of the link itself all is known inside, too
