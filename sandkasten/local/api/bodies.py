@@ -42,6 +42,9 @@ from sandkasten.local.files.tree import inside_path
 from sandkasten.local.sessions.session import SessionSpec
 
 MAX_UPLOAD_FILES = 1000
+# A form's fields are kept in memory, up to 1 MiB each; one of them, `path`, is known here.
+MAX_UPLOAD_FIELDS = 16
+_NO_UPLOAD = "An upload needs 'file' parts, and 'path' as a plain field."
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,16 @@ class UploadedFile:
 @asynccontextmanager
 async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]:
     """Read an upload; its files are there until the block ends."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":  # another form would be read into memory, and has no files
+        raise invalid_request(_NO_UPLOAD)
     in_time = Request(request.scope, partial(receive_in_time, request))
-    async with in_time.form(max_files=MAX_UPLOAD_FILES) as form:
+    async with in_time.form(max_files=MAX_UPLOAD_FILES, max_fields=MAX_UPLOAD_FIELDS) as form:
         directory = form.get("path") or "/workspace"
         parts = [*form.getlist("file"), *form.getlist("files")]
         files = [part for part in parts if isinstance(part, UploadFile)]
         if not isinstance(directory, str) or not files:
-            raise invalid_request("An upload needs 'file' parts, and 'path' as a plain field.")
+            raise invalid_request(_NO_UPLOAD)
         directory = _meant(request, directory)
         targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
         for target in targets:

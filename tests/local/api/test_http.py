@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sandkasten.local.api.bodies import MAX_UPLOAD_FIELDS
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.box import Box, boxes, connect, host_processes_with, until
 from tests.soon import soon
@@ -562,6 +563,9 @@ UPLOADS: dict[str, tuple[bytes, dict[str, str]]] = {
     "form": (b"file=x", {"Content-Type": "application/x-www-form-urlencoded"}),
     "nothing": (b"", {}),
     "many parts": multipart(*[b'Content-Disposition: form-data; name="x"\r\n\r\n'] * 2000),
+    "many fields": multipart(
+        *[b'Content-Disposition: form-data; name="x"\r\n\r\nx'] * (MAX_UPLOAD_FIELDS + 1), file_part(b"x")
+    ),
     "many files": multipart(*[file_part(b"f")] * 1001),
     "a great header": multipart(b"X-Header: " + b"x" * 1_000_000 + b"\r\n\r\nx"),
     "a great field": multipart(

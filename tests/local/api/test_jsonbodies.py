@@ -17,9 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
+from sandkasten.local.api.bodies import uploaded
 from sandkasten.local.api.files import Contents
 from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, read_json
 from sandkasten.local.api.owners import Owner
+from sandkasten.local.errors import ApiError
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.api.test_transfers import memory_of
 from tests.local.box import Box, boxes
@@ -187,6 +189,20 @@ def test_of_many_large_bodies_two_are_held_at_a_time(length: str | None) -> None
         return at_a_time
 
     assert asyncio.run(work()) == 2
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json", "multipart/x", ""])
+def test_nothing_is_received_of_a_form_that_has_no_files(kind: str) -> None:
+    async def work() -> None:
+        async def receive() -> Message:
+            pytest.fail("it is read into memory")
+
+        headers = [(b"content-type", f"{kind}; boundary=B".encode())]
+        async with uploaded(Request({"type": "http", "headers": headers, "path_params": {}}, receive)):
+            pass
+
+    with pytest.raises(ApiError, match="needs 'file' parts"):
+        asyncio.run(work())
 
 
 # --- reads
