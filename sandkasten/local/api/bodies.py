@@ -6,7 +6,7 @@ import binascii
 import io
 import posixpath
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import IO
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from sandkasten._names import param_of
 from sandkasten._protocol import (
@@ -38,8 +39,12 @@ from sandkasten.local.api.jsonbodies import (
     read_json,
 )
 from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.files.tree import inside_path
 from sandkasten.local.sessions.session import SessionSpec
+
+Admit = Callable[[int], Awaitable[None]]
+"""Raises an error if there is no room for so many bytes of a body."""
 
 MAX_UPLOAD_FILES = 1000
 # A form's fields are kept in memory, up to 1 MiB each; one of them, `path`, is known here.
@@ -129,12 +134,12 @@ class UploadedFile:
 
 
 @asynccontextmanager
-async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]:
-    """Read an upload; its files are there until the block ends."""
+async def uploaded(request: Request, admit: Admit) -> AsyncGenerator[list[UploadedFile], None]:
+    """Read an upload, for which `admit` finds room as it comes; its files are there until the block ends."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":  # another form would be read into memory, and has no files
         raise invalid_request(_NO_UPLOAD)
-    in_time = Request(request.scope, partial(receive_in_time, request))
+    in_time = Request(request.scope, _admitted(request, admit))
     async with in_time.form(max_files=MAX_UPLOAD_FILES, max_fields=MAX_UPLOAD_FIELDS) as form:
         directory = form.get("path") or "/workspace"
         parts = [*form.getlist("file"), *form.getlist("files")]
@@ -148,6 +153,22 @@ async def uploaded(request: Request) -> AsyncGenerator[list[UploadedFile], None]
         yield [
             UploadedFile(path, file.file, file.size or 0) for path, file in zip(targets, files, strict=True)
         ]
+
+
+def _admitted(request: Request, admit: Admit) -> Receive:
+    """Receive in time, and only what there is room for, since it lies on this machine's disk for a while."""
+    came_bytes = asked_bytes = 0
+
+    async def receive() -> Message:
+        nonlocal came_bytes, asked_bytes
+        message = await receive_in_time(request)
+        came_bytes += len(message.get("body", b""))
+        if came_bytes - asked_bytes >= PIECE_BYTES:
+            asked_bytes = came_bytes
+            await admit(came_bytes)
+        return message
+
+    return receive
 
 
 def _file_name(path: str | None) -> str:

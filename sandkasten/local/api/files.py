@@ -64,8 +64,12 @@ class Contents:
 
     async def upload(self, owner: Owner, request: Request) -> Response:
         """Store the files of a form."""
-        await owner.admit(max(0, (bodies.content_length(request.headers) or 0) - _FORM_BYTES))
-        async with uploaded(request) as files:
+
+        async def admit(size_bytes: int) -> None:
+            await owner.admit(max(0, size_bytes - _FORM_BYTES))
+
+        await admit(bodies.content_length(request.headers) or 0)
+        async with uploaded(request, admit) as files:
             size_bytes = sum(file.size_bytes for file in files)
             paths = await owner.write(size_bytes, _write_each, owner.tree, files)
         return answer({"ok": True, "paths": paths})

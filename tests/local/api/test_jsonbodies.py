@@ -198,11 +198,36 @@ def test_nothing_is_received_of_a_form_that_has_no_files(kind: str) -> None:
             pytest.fail("it is read into memory")
 
         headers = [(b"content-type", f"{kind}; boundary=B".encode())]
-        async with uploaded(Request({"type": "http", "headers": headers, "path_params": {}}, receive)):
+        request = Request({"type": "http", "headers": headers, "path_params": {}}, receive)
+        async with uploaded(request, admit=cast("Any", None)):
             pass
 
     with pytest.raises(ApiError, match="needs 'file' parts"):
         asyncio.run(work())
+
+
+def test_of_a_form_no_more_is_received_than_there_is_room_for() -> None:
+    """Its files lie on the machine's own disk until all are there, and its length need not be said."""
+    received = []
+
+    async def receive() -> Message:
+        head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        received.append(head if not received else b"x" * MIB)
+        return {"type": "http.request", "body": received[-1], "more_body": len(received) < 20}
+
+    async def admit(size_bytes: int) -> None:
+        if size_bytes > 5 * MIB:
+            raise ApiError(507, "INSUFFICIENT_STORAGE", "The workspace is full.")
+
+    async def work() -> None:
+        headers = [(b"content-type", b"multipart/form-data; boundary=B")]
+        request = Request({"type": "http", "headers": headers, "path_params": {}}, receive)
+        async with uploaded(request, admit):
+            pass
+
+    with pytest.raises(ApiError, match="full"):
+        asyncio.run(work())
+    assert 5 < len(received) <= 7
 
 
 # --- reads
