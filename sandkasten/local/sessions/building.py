@@ -123,7 +123,8 @@ class Builder:
             if isinstance(error, SandboxLostError):
                 raise ApiError(500, "INTERNAL_ERROR", " ".join(explain(str(error), os.geteuid()))) from error
             raise
-        return Session(site, shell, remains, self._settings.clock, self._of_workspace, sandbox=sandbox)
+        clock = self._settings.clock
+        return Session(site, shell, remains, clock, self._of_workspace, sandbox=sandbox, turns=self._turns)
 
     async def _prepare(
         self, image: Image, remains: Remains, workspace_id: str | None, *, host_network: bool

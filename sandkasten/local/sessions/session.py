@@ -31,6 +31,7 @@ from sandkasten.local.sessions.lifetime import Lifetime
 from sandkasten.local.sessions.processes.process import ProcessJob
 from sandkasten.local.sessions.processes.table import Processes
 from sandkasten.local.sessions.shell import Shell
+from sandkasten.local.sessions.terminal import Turns
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Session:
         of_workspace: Callable[[str], Iterable[Session]],
         *,
         sandbox: Sandbox,
+        turns: Turns,
     ) -> None:
         """Hold on to what was built; `of_workspace` finds the sessions that share a workspace."""
         self.id = site.id
@@ -127,7 +129,7 @@ class Session:
         self._of_workspace = of_workspace
         self._programs = programs_of(site.image)
         self._jobs = set[Job[Any]]()
-        self.processes = Processes(sandbox, ENVIRONMENT, self._begin, self._oom_kills)
+        self.processes = Processes(sandbox, ENVIRONMENT, self._begin, self._oom_kills, turns)
 
     @property
     def info(self) -> dict[str, Any]:

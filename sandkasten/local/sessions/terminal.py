@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _READ_BYTES = 64 * 1024
-# A terminal that always has more is read in small pieces and with rests while other sessions are used.
-_SHARED_READ_BYTES = 16 * 1024
-_REST_SECONDS = 0.001
+# Output of which there is always more is read in small pieces and with rests while other sessions are used.
+SHARED_READ_BYTES = 16 * 1024
+REST_SECONDS = 0.001
 # Sessions that are used less often than this do not notice when somebody else's output is read.
 _LATELY_SECONDS = 1.0
 # What the kernel buffers for a terminal is less; more than this after a command's end is somebody else's.
@@ -78,7 +78,7 @@ class TerminalReader:
 
     def _begin_rest(self) -> None:
         self._stop_reading()
-        self._rest = self._loop.call_later(_REST_SECONDS, self._end_rest)
+        self._rest = self._loop.call_later(REST_SECONDS, self._end_rest)
 
     def _end_rest(self) -> None:
         self._rest = None
@@ -100,7 +100,7 @@ class TerminalReader:
 
     def _read(self) -> None:
         is_shared = self._turns.is_shared(self)
-        size_bytes = _SHARED_READ_BYTES if is_shared else _READ_BYTES
+        size_bytes = SHARED_READ_BYTES if is_shared else _READ_BYTES
         try:
             data = self._read_some(size_bytes)
         except BlockingIOError:

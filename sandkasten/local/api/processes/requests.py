@@ -115,7 +115,9 @@ def _args(body: Fields) -> tuple[str, ...]:
         if not isinstance(cmd, str) or not cmd:
             raise invalid_request("'cmd' must be a string that is not empty.")
         return (BASH, "-c", cmd)
-    words: tuple[Any, ...] = tuple(args) if isinstance(args, list) else ()  # pyright: ignore[reportUnknownArgumentType]
+    words: tuple[Any, ...] = ()
+    if isinstance(args, list):
+        words = tuple(args)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(args, list) or not all(isinstance(word, str) for word in words):
         raise invalid_request("'args' must be a list of strings.")
     return words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import resource
 import struct
 import termios
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -15,26 +17,34 @@ from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
 from sandkasten.local.sessions.job import Channel
 from sandkasten.local.sessions.processes.request import Size
+from sandkasten.local.sessions.terminal import REST_SECONDS, SHARED_READ_BYTES
 
 _READ_BYTES = 64 * 1024
 # A process may make its pipe larger; what is above this was not read for it before its end.
 _DRAIN_MAX_BYTES = 1024 * 1024
 _TERMINAL_BYTES = 64 * 1024
 _EOT = b"\x04"
+_SHARE_OF_DESCRIPTORS = 0.75
 
 Take = Callable[[Channel, bytes], None]
+"""Takes a piece of output."""
+IsShared = Callable[[], bool]
+"""Returns whether others need the event loop just now."""
 
 
 class Source:
     """A reading end, in the event loop's thread; it closes at the end of what there is."""
 
-    def __init__(self, descriptor: int, channel: Channel, take: Take) -> None:
+    def __init__(self, descriptor: int, channel: Channel, take: Take, is_shared: IsShared) -> None:
         """Own the descriptor; nothing is read before `resume`."""
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._channel = channel
         self._take = take
+        self._is_shared = is_shared
+        self._is_wanted = False
         self._is_reading = False
+        self._rest: asyncio.TimerHandle | None = None
 
     @property
     def is_open(self) -> bool:
@@ -43,23 +53,20 @@ class Source:
 
     def resume(self) -> None:
         """Read what comes."""
-        if self.is_open and not self._is_reading:
+        self._is_wanted = True
+        if self.is_open and not self._is_reading and self._rest is None:
             self._is_reading = True
-            asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+            asyncio.get_running_loop().add_reader(self._descriptor, self._on_readable)
 
     def pause(self) -> None:
         """Read no more: programs wait, as on a full pipe."""
-        if self._is_reading:
-            self._is_reading = False
-            asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._is_wanted = False
+        self._stop_reading()
 
     def drain(self) -> None:
         """Take what was printed before now, and no more than that can be."""
         left_bytes = self._capacity() if self.is_open else 0
-        while left_bytes > 0 and self.is_open:
-            count = self._read()
-            if not count:
-                break
+        while left_bytes > 0 and (count := self._read(_READ_BYTES)):
             left_bytes -= count
 
     def drop(self) -> None:
@@ -80,9 +87,29 @@ class Source:
         except OSError:  # it is a terminal
             return _TERMINAL_BYTES
 
-    def _read(self) -> int:
+    def _on_readable(self) -> None:
+        is_shared = self._is_shared()
+        size_bytes = SHARED_READ_BYTES if is_shared else _READ_BYTES
+        if self._read(size_bytes) == size_bytes and is_shared:
+            self._stop_reading()
+            self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        if self._is_wanted:
+            self.resume()
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+
+    def _read(self, size_bytes: int) -> int:
+        """Read once; return how much came. At the end it closes."""
+        if not self.is_open:
+            return 0
         try:
-            data = os.read(self._descriptor, _READ_BYTES)
+            data = os.read(self._descriptor, size_bytes)
         except BlockingIOError:
             return 0
         except OSError:  # a terminal that nobody holds any more
@@ -254,7 +281,7 @@ class Channels:
             self.input.close()
 
 
-def make_pipes(take: Take, *, has_input: bool) -> Channels:
+def make_pipes(take: Take, is_shared: IsShared, *, has_input: bool) -> Channels:
     """Make pipes for output and errors, and one for input if there is any.
 
     Raises:
@@ -266,15 +293,16 @@ def make_pipes(take: Take, *, has_input: bool) -> Channels:
             in_inside, writer = _pipe(opened)
         else:
             writer, in_inside = None, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            _close_later(opened, (in_inside,))
         opened.pop_all()
     return Channels(
         (in_inside, out_inside, err_inside),
-        (Source(out, Channel.STDOUT, take), Source(err, Channel.STDERR, take)),
+        (Source(out, Channel.STDOUT, take, is_shared), Source(err, Channel.STDERR, take, is_shared)),
         None if writer is None else Input(writer, is_terminal=False),
     )
 
 
-def make_terminal(take: Take, size: Size) -> Channels:
+def make_terminal(take: Take, is_shared: IsShared, size: Size) -> Channels:
     """Make a terminal: the process has it as all three of its streams.
 
     Raises:
@@ -285,10 +313,11 @@ def make_terminal(take: Take, size: Size) -> Channels:
         _close_later(opened, (master, inside))
         set_size(master, size)
         writer = fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 3)
+        _close_later(opened, (writer,))
         opened.pop_all()
     return Channels(
         (inside, inside, inside),
-        (Source(master, Channel.STDOUT, take),),
+        (Source(master, Channel.STDOUT, take, is_shared),),
         Input(writer, is_terminal=True),
         master,
     )
@@ -305,6 +334,15 @@ def _pipe(opened: ExitStack) -> tuple[int, int]:
     return ends
 
 
-def _close_later(opened: ExitStack, descriptors: Iterable[int]) -> None:
+def _close_later(opened: ExitStack, descriptors: Collection[int]) -> None:
+    """Close some descriptors unless all goes well.
+
+    Raises:
+        OSError: they are too many: the rest is for other sessions and for connections. The kernel gives the
+            lowest number that is free, so the number says how many there are.
+    """
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for descriptor in descriptors:
         opened.callback(os.close, descriptor)
+    if soft >= 0 and max(descriptors) >= soft * _SHARE_OF_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

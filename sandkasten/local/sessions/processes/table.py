@@ -18,6 +18,7 @@ from sandkasten.local.sessions.processes.channels import Channels, make_pipes, m
 from sandkasten.local.sessions.processes.output import Captured, Sink, Tape
 from sandkasten.local.sessions.processes.process import ProcessJob
 from sandkasten.local.sessions.processes.request import ProcessSpec, Size, program_of
+from sandkasten.local.sessions.terminal import Turns
 
 MAX_HANDLES = 256
 _ENDED_MAX = 64
@@ -74,6 +75,7 @@ class Processes:
         environment: Mapping[str, str],
         begin: Callable[[ProcessJob], None],
         count_oom_kills: Callable[[], int],
+        turns: Turns | None = None,
     ) -> None:
         """Begin with none.
 
@@ -82,7 +84,9 @@ class Processes:
             environment: of the session's shells.
             begin: called before each of them starts.
             count_oom_kills: returns how often the session ran out of memory.
+            turns: knows who shares the event loop with this session; None: nobody does.
         """
+        self._turns = turns or Turns()
         self._sandbox = sandbox
         self._environment = environment
         self._begin = begin
@@ -114,7 +118,7 @@ class Processes:
             ApiError: CANNOT_START or CAPACITY_EXCEEDED.
             SandboxLostError: the session is gone.
         """
-        await self._start(job, sink, lambda: make_pipes(job.take, has_input=has_input))
+        await self._start(job, sink, lambda: self._streams(job, None, has_input=has_input))
 
     async def start(
         self,
@@ -158,16 +162,25 @@ class Processes:
         self._share()
         job.when_finished(lambda: self._on_handle_ended(handle))
         job.when_finished(lambda: on_ended(job))
-        await self._start(job, tape, lambda: _streams(job, spec.terminal, has_input=has_input))
+        await self._start(job, tape, lambda: self._streams(job, spec.terminal, has_input=has_input))
         return handle
 
     def _known(self, process_id: str) -> Handle | None:
         return self._handles.get(process_id) or self._ended.get(process_id)
 
+    def _streams(self, job: ProcessJob, terminal: Size | None, *, has_input: bool) -> Channels:
+        if terminal is None:
+            return make_pipes(job.take, self._is_shared, has_input=has_input)
+        return make_terminal(job.take, self._is_shared, terminal)
+
+    def _is_shared(self) -> bool:
+        return self._turns.is_shared(self)
+
     async def _start(self, job: ProcessJob, sink: Sink, make: Callable[[], Channels]) -> None:
         self._running[job] = None
         job.when_finished(lambda: self._on_ended(job))
         self._begin(job)
+        self._turns.use(self)
         try:
             await job.start(self._sandbox, make(), sink)
         except (ProgramError, CannotSpawnError, OSError, SandboxLostError) as error:
@@ -253,12 +266,6 @@ class Processes:
     def _all(self) -> Iterator[Handle]:
         yield from self._handles.values()
         yield from self._ended.values()
-
-
-def _streams(job: ProcessJob, terminal: Size | None, *, has_input: bool) -> Channels:
-    return (
-        make_pipes(job.take, has_input=has_input) if terminal is None else make_terminal(job.take, terminal)
-    )
 
 
 def refusal(error: Exception) -> ApiError | SandboxLostError:

@@ -1,0 +1,1 @@
+"""Processes beside the shell, in the daemon."""
