@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +87,7 @@ class Beside:
     @contextmanager
     def reading(
         self, process_id: str, position: int = 0
-    ) -> Iterator[Iterator[tuple[str, int, dict[str, Any]]]]:
+    ) -> Generator[Iterator[tuple[str, int, dict[str, Any]]]]:
         """Read the output, event by event."""
         headers = {"Last-Event-ID": str(position)}
         with self.client.stream("GET", f"{self.url}/{process_id}/output", headers=headers) as response:

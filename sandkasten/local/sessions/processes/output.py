@@ -97,6 +97,11 @@ class Tape:
         return self._replay.end
 
     @property
+    def size_bytes(self) -> int:
+        """How much is kept."""
+        return self._replay.size_bytes
+
+    @property
     def is_full(self) -> bool:
         """See `Sink`."""
         if self._readers:

@@ -21,7 +21,7 @@ from sandkasten.local.sessions.processes.request import ProcessSpec, Size, progr
 from sandkasten.local.sessions.terminal import Turns
 
 MAX_HANDLES = 256
-_ENDED_MAX = 64
+ENDED_MAX = 64
 _REMEMBERED_MAX = 4096
 # Ended processes whose output may go on, from what they left in the background.
 _LINGERING_MAX = 64
@@ -251,7 +251,7 @@ class Processes:
         if isinstance(handle.job.error, ApiError):  # it never began
             return
         self._ended[handle.id] = handle
-        while len(self._ended) > _ENDED_MAX:
+        while len(self._ended) > ENDED_MAX:
             oldest, _handle = self._ended.popitem(last=False)
             self._gone[oldest] = None
         while len(self._gone) > _REMEMBERED_MAX:
