@@ -58,6 +58,7 @@ class Extension:
     PIPES = "pipes"
     PROCESSES = "processes"
     RESUME = "resume"
+    SESSION_OPTIONS = "session-options"
 
 
 # What the embedded daemon lists; `processes` only where its sandboxes can start programs.
@@ -70,6 +71,7 @@ EXTENSIONS = (
     Extension.PIPES,
     Extension.PROCESSES,
     Extension.RESUME,
+    Extension.SESSION_OPTIONS,
 )
 
 # --- codes

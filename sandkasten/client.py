@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Literal, TypeVar
 
@@ -15,11 +16,14 @@ from sandkasten._config import (
     check_timeout,
     resolve_target,
 )
+from sandkasten._options import checks as check
+from sandkasten._options.calls import labelled, session_options, with_options
 from sandkasten._protocol import Extension
 from sandkasten._retry import RetryPolicy
 from sandkasten.errors import SandkastenError, SandkastenInputError
 from sandkasten.local.launch import LocalOptions
-from sandkasten.models import Health, SessionInfo, WorkspaceInfo
+from sandkasten.local.limits.values import SessionLimits
+from sandkasten.models import Health, Limits, SessionInfo, WorkspaceInfo
 
 from ._http import Connection
 from ._seam import Each, HTTPClient, result_of, spread
@@ -89,29 +93,60 @@ class SandboxClient:
         ttl_seconds: int | None = None,
         workspace_id: str | None = None,
         network: Literal["none", "host"] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PurePosixPath | None = None,
+        limits: Limits | SessionLimits | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str | None = None,
     ) -> Session:
         """Make a sandbox with its shell.
+
+        The last five arguments need the extension `session-options`.
+
+        Example::
+
+            limits = Limits(memory_bytes="512m", processes=64)
+            async with await client.create_session(
+                env={"LANG": "de_DE.UTF-8"}, cwd="project", limits=limits, labels={"job": "17"}
+            ) as session:
+                print((await session.exec("pwd")).output)
 
         Args:
             image: what is installed in it: `base`, `python`, `node`, or what the operator added.
             ttl_seconds: how long it lives after its last use, up to 86400; None or 0 is the daemon's
-                default.
+                default. A command that waits or runs is a use to its end, and so is a transfer of files;
+                `Session.renew` changes it.
             workspace_id: the workspace to mount at /workspace; None gives a directory that ends with
                 the session.
             network: `host` shares the daemon's machine's network, with all that can be reached from
                 there; `none` has no network. None is what the daemon does by itself, on the embedded
                 one `none`. Needs the extension `network`.
+            env: variables of the session's shell, and of one that takes its place; at most 256 with 64 KiB
+                together. Nobody can ask for them afterwards, other than the code in the sandbox.
+            cwd: the directory in which the shell begins, made if it is not there; relative to /workspace.
+            limits: what the session may take, as far as that is less than the daemon's limits. A limit that
+                its machine cannot keep is refused. With limits of its own a session is not taken from those
+                that are kept ready, and takes longer to make.
+            labels: what you want to note about it, for `list_sessions`: at most 32, with names of
+                `A-Z a-z 0-9 . _ / -` and values of one line.
+            name: another word for its id, for as long as it runs: 1 to 63 of `A-Z a-z 0-9 _ -`.
 
         Raises:
-            ExtensionMissingError: a daemon that leaves no choice of `network`.
+            ExtensionMissingError: a daemon that leaves no choice of what was given.
+            InvalidRequestError: limits beyond the daemon's, or that its machine cannot keep; a `cwd` that is
+                no directory and cannot be one.
+            SandkastenAPIError: with `error_code` "CONFLICT", a running session has the name.
             InvalidImageError: no such image; the text lists those there are.
             CapacityExceededError: the daemon has as many sessions as it may.
             SandkastenInputError: an argument no daemon accepts.
             SandkastenError: any other failure.
         """
-        call = _wire.create_session(image, ttl_seconds, workspace_id, network)
+        options = session_options(env, cwd, limits, labels, name)
+        call = with_options(_wire.create_session(image, ttl_seconds, workspace_id, network), options)
         if network is not None:
             await self._connection.require(Extension.NETWORK)
+        if options:
+            await self._connection.require(Extension.SESSION_OPTIONS)
         info = await self._connection.call(call)
         return Session(self._connection, info.id, info)
 
@@ -124,6 +159,10 @@ class SandboxClient:
         image: str = "python",
         ttl_seconds: int | None = None,
         network: Literal["none", "host"] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PurePosixPath | None = None,
+        limits: Limits | SessionLimits | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> list[R]:
         r"""Call `function(session, item)` for every item, each with a session of its own.
 
@@ -145,6 +184,10 @@ class SandboxClient:
             image: as in `create_session`, and so the others.
             ttl_seconds: their lifetime.
             network: their network.
+            env: their variables.
+            cwd: the directory in which their shells begin.
+            limits: what each of them may take.
+            labels: what is noted about each of them.
 
         Returns:
             The results, in the order of the items. The first error ends all of it; either way, every session
@@ -158,7 +201,10 @@ class SandboxClient:
         at_work, failed = set[Session](), list[bool]()
 
         async def run(item: T) -> R:
-            session = await self.create_session(image=image, ttl_seconds=ttl_seconds, network=network)
+            session = await self.create_session(
+                image=image, ttl_seconds=ttl_seconds, network=network,
+                env=env, cwd=cwd, limits=limits, labels=labels,
+            )  # fmt: skip
             async with session:
                 at_work.add(session)
                 try:
@@ -181,7 +227,7 @@ class SandboxClient:
         return await spread(run, items, concurrency, end_all)
 
     async def get_session(self, session_id: str) -> Session:
-        """Find a session that exists already.
+        """Find a session that exists already, by its id or its name; the `Session` goes by the id.
 
         Raises:
             SessionNotFoundError: the daemon knows no such session.
@@ -191,13 +237,21 @@ class SandboxClient:
         info = await self._connection.call(_wire.get_session(session_id))
         return Session(self._connection, info.id, info)
 
-    async def list_sessions(self) -> list[SessionInfo]:
+    async def list_sessions(self, *, labels: Mapping[str, str] | None = None) -> list[SessionInfo]:
         """List the daemon's running sessions.
 
+        Args:
+            labels: only those that have all of these. Needs the extension `session-options`.
+
         Raises:
-            SandkastenError: any failure.
+            ExtensionMissingError: a daemon without labels.
+            SandkastenInputError: labels that no session can have.
+            SandkastenError: any other failure.
         """
-        return await self._connection.call(_wire.list_sessions())
+        wanted = {} if labels is None else check.labels(labels)
+        if wanted:
+            await self._connection.require(Extension.SESSION_OPTIONS)
+        return labelled(await self._connection.call(_wire.list_sessions()), wanted)
 
     def workspace(self, workspace_id: str) -> Workspace:
         """Reach a workspace's files without a session; nothing is sent yet.

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
+from sandkasten._options.limits import Limits as Limits  # noqa: PLC0414  (it is one of these)
 from sandkasten.errors import CommandFailedError
 
 T = TypeVar("T")
@@ -272,6 +273,9 @@ class SessionInfo(_Shown):
         last_activity: when it was last used, where the daemon says.
         network: `none` or `host`, where the daemon says.
         programs: which of `python3` and `node` it has, where the daemon says.
+        name: its name, if it was given one.
+        labels: what its owner noted about it, where the daemon says.
+        limits: what it may take, where the daemon says.
     """
 
     id: str
@@ -286,6 +290,9 @@ class SessionInfo(_Shown):
     last_activity: datetime | None = None
     network: str | None = None
     programs: tuple[str, ...] | None = None
+    name: str | None = None
+    labels: Mapping[str, str] | None = None
+    limits: Limits | None = None
 
 
 @frozen

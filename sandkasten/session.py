@@ -8,6 +8,7 @@ from types import TracebackType
 from sandkasten import _checks as check
 from sandkasten import _wire
 from sandkasten._events import KEEP_BYTES
+from sandkasten._options.calls import renew_session
 from sandkasten._processes import arguments, calls, imitation
 from sandkasten._processes.arguments import Args, Env
 from sandkasten._protocol import Extension
@@ -288,6 +289,27 @@ class Session(FileVerbs):
             SandkastenError: any failure.
         """
         return await self._connection.call(_wire.get_session(self._id))
+
+    async def renew(self, ttl_seconds: int | None = None) -> SessionInfo:
+        """Count the session's lifetime from now on, as each use of it does.
+
+        Needs the extension `session-options`.
+
+        Args:
+            ttl_seconds: how long it lives from now on after its last use, up to 86400; None or 0 is as long
+                as before.
+
+        Returns:
+            What the daemon knows about the session, with the new `expires_at`.
+
+        Raises:
+            ExtensionMissingError: a daemon that cannot do it.
+            SandkastenInputError: a lifetime out of range.
+            SandkastenError: any other failure.
+        """
+        call = renew_session(self._id, ttl_seconds)
+        await self._connection.require(Extension.SESSION_OPTIONS)
+        return await self._connection.call(call)
 
     async def destroy(self) -> None:
         """End the session, with every process and file of it that is not in a workspace.

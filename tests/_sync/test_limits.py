@@ -1,18 +1,34 @@
 # Made from tests/_async/test_limits.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""The limits of one session, while another one works; against an embedded daemon with small limits."""
+"""Sessions made to measure: variables, a directory, labels, a name, limits and lifetimes.
+
+The limits of one session are met while another one works, against an embedded daemon with small limits.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
-from sandkasten.errors import ExecTimeoutError, InsufficientStorageError
+from sandkasten.errors import (
+    ExecTimeoutError,
+    ExtensionMissingError,
+    InsufficientStorageError,
+    InvalidRequestError,
+    SandkastenAPIError,
+    SandkastenInputError,
+    SessionNotFoundError,
+)
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from sandkasten.models import Limits
+from tests.held import HeldDaemon
 
 from .seam import SandboxClient, Session, sleep, together
 
@@ -168,3 +184,185 @@ def test_stats_tell_the_limit_where_the_kernel_enforces_it(greedy: Session) -> N
     assert stats.memory_limit in {LIMITS["memory_bytes"], None}
     if os.geteuid() == 0 and os.path.isdir("/sys/fs/cgroup/memory"):
         assert stats.memory_limit == LIMITS["memory_bytes"]
+
+
+# --- made to measure
+
+FORKS = """
+import os, signal
+children = []
+try:
+    while len(children) < 100:
+        children.append(os.fork() or signal.pause())
+except OSError as error:
+    print(error.errno)
+for child in children:
+    os.kill(child, signal.SIGKILL)
+"""
+ODD = "two  words, 'quotes' \"both\" $HOME `id` \\ \n last line é"
+
+
+def test_a_session_has_its_variables_and_its_directory(client: SandboxClient) -> None:
+    with client.create_session(env={"ODD": ODD, "EMPTY": ""}, cwd="made/for it") as session:
+        info = session.info()
+        assert info.cwd == "/workspace/made/for it"
+        told = session.exec('printf %s "$ODD"; bash -c \'printf %s "|$ODD|${EMPTY-unset}|"\'; pwd')
+        assert told.output == f"{ODD}|{ODD}||/workspace/made/for it\n"
+        assert session.exec("echo ${OLDPWD-none} $?").output == "none 0\n"
+        beside = session.run(["bash", "-c", 'printf %s "$ODD"; pwd'])
+        assert beside.stdout.startswith(f"{ODD}/workspace")
+        # What takes the shell's place has both, and what was changed meanwhile.
+        assert session.exec("EMPTY=full; kill -9 $$").shell_restarted
+        assert session.exec('printf %s "$ODD"; echo "|$EMPTY|$PWD"').output == (
+            f"{ODD}||/workspace/made/for it\n"
+        )
+
+
+def test_nothing_before_the_shell_sees_the_variables(client: SandboxClient) -> None:
+    env = {"LD_PRELOAD": "/workspace/none.so", "BASH_ENV": "/workspace/early", "ENV": "/workspace/early"}
+    with client.create_session(env=env) as session:
+        session.write("early", "echo early >>/workspace/sign")
+        seen = "tr '\\0' '\\n' </proc/1/environ; unset LD_PRELOAD; tr '\\0' '\\n' </proc/$$/environ"
+        told = session.exec(f"{seen}; ls sign 2>&1 | tail -1").output
+        assert "LD_PRELOAD=" not in told
+        assert "BASH_ENV=" not in told
+        # A shell that takes over runs nothing of it either, though it exports the same.
+        session.exec("rm -f sign; kill -9 $$")
+        assert "No such file" in session.exec("echo $BASH_ENV; ls sign 2>&1").output
+
+
+def test_a_directory_that_cannot_be_one_is_named(client: SandboxClient) -> None:
+    for cwd in ("/usr/nowhere", "/etc/passwd/x"):
+        with pytest.raises(InvalidRequestError, match=f"in the directory '{cwd}' \\("):
+            client.create_session(cwd=cwd)
+    with client.create_session(cwd="/tmp") as session:
+        assert session.exec("pwd").output == "/tmp\n"
+
+
+def test_labels_and_names_find_sessions(client: SandboxClient) -> None:
+    labels = {"job": "17", "team/owner": "ü"}
+    with client.create_session(labels=labels, name="first-one") as session:
+        info = session.info()
+        assert (info.name, info.labels) == ("first-one", labels)
+        found = client.list_sessions(labels={"job": "17"})
+        assert [one.id for one in found] == [session.id]
+        assert client.list_sessions(labels={"job": "17", "other": "x"}) == []
+        assert client.get_session("first-one").id == session.id
+        with pytest.raises(SandkastenAPIError, match="'first-one' already") as caught:
+            client.create_session(name="first-one")
+        assert (caught.value.status_code, caught.value.error_code) == (409, "CONFLICT")
+    with pytest.raises(SessionNotFoundError):
+        client.get_session("first-one")
+    with client.create_session(name="first-one", image="base") as again:
+        assert again.id != session.id
+
+
+def test_limits_bound_the_session(client: SandboxClient) -> None:
+    limits = Limits(tmp_bytes="1m", file_bytes=4 * MIB, processes=40, workspace_bytes="8m", output_bytes=5000)
+    with client.create_session(limits=limits) as session:
+        info = session.info()
+        assert info.limits is not None
+        assert (info.limits.tmp_bytes, info.limits.processes, info.limits.output_bytes) == (MIB, 40, 5000)
+        assert info.limits.workspace_bytes == 8 * MIB
+        assert info.acquire_source == "cold"
+        told = session.exec("head -c 3000000 /dev/zero >/tmp/x; stat -c %s /tmp/x; ulimit -f").output
+        assert told.endswith(f"\n{MIB}\n4096\n")
+        assert session.exec(f"python3 -c '{FORKS}'").output == "11\n"  # EAGAIN
+        assert session.exec("seq 10000").truncated
+    with client.create_session(limits=Limits()) as plain:
+        told = plain.exec("head -c 3000000 /dev/zero >/tmp/x; stat -c %s /tmp/x; ulimit -f").output
+        assert told.startswith("3000000\n")
+
+
+def test_memory_is_bounded(client: SandboxClient) -> None:
+    with client.create_session(limits={"memory_bytes": "64m"}) as session:
+        take = "python3 -c 'x = bytearray(200_000_000); print(len(x))'"
+        result = session.exec(take)
+        assert not result.ok
+        assert session.exec("echo alive").output == "alive\n"
+        info = session.info()
+        assert info.limits is not None
+        assert (info.limits.memory_bytes, info.limits.tmp_bytes) == (64 * MIB, 16 * MIB)
+
+
+def test_more_than_the_daemons_limits_is_refused(client: SandboxClient) -> None:
+    before = [one.id for one in client.list_sessions()]
+    with pytest.raises(InvalidRequestError, match=r"processes is 100000: .* at most"):
+        client.create_session(limits=Limits(processes=100_000))
+    assert [one.id for one in client.list_sessions()] == before
+
+
+def test_a_lifetime_can_be_renewed(held_daemon: HeldDaemon) -> None:
+    target = held_daemon.target
+    with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        session = client.create_session(ttl_seconds=10)
+        held_daemon.advance(8)
+        first = session.info()
+        renewed = session.renew(50)
+        assert renewed.expires_at - first.expires_at == timedelta(seconds=48)
+        held_daemon.advance(40)
+        assert session.renew().expires_at - renewed.expires_at == timedelta(seconds=40)
+        session.destroy()
+
+
+WRONG: list[dict[str, Any]] = [
+    {"env": {"A=B": "x"}},
+    {"env": {"": "x"}},
+    {"env": {"1A": "x"}},
+    {"env": {"BASH_FUNC_ls%%": "() { echo; }"}},
+    {"env": {"__sk_id": "x"}},
+    {"env": {"UID": "0"}},
+    {"env": {"PWD": "/"}},
+    {"env": {"A": "x\0y"}},
+    {"env": {"A": 1}},
+    {"env": {"A": None}},
+    {"env": {"A": "\udc80"}},
+    {"env": ["A=x"]},
+    {"env": {f"A{number}": "" for number in range(257)}},
+    {"env": {"A": "x" * 70_000}},
+    {"cwd": ""},
+    {"cwd": "a\0b"},
+    {"cwd": "a\nb"},
+    {"cwd": "a" * 5000},
+    {"cwd": 1},
+    {"labels": {"-a": "x"}},
+    {"labels": {"a b": "x"}},
+    {"labels": {"a": "x\ny"}},
+    {"labels": {"a": "x" * 257}},
+    {"labels": {f"a{number}": "" for number in range(33)}},
+    {"labels": "a=b"},
+    {"name": ""},
+    {"name": "1st"},
+    {"name": "../x"},
+    {"name": "a1b2c3d4-e5f"},
+    {"limits": {"memory_byte": 1}},
+    {"limits": {"memory_bytes": 1}},
+    {"limits": {"memory_bytes": "unlimited"}},
+    {"limits": {"cpus": "many"}},
+    {"limits": 7},
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=repr)
+def test_what_no_session_can_have_is_not_sent(options: dict[str, Any]) -> None:
+    with SandboxClient(base_url="http://127.0.0.1:1") as client:
+        with pytest.raises(SandkastenInputError):
+            client.create_session(**options)
+
+
+def test_what_is_no_size_is_refused_where_it_is_written() -> None:
+    with pytest.raises(SandkastenInputError, match="'a lot' is not a size"):
+        Limits(memory_bytes="a lot")
+
+
+def test_a_daemon_without_the_options_is_named_before_anything_is_made() -> None:
+    with HTTPServer(threaded=True) as server:
+        server.expect_request("/healthz").respond_with_json({"status": "ok"})
+        with SandboxClient(base_url=server.url_for("")) as client:
+            with pytest.raises(ExtensionMissingError, match="'session-options'"):
+                client.create_session(name="a")
+            with pytest.raises(ExtensionMissingError, match="'session-options'"):
+                client.list_sessions(labels={"a": "b"})
+            with pytest.raises(ExtensionMissingError, match="'session-options'"):
+                Session(client._connection, "1a2b3c4d-5e6").renew()
+        assert [request.path for request, _ in server.log] == ["/healthz"]

@@ -20,17 +20,19 @@ SOURCE = ROOT / "sandkasten"
 
 # What client and daemon share; every row may import it.
 SHARED = {
-    "_codes", "_cut", "_directories", "_names", "_protocol", "_tar", "_version", "local.limits.values",
+    "_codes", "_cut", "_directories", "_names", "_options.rules", "_protocol", "_tar", "_version",
+    "local.limits.values",
 }  # fmt: skip
 
 # Rooms: a folder (its name ends with a dot) or a module. Each may import those in the rows above, no others.
 CLIENT = [
     "_brief _errorparts _limits _offline local.interpreter",
     "_sentences errors",
+    "_options.limits",
     "_checks _config _errorclasses _prompts models",
     "_aiohttp _answers local.launch",
     "_events _wire",
-    "_observe _processes. _retry _transfer.",
+    "_observe _options. _processes. _retry _transfer.",
     "_plain. _seam",
     "_http",
     "_rawfiles process stream",

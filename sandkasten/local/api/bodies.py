@@ -6,17 +6,23 @@ import binascii
 import io
 import posixpath
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import IO
+from typing import IO, Any, cast
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from sandkasten._names import param_of
+from sandkasten._options.rules import (
+    problem_with_directory,
+    problem_with_environment,
+    problem_with_labels,
+    problem_with_name,
+)
 from sandkasten._protocol import (
     DEFAULT_JSON_READ_BYTES,
     KEEP_ALIVE_HEADER,
@@ -83,7 +89,21 @@ def _creation(body: Fields) -> SessionSpec:
         ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
         workspace_id=_text(body, "workspace_id", default="") or None,
         host_network=_host_network(body),
+        environment=_checked(body, "env", problem_with_environment) or {},
+        cwd=_checked(body, "cwd", problem_with_directory),
+        labels=_checked(body, "labels", problem_with_labels) or {},
+        name=_checked(body, "name", problem_with_name),
+        limits=_mapping(body, "limits"),
     )
+
+
+async def renew_body(request: Request) -> int:
+    """Read a new lifetime in seconds; 0 leaves it as it is."""
+
+    def read(body: Fields) -> int:
+        return _number(body, "ttl_seconds", MAX_TTL_SECONDS)
+
+    return await read_json(request, CREATION_BYTES, read, may_be_empty=True)
 
 
 async def exec_body(request: Request) -> ExecBody:
@@ -257,6 +277,20 @@ def _host_network(body: Fields) -> bool:
     if network not in NETWORKS:
         raise invalid_request("'network' must be 'none' or 'host'.")
     return network == "host"
+
+
+def _checked(body: Fields, name: str, find_problem: Callable[[Any], str | None]) -> Any:
+    value = body.get(name)
+    if value is not None and (problem := find_problem(value)) is not None:
+        raise invalid_request(problem)
+    return value
+
+
+def _mapping(body: Fields, name: str) -> Mapping[str, Any]:
+    value = body.get(name)
+    if not isinstance(value, dict | None):
+        raise invalid_request(f"'{name}' must be an object.")
+    return cast("Mapping[str, Any]", value or {})
 
 
 def _text(body: Fields, name: str, default: str | None = None) -> str:

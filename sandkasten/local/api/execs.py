@@ -50,7 +50,7 @@ class Execs:
         """Run a command to its end."""
         session, body = self._session(request), await bodies.exec_body(request)
         pause_seconds = bodies.keep_alive_seconds(request)
-        execution = self._execution(session, request, body, CappedText(self._manager.output_bytes))
+        execution = self._execution(session, request, body, CappedText(session.limits.output_bytes))
         listener = execution.listen()
         is_kept_alive = False
         try:

@@ -85,6 +85,12 @@ class Sessions:
         limit = {} if usage.memory_limit is None else {"memory_limit": usage.memory_limit}
         return answer({"memory_bytes": usage.memory_bytes, "cpu_usage_usec": usage.cpu_usage_usec} | limit)
 
+    async def renew(self, request: Request) -> Response:
+        """Count a session's lifetime from now on, which may get longer or shorter."""
+        session, ttl_seconds = self._session(request), await bodies.renew_body(request)
+        session.lifetime.renew(ttl_seconds)
+        return answer(session.info)
+
     async def interrupt(self, request: Request) -> Response:
         """Stop the command that runs."""
         return answer({"interrupted": self._session(request).interrupt()})

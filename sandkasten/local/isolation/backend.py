@@ -184,7 +184,9 @@ class Backend(Protocol):
         """
         ...
 
-    def start(self, image: Image, workspace: Path, *, host_network: bool = False) -> Sandbox:
+    def start(
+        self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
+    ) -> Sandbox:
         """Start a sandbox, which waits at its gate.
 
         Called for each session, in a thread that lives as long as the daemon: the kernel ends a sandbox
@@ -194,6 +196,7 @@ class Backend(Protocol):
             image: what is installed, as the catalogue holds it for this session.
             workspace: the host directory that is writable at /workspace.
             host_network: whether it shares the host's network; otherwise it has none.
+            limits: the limits of this sandbox, where they are not those of all.
 
         Raises:
             OSError: something is used up, such as processes or pseudo-terminals.
@@ -214,8 +217,8 @@ class BubblewrapBackend:
         identity: whom sandboxes run as.
         run_dir: for what ends with the daemon.
         seccomp: the filter of system calls, see `SandboxPolicy`.
-        ulimit: the limits that a sandbox's first process sets itself, as bash words.
-        tmp_bytes: the size of each file system in memory.
+        limits: what each sandbox may take, unless it has limits of its own.
+        bounded: which of these limits control groups see to.
         can_spawn: see `Backend`.
     """
 
@@ -227,8 +230,8 @@ class BubblewrapBackend:
     identity: Identity
     run_dir: Path
     seccomp: bytes
-    ulimit: str
-    tmp_bytes: int | None
+    limits: Limits
+    bounded: Collection[Resource]
     can_spawn: bool = False
 
     @property
@@ -245,13 +248,18 @@ class BubblewrapBackend:
                 return way
         raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
 
-    def start(self, image: Image, workspace: Path, *, host_network: bool = False) -> BubblewrapSandbox:
+    def start(
+        self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
+    ) -> BubblewrapSandbox:
         """See `Backend`."""
-        policy = self.policy(image, workspace, host_network=host_network)
+        policy = self.policy(image, workspace, host_network=host_network, limits=limits)
         return BubblewrapSandbox.start(self.bwrap, policy, self.identity)
 
-    def policy(self, image: Image, workspace: Path, *, host_network: bool = False) -> SandboxPolicy:
+    def policy(
+        self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
+    ) -> SandboxPolicy:
         """Return what a sandbox is made of; the arguments are those of `start`."""
+        limits = limits or self.limits
         etc, links = own_etc(self.etc) if image.has_own_etc else self.etc, {}
         if host_network:
             self.names.refresh()
@@ -261,9 +269,9 @@ class BubblewrapBackend:
             workspace=workspace,
             etc=etc,
             seccomp=self.seccomp,
-            launcher=self.launcher,
-            ulimit=self.ulimit,
-            tmp_bytes=self.tmp_bytes,
+            launcher=mounttable.resized(self.launcher, limits.tmp_bytes),
+            ulimit=ulimit_command(clamped(rlimits(limits, self.bounded, kernel_version()))),
+            tmp_bytes=limits.tmp_bytes,
             host_network=host_network,
             etc_links=links,
         )
@@ -325,8 +333,8 @@ def prepare(
         identity=identity,
         run_dir=directory,
         seccomp=seccomp.program(platform.machine()),
-        ulimit=ulimit_command(clamped(rlimits(limits, bounded, kernel_version()))),
-        tmp_bytes=limits.tmp_bytes,
+        limits=limits,
+        bounded=bounded,
     )
 
 

@@ -13,7 +13,8 @@ mounted before it starts, and it binds them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sandkasten.local.isolation.policy import MEMORY, Launcher, size_in_memory
@@ -63,14 +64,32 @@ def bounded_memory(directory: Path, tmp_bytes: int) -> tuple[Launcher, ...]:
     places = {path: directory / path.rpartition("/")[2] for path in MEMORY}
     for place in places.values():
         place.mkdir()
-    table = directory / "fstab"
-    table.write_text("".join(_lines(places, tmp_bytes)), "utf-8", "surrogateescape")
-    table.chmod(0o644)
+    table = directory / f"fstab-{tmp_bytes}"
+    _write_table(table, places, tmp_bytes)
     words = (unshare, *_TABLE_OF_ROOT, "/bin/sh", "-c", _MOUNT_ALL, "sh", mount, str(table))
     return (Launcher(words, {path: str(place) for path, place in places.items()}),)
 
 
-def _lines(places: dict[str, Path], tmp_bytes: int) -> Iterator[str]:
+def resized(launcher: Launcher, tmp_bytes: int | None) -> Launcher:
+    """Return a launcher whose file systems in memory have another size; one that mounts none is as it was.
+
+    The tables of all sizes stay until the daemon ends, and each is written once.
+    """
+    if not launcher.memory or tmp_bytes is None:
+        return launcher
+    table = Path(launcher.words[-1]).with_name(f"fstab-{tmp_bytes}")
+    if not table.exists():
+        places = {path: Path(place) for path, place in launcher.memory.items()}
+        _write_table(table, places, tmp_bytes)
+    return replace(launcher, words=(*launcher.words[:-1], str(table)))
+
+
+def _write_table(table: Path, places: Mapping[str, Path], tmp_bytes: int) -> None:
+    table.write_text("".join(_lines(places, tmp_bytes)), "utf-8", "surrogateescape")
+    table.chmod(0o644)
+
+
+def _lines(places: Mapping[str, Path], tmp_bytes: int) -> Iterator[str]:
     for path, place in places.items():
         size_bytes = size_in_memory(path, tmp_bytes) or tmp_bytes
         inodes = max(1, size_bytes // _BYTES_PER_INODE)  # to the kernel, 0 is no bound

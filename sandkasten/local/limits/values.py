@@ -86,8 +86,14 @@ def check_limit(name: str, value: Any) -> None:
 def _read(name: str, value: Any) -> Any:
     if value == _UNLIMITED:
         return None
-    size = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and name.endswith("_bytes") else None
-    return value if size is None else int(float(size[1]) * _UNITS[size[2].lower()])
+    size_bytes = parse_size(value) if isinstance(value, str) and name.endswith("_bytes") else None
+    return value if size_bytes is None else size_bytes
+
+
+def parse_size(text: str) -> int | None:
+    """Return a size in bytes that is written as "1g" is; None: it is not."""
+    size = _SIZE.fullmatch(text.strip())
+    return None if size is None else int(float(size[1]) * _UNITS[size[2].lower()])
 
 
 def _kind(name: str) -> str:

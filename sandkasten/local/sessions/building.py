@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 from sandkasten.local.errors import ApiError, SandboxLostError, exhausted
@@ -16,6 +17,7 @@ from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.causes import explain
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.limits.cgroups import Group
+from sandkasten.local.limits.limits import Limits
 from sandkasten.local.sessions.session import Remains, Session, Site
 from sandkasten.local.sessions.settings import Settings
 from sandkasten.local.sessions.shell import Shell
@@ -70,6 +72,7 @@ class Builder:
         workspace_id: str | None = None,
         *,
         host_network: bool = False,
+        limits: Limits | None = None,
     ) -> Session:
         """Build a session and wait until its shell is ready.
 
@@ -79,6 +82,7 @@ class Builder:
             on_lost: called if its sandbox ends by itself.
             workspace_id: whose files it works on; None: files of its own.
             host_network: whether it has the network of this machine.
+            limits: what it may take; None: what the daemon's sessions may.
 
         Raises:
             ApiError: INVALID_WORKSPACE, CAPACITY_EXCEEDED where the machine has too little left, or
@@ -92,27 +96,27 @@ class Builder:
                 self._images,
                 self._workspaces,
             )
-            return await self._build(held, remains, on_lost, workspace_id, host_network=host_network)
+            limits = limits or self._settings.limits
+            site = partial(self._prepare, held, remains, workspace_id, limits, host_network=host_network)
+            return await self._build(site, remains, limits, on_lost)
         except BaseException:
             self._images.release(session_id)
             raise
 
     async def _build(
         self,
-        image: Image,
+        prepare: Callable[[], Awaitable[Site]],
         remains: Remains,
+        limits: Limits,
         on_lost: Callable[[], None],
-        workspace_id: str | None,
-        *,
-        host_network: bool,
     ) -> Session:
         # In a thread, as moving a process into a group takes the kernel milliseconds and holds up the others.
         making = asyncio.create_task(
-            asyncio.to_thread(self._settings.cgroups.create, remains.session_id, self._settings.limits)
+            asyncio.to_thread(self._settings.cgroups.create, remains.session_id, limits)
         )
         shell: Shell | None = None
         try:
-            site = await self._prepare(image, remains, workspace_id, host_network=host_network)
+            site = await prepare()
             sandbox = self._start(site)
             shell = Shell(sandbox, on_lost, self._turns)
             remains.group = group = await asyncio.shield(making)
@@ -127,7 +131,7 @@ class Builder:
         return Session(site, shell, remains, clock, self._of_workspace, sandbox=sandbox, turns=self._turns)
 
     async def _prepare(
-        self, image: Image, remains: Remains, workspace_id: str | None, *, host_network: bool
+        self, image: Image, remains: Remains, workspace_id: str | None, limits: Limits, *, host_network: bool
     ) -> Site:
         """Make the session's files, or take hold of the workspace that has them."""
         settings, directory = self._settings, remains.directory
@@ -145,14 +149,14 @@ class Builder:
             tree=tree,
             identity=settings.identity,
             names=settings.isolation.names if host_network else None,
-            limit_bytes=settings.limits.workspace_bytes,
+            limits=limits,
         )
 
     def _start(self, site: Site) -> Sandbox:
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
         try:
             return self._settings.isolation.start(
-                site.image, site.tree.workspace, host_network=site.names is not None
+                site.image, site.tree.workspace, host_network=site.names is not None, limits=site.limits
             )
         except OSError as error:
             refusal = exhausted(error)

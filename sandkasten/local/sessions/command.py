@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import shlex
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -72,6 +73,19 @@ class ShellCommand(Job[ShellOutcome]):
         """Set the outcome, or what prevents one, and forget the text, which may be large."""
         super().finish(outcome, error)
         self.cmd = ""
+
+
+def beginning(cwd: str, environment: Mapping[str, str]) -> str:
+    """Return the command by which a session's shell gets a directory, which it makes, and variables.
+
+    They are exported in the shell, and nothing before it has them: neither bubblewrap nor process 1. A shell
+    that takes over gets them from the one before.
+    """
+    place = shlex.quote(cwd)
+    enter = f"{{ [[ -d {place} ]] || command mkdir -p -- {place}; }} && builtin cd -- {place}"
+    exports = (f"builtin export {name}={shlex.quote(value)}" for name, value in environment.items())
+    # `cd` came from nowhere, as when a shell has just started.
+    return " && ".join([enter, "builtin unset -v OLDPWD", "builtin declare -x OLDPWD", *exports])
 
 
 def does_nothing(cmd: str) -> bool:

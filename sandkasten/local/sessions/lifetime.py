@@ -49,9 +49,10 @@ class Lifetime:
         """When the session ends, if it is not used before."""
         return self.last_activity + timedelta(seconds=self._ttl_seconds)
 
-    def renew(self) -> None:
-        """Count the lifetime from now on."""
+    def renew(self, ttl_seconds: int = 0) -> None:
+        """Count the lifetime from now on; 0 leaves it as long as it is."""
         self.is_unclaimed = False
+        self._ttl_seconds = ttl_seconds or self._ttl_seconds
         self._last_activity = self._clock.now()
         self._set_timer(self._ttl_seconds)
 

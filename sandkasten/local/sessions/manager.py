@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from functools import partial
 
 from sandkasten.local.endings import EndReason
-from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.errors import ApiError, SandboxLostError, invalid_request
 from sandkasten.local.files.quota import DiskQuota, WorkspaceQuotas
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.images.catalogue import Catalogue
 from sandkasten.local.isolation.policy import Image
+from sandkasten.local.limits.limits import Limits
+from sandkasten.local.limits.own import own_limits
+from sandkasten.local.limits.values import LimitsError
+from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.building import Builder, CleanUps
 from sandkasten.local.sessions.pool import WarmPool
@@ -48,6 +52,7 @@ class Manager:
         self._starting = 0
         self._ended: OrderedDict[str, EndReason] = OrderedDict()
         self._claimed = Counter[str]()  # workspaces of sessions in the making
+        self._names = set[str]()  # and their names
         self._deleting = set[str]()
         self._quotas = WorkspaceQuotas(settings.limits.workspace_bytes)
         self._clean_ups = CleanUps()
@@ -59,9 +64,11 @@ class Manager:
 
         Raises:
             ApiError: INVALID_IMAGE, INVALID_WORKSPACE, CAPACITY_EXCEEDED, INVALID_REQUEST for a network
-                that this daemon does not give, CAPACITY_EXCEEDED where the machine has too
-                little left, or INTERNAL_ERROR with what bubblewrap said.
+                that this daemon does not give, limits that it does not or a wrong directory, CONFLICT
+                for a name that another session has, CAPACITY_EXCEEDED where the machine has too little left,
+                or INTERNAL_ERROR with what bubblewrap said.
         """
+        limits = self._limits_of(asked)
         image = await self._images.find(asked.image)
         if self._closing:
             raise ApiError(503, "SHUTTING_DOWN", "The daemon is about to end.")
@@ -73,11 +80,12 @@ class Manager:
         self._starting += 1
         self._quotas.forget(asked.workspace_id)
         try:
-            with self._claim(asked.workspace_id):
-                session = await self._from_pool_or_new(image, asked)
+            with self._claim(asked.workspace_id), self._named(asked.name):
+                session = await self._from_pool_or_new(image, asked, limits)
+                await self._furnish(session, asked)
+                self._sessions[session.id] = session
         finally:
             self._starting -= 1
-        self._sessions[session.id] = session
         self._observer.session_created(session.id, session.image, session.acquire_source)
         ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
         session.lifetime.start(ttl_seconds, partial(self._on_expiry, session))
@@ -117,20 +125,50 @@ class Manager:
         finally:
             self._deleting.discard(workspace_id)
 
-    async def _from_pool_or_new(self, image: Image, asked: SessionSpec) -> Session:
+    async def _from_pool_or_new(self, image: Image, asked: SessionSpec, limits: Limits) -> Session:
         # An image that can be replaced or removed is not used before somebody asks for it.
-        if asked.workspace_id is not None or asked.host_network or not self._images.is_built_in(image):
-            return await self._build(image, asked.workspace_id, host_network=asked.host_network)
+        is_special = asked.workspace_id is not None or asked.host_network or limits != self._settings.limits
+        if is_special or not self._images.is_built_in(image):
+            return await self._build(image, asked.workspace_id, limits, host_network=asked.host_network)
         session = self._pool.take(image.name)
         if session is None:
             return await self._build(image, None)
         session.acquire_source = "pool"
         return session
 
-    @property
-    def output_bytes(self) -> int:
-        """How much of a command's output is kept."""
-        return self._settings.limits.output_bytes
+    def _limits_of(self, asked: SessionSpec) -> Limits:
+        if not asked.limits:
+            return self._settings.limits
+        cgroups = self._settings.cgroups
+        try:
+            return own_limits(
+                asked.limits, self._settings.limits, cgroups.bounded, kernel_version(), cgroups.describe()
+            )
+        except LimitsError as error:
+            raise invalid_request(str(error)) from None
+
+    @contextmanager
+    def _named(self, name: str | None) -> Generator[None, None, None]:
+        """Keep a name for a session that is being made."""
+        if name is None:
+            yield
+            return
+        if name in self._names or any(session.name == name for session in self._sessions.values()):
+            raise ApiError(409, "CONFLICT", f"There is a session {name!r} already. Take another name.")
+        self._names.add(name)
+        try:
+            yield
+        finally:
+            self._names.discard(name)
+
+    async def _furnish(self, session: Session, asked: SessionSpec) -> None:
+        try:
+            await session.furnish(asked)
+        except BaseException as error:
+            self._discard(session)
+            if isinstance(error, SandboxLostError):
+                raise ApiError(500, "INTERNAL_ERROR", f"The sandbox did not last: {error}.") from error
+            raise
 
     @property
     def can_spawn(self) -> bool:
@@ -143,13 +181,16 @@ class Manager:
         return len(self._pool)
 
     def get(self, session_id: str) -> Session:
-        """Find a running session.
+        """Find a running session by its id, or by its name.
 
         Raises:
             ApiError: SESSION_NOT_FOUND or SESSION_EXPIRED.
         """
         if session_id in self._sessions:
             return self._sessions[session_id]
+        for session in self._sessions.values():
+            if session.name == session_id:
+                return session
         end = self._ended.get(session_id)
         if end is EndReason.EXPIRED:
             raise ApiError(410, "SESSION_EXPIRED", f"The session {session_id} was not used for its lifetime.")
@@ -190,10 +231,19 @@ class Manager:
         sessions = tuple(self._sessions.values())
         return tuple(session for session in sessions if session.workspace_id == workspace_id)
 
-    async def _build(self, image: Image, workspace_id: str | None, *, host_network: bool = False) -> Session:
+    async def _build(
+        self,
+        image: Image,
+        workspace_id: str | None,
+        limits: Limits | None = None,
+        *,
+        host_network: bool = False,
+    ) -> Session:
         session_id = self._new_id()
         on_lost = partial(self._on_lost, session_id)
-        return await self._builder.build(session_id, image, on_lost, workspace_id, host_network=host_network)
+        return await self._builder.build(
+            session_id, image, on_lost, workspace_id, host_network=host_network, limits=limits
+        )
 
     async def _build_warm(self, image: str) -> Session:
         return await self._build(self._settings.isolation.images[image], None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandkasten.local.clock import Clock
 from sandkasten.local.endings import JobEnd
-from sandkasten.local.errors import SandboxLostError
+from sandkasten.local.errors import SandboxLostError, invalid_request
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.quota import DiskQuota
 from sandkasten.local.files.tree import Tree
@@ -21,11 +22,13 @@ from sandkasten.local.images.built_in import programs_of
 from sandkasten.local.images.catalogue import Catalogue
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import ENVIRONMENT, Image
+from sandkasten.local.isolation.policy import ENVIRONMENT, WORKSPACE, Image
 from sandkasten.local.limits.cgroup_base import Usage
 from sandkasten.local.limits.cgroups import Group
+from sandkasten.local.limits.limits import Limits
+from sandkasten.local.limits.own import as_numbers
 from sandkasten.local.linux.scratch import remove_tree
-from sandkasten.local.sessions.command import ShellCommand
+from sandkasten.local.sessions.command import ShellCommand, beginning
 from sandkasten.local.sessions.job import Job
 from sandkasten.local.sessions.lifetime import Lifetime
 from sandkasten.local.sessions.processes.process import ProcessJob
@@ -33,15 +36,34 @@ from sandkasten.local.sessions.processes.table import Processes
 from sandkasten.local.sessions.shell import Shell
 from sandkasten.local.sessions.terminal import Turns
 
+_BEGINNING_MS = 20_000
+
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """The session that a client asks for; 0 is the daemon's own `ttl_seconds`."""
+    """The session that a client asks for.
+
+    Attributes:
+        image: the name of what it runs on.
+        ttl_seconds: its lifetime; 0 is the daemon's own.
+        workspace_id: whose files it works on; None: files of its own.
+        host_network: whether it has the network of this machine.
+        environment: variables of its shells, beside those that all have.
+        cwd: the directory that its shell begins in; None is /workspace.
+        labels: what its owner notes about it.
+        name: another word for its id, as long as it runs.
+        limits: what it asks of the limits, by their names.
+    """
 
     image: str
     ttl_seconds: int = 0
     workspace_id: str | None = None
     host_network: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    cwd: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    name: str | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -56,7 +78,7 @@ class Site:
         tree: its files.
         identity: whose its processes and files are.
         names: how it finds host names, if it has the host's network.
-        limit_bytes: how much its workspace may take.
+        limits: what it may take.
     """
 
     id: str
@@ -66,7 +88,7 @@ class Site:
     tree: Tree
     identity: Identity
     names: HostNames | None
-    limit_bytes: int | None
+    limits: Limits
 
 
 @dataclass
@@ -114,11 +136,15 @@ class Session:
         self.workspace_id = site.workspace_id
         self.tree = site.tree
         self.directory = site.directory
+        self.limits = site.limits
         self.acquire_source = "cold"
+        self.name: str | None = None
+        self.labels: Mapping[str, str] = {}
+        self.environment = dict(ENVIRONMENT)
         self.lifetime = Lifetime(clock)
         self.quota = DiskQuota(
             site.tree,
-            site.limit_bytes,
+            site.limits.workspace_bytes,
             is_running=lambda: self.has_work,
             on_exceeded=self._stop_writers,
             members=self._members_of_workspace,
@@ -129,7 +155,7 @@ class Session:
         self._of_workspace = of_workspace
         self._programs = programs_of(site.image)
         self._jobs = set[Job[Any]]()
-        self.processes = Processes(sandbox, ENVIRONMENT, self._begin, self._oom_kills, turns)
+        self.processes = Processes(sandbox, self.environment, self._begin, self._oom_kills, turns)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -145,6 +171,9 @@ class Session:
             "acquire_source": self.acquire_source,
             "network": "none" if self._site.names is None else "host",
             "programs": self._programs,
+            "name": self.name,
+            "labels": dict(self.labels),
+            "limits": as_numbers(self.limits),
         }
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
@@ -193,6 +222,27 @@ class Session:
 
     def _oom_kills(self) -> int:
         return 0 if self._remains.group is None else self._remains.group.events().oom_kills
+
+    async def furnish(self, asked: SessionSpec) -> None:
+        """Give the session what its client asked for beside the sandbox itself.
+
+        Raises:
+            ApiError: INVALID_REQUEST, its shell cannot be in the directory.
+            SandboxLostError: the sandbox is gone.
+        """
+        self.name, self.labels = asked.name, asked.labels
+        self.environment.update(asked.environment)
+        if asked.cwd is not None:
+            self.processes.directory = posixpath.join(WORKSPACE, asked.cwd)
+        if not asked.environment and asked.cwd is None:
+            return
+        command = self._shell.submit(beginning(self.processes.directory, asked.environment), _BEGINNING_MS)
+        said = bytearray()
+        while (output := await command.next_output()) is not None:
+            said += b"".join(data for _channel, data in output)
+        if command.outcome is None or command.outcome.exit_code:
+            reason = said.decode(errors="replace").strip().rpartition(": ")[2] or "it took too long"
+            raise invalid_request(f"A shell cannot begin in the directory {asked.cwd!r} ({reason}).")
 
     def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
         """Make the pipes of a command in the workspace; this does not block for long.

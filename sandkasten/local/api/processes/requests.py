@@ -18,7 +18,6 @@ from sandkasten._protocol import (
     MAX_TERMINAL_SIZE,
     MAX_TIMEOUT_MS,
     PROCESS_ID,
-    WORKSPACE,
 )
 from sandkasten.local.api.jsonbodies import Fields, decode_base64, parse_json, read_json
 from sandkasten.local.api.processes.forms import Form
@@ -100,7 +99,7 @@ def _start(body: Fields) -> StartBody:
 def _spec(body: Fields, timeout_ms: int | None, terminal: Size | None) -> ProcessSpec:
     return ProcessSpec(
         args=_args(body),
-        cwd=_text(body, "cwd", default=WORKSPACE) or WORKSPACE,
+        cwd=_text(body, "cwd", default=""),
         env=_env(body),
         timeout_ms=timeout_ms,
         terminal=terminal,

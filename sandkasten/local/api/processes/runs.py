@@ -86,7 +86,7 @@ class Runs:
         if isinstance(found, Run):
             await found.process.begun.wait()
             return found
-        most_bytes = self._manager.output_bytes
+        most_bytes = session.limits.output_bytes
         keep_bytes = most_bytes if body.keep_bytes is None else min(body.keep_bytes, most_bytes)
         job, sink = session.processes.prepare(body.spec), Captured(keep_bytes)
         run = Run(job, sink, has_key=key is not None)

@@ -46,14 +46,14 @@ class ProcessSpec:
     """
 
     args: tuple[str, ...]
-    cwd: str = WORKSPACE
+    cwd: str = ""
     env: tuple[tuple[str, str | None], ...] = ()
     timeout_ms: int | None = None
     terminal: Size | None = None
 
 
-def program_of(spec: ProcessSpec, environment: Mapping[str, str]) -> Program:
-    """Return the program of a spec; `environment` is that of the session's shells.
+def program_of(spec: ProcessSpec, environment: Mapping[str, str], directory: str = WORKSPACE) -> Program:
+    """Return the program of a spec; `environment` and `directory` are those of the session's first shell.
 
     Raises:
         ApiError: INVALID_REQUEST, it cannot be a program.
@@ -80,7 +80,7 @@ def program_of(spec: ProcessSpec, environment: Mapping[str, str]) -> Program:
         raise invalid_request(
             f"'args' and 'env' have more than {MAX_PROGRAM_BYTES} bytes. Use 'input' for more."
         )
-    cwd = posixpath.join(WORKSPACE, spec.cwd)
+    cwd = posixpath.join(directory, spec.cwd) if spec.cwd else directory
     return Program(args, env, _encoded("cwd", cwd), terminal=spec.terminal is not None)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sandkasten._protocol import Code
+from sandkasten._protocol import WORKSPACE, Code
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, SandboxLostError, invalid_request
 from sandkasten.local.isolation.backend import Sandbox
@@ -88,6 +88,7 @@ class Processes:
         """
         self._turns = turns or Turns()
         self._sandbox = sandbox
+        self.directory = WORKSPACE  # where they begin
         self._environment = environment
         self._begin = begin
         self._count_oom_kills = count_oom_kills
@@ -109,7 +110,8 @@ class Processes:
         """
         if self._is_closed:
             raise SandboxLostError("the session ended")
-        return ProcessJob(program_of(spec, self._environment), spec.timeout_ms, self._count_oom_kills)
+        program = program_of(spec, self._environment, self.directory)
+        return ProcessJob(program, spec.timeout_ms, self._count_oom_kills)
 
     async def run(self, job: ProcessJob, sink: Captured, *, has_input: bool) -> None:
         """Begin a process that somebody waits for, with pipes.
