@@ -30,6 +30,16 @@ PATHS = [
     ("POST", "/v1/sessions/{session}/exec"),
     ("POST", "/v1/sessions/{session}/exec/stream"),
     ("DELETE", "/v1/sessions/{session}/executions/{key}"),
+    ("POST", "/v1/sessions/{session}/processes/run"),
+    ("POST", "/v1/sessions/{session}/processes"),
+    ("GET", "/v1/sessions/{session}/processes"),
+    ("GET", "/v1/sessions/{session}/processes/{process}"),
+    ("DELETE", "/v1/sessions/{session}/processes/{process}"),
+    ("GET", "/v1/sessions/{session}/processes/{process}/output"),
+    ("GET", "/v1/sessions/{session}/processes/{process}/result"),
+    ("PUT", "/v1/sessions/{session}/processes/{process}/input"),
+    ("POST", "/v1/sessions/{session}/processes/{process}/signal"),
+    ("POST", "/v1/sessions/{session}/processes/{process}/resize"),
     ("POST", "/v1/sessions/{session}/fs/write"),
     ("POST", "/v1/sessions/{session}/fs/upload"),
     ("GET", "/v1/sessions/{session}/fs"),
@@ -59,9 +69,20 @@ FIELDS = [
     "image",
     "ttl_seconds",
     "network",
+    "args",
+    "cwd",
+    "env",
+    "input",
+    "keep_bytes",
+    "stdin",
+    "terminal",
+    "columns",
+    "rows",
+    "signal",
 ]
+PROCESSES = ["0" * 32, "f" * 32]
 TEXTS = ["", "true", "x", "/workspace/a", "../..", "a\0b", "\ud800", "ü", "%00", "a" * 5000]
-TEXTS += ["exit 1", "none", "base"]
+TEXTS += ["exit 1", "none", "base", "TERM", "dHJ1ZQ==", PROCESSES[0]]
 NUMBERS = [0, 1, -1, 50, 2**31, 2**63, 2**200, 0.5, 1e308, float("nan")]
 
 
@@ -87,7 +108,25 @@ class Maker:
         values: Any = {name: self.value() for name in fields}
         if self._random.random() < 0.7:  # often a command that is not endless
             values["timeout_ms"] = self._random.choice([1, 20, 100])
+        if self._random.random() < 0.6:
+            values = self.process()
         return json.dumps(values if self._random.random() < 0.9 else self.value()).encode()
+
+    def process(self) -> dict[str, Any]:
+        """A process that can be started, or what can be done to one."""
+        size = {"columns": self._random.choice([80, 0]), "rows": 25}
+        values: dict[str, Any] = {
+            "id": self._random.choice(PROCESSES),
+            "args": self._random.choice([["true"], ["cat"], ["sleep", "9"], ["no"]]),
+            "timeout_ms": self._random.choice([20, 100, 1000]),
+            "stdin": self._random.choice([True, False]),
+            "signal": self._random.choice(["TERM", 9, "STOP", 19, 0]),
+            "terminal": self._random.choice([None, None, size]),
+            **size,
+        }
+        if self._random.random() < 0.3:
+            values[self._random.choice(FIELDS)] = self.value()
+        return values
 
     def multipart(self) -> dict[str, Any]:
         parts = self._random.randrange(4)
@@ -118,9 +157,10 @@ class Maker:
         names = {
             "workspace": self._random.choice(["fuzz", "A"]),
             "key": self._random.choice(["0123456789abcdef", "%00"]),
+            "process": self._random.choice([*PROCESSES, "x", "%00"]),
         }
         path = template.format(session=session, unknown=unknown, **names)
-        fields = ["path", "max_bytes", "mode"]
+        fields = ["path", "max_bytes", "mode", "offset", "close", "force", "timeout_ms"]
         query = {self._random.choice(fields): str(self.value())[:100] for _ in range(2)}
         query = {name: text.encode("utf-8", "replace").decode() for name, text in query.items()}
         headers = self.headers()

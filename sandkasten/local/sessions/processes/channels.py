@@ -88,9 +88,8 @@ class Source:
             return _TERMINAL_BYTES
 
     def _on_readable(self) -> None:
-        is_shared = self._is_shared()
-        size_bytes = SHARED_READ_BYTES if is_shared else _READ_BYTES
-        if self._read(size_bytes) == size_bytes and is_shared:
+        # A pipe that always has more is read with rests while other sessions are used.
+        if self._read(_READ_BYTES) >= SHARED_READ_BYTES and self._is_shared():
             self._stop_reading()
             self._rest = asyncio.get_running_loop().call_later(REST_SECONDS, self._end_rest)
 

@@ -277,7 +277,7 @@ def refusal(error: Exception) -> ApiError | SandboxLostError:
     if isinstance(error, ProgramError):
         return ApiError(400, Code.CANNOT_START, f"{error.strerror}. Correct the command, or its directory.")
     if isinstance(error, CannotSpawnError):
-        return ApiError(501, Code.CANNOT_START, str(error))
+        return ApiError(400, Code.CANNOT_START, str(error))
     reason = error.strerror if isinstance(error, OSError) else str(error)
     sentence = f"The process cannot be started: {reason}. End some processes of this session, or try later."
     return ApiError(503, Code.CAPACITY_EXCEEDED, sentence)
