@@ -27,6 +27,7 @@ from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import Image, Launcher, SandboxPolicy
 from sandkasten.local.isolation.programs import Program, Spawned
 from sandkasten.local.isolation.sandbox import BubblewrapSandbox
+from sandkasten.local.isolation.spawner.entering import Starting, find_kit
 from sandkasten.local.limits.limits import Limits, Resource, clamped, rlimits, ulimit_command
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.processes import Process
@@ -149,6 +150,7 @@ class Backend(Protocol):
             command.
         launcher: what starts its sandboxes; the doctor reports what that protects.
         can_spawn: whether its sandboxes start programs beside the shell, which the trial found out.
+        cannot_spawn: the sentence that says why they do not; empty if they do.
     """
 
     @property
@@ -169,6 +171,15 @@ class Backend(Protocol):
     @property
     def can_spawn(self) -> bool:
         """See above."""
+        ...
+
+    @property
+    def cannot_spawn(self) -> str:
+        """See above."""
+        ...
+
+    def refuse_to_spawn(self, why: str) -> None:
+        """Have no sandbox start programs beside the shell. Called by the trial, with a sentence."""
         ...
 
     def tried(self, trial: Callable[[Backend], str | None]) -> Backend:
@@ -219,7 +230,7 @@ class BubblewrapBackend:
         seccomp: the filter of system calls, see `SandboxPolicy`.
         limits: what each sandbox may take, unless it has limits of its own.
         bounded: which of these limits control groups see to.
-        can_spawn: see `Backend`.
+        starting: how programs are started beside the shell.
     """
 
     bwrap: str
@@ -232,7 +243,21 @@ class BubblewrapBackend:
     seccomp: bytes
     limits: Limits
     bounded: Collection[Resource]
-    can_spawn: bool = False
+    starting: Starting
+
+    @property
+    def can_spawn(self) -> bool:
+        """See `Backend`."""
+        return not self.starting.refusal
+
+    @property
+    def cannot_spawn(self) -> str:
+        """See `Backend`."""
+        return self.starting.refusal
+
+    def refuse_to_spawn(self, why: str) -> None:
+        """See `Backend`."""
+        self.starting.refusal = why
 
     @property
     def launcher(self) -> Launcher:
@@ -253,13 +278,14 @@ class BubblewrapBackend:
     ) -> BubblewrapSandbox:
         """See `Backend`."""
         policy = self.policy(image, workspace, host_network=host_network, limits=limits)
-        return BubblewrapSandbox.start(self.bwrap, policy, self.identity)
+        return BubblewrapSandbox.start(self.bwrap, policy, self.identity, self.starting)
 
     def policy(
         self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
     ) -> SandboxPolicy:
         """Return what a sandbox is made of; the arguments are those of `start`."""
         limits = limits or self.limits
+        chosen = clamped(rlimits(limits, self.bounded, kernel_version()))
         etc, links = own_etc(self.etc) if image.has_own_etc else self.etc, {}
         if host_network:
             self.names.refresh()
@@ -270,7 +296,8 @@ class BubblewrapBackend:
             etc=etc,
             seccomp=self.seccomp,
             launcher=mounttable.resized(self.launcher, limits.tmp_bytes),
-            ulimit=ulimit_command(clamped(rlimits(limits, self.bounded, kernel_version()))),
+            rlimits=chosen,
+            ulimit=ulimit_command(chosen),
             tmp_bytes=limits.tmp_bytes,
             host_network=host_network,
             etc_links=links,
@@ -335,6 +362,7 @@ def prepare(
         seccomp=seccomp.program(platform.machine()),
         limits=limits,
         bounded=bounded,
+        starting=find_kit(identity),
     )
 
 

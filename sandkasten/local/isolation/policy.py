@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandkasten.local.limits.limits import Rlimit
+
 # Inside, the code is an ordinary user of this id, whoever it is outside.
 INSIDE_UID = 1000
 HOME = "/home/sandbox"
@@ -108,7 +110,8 @@ class SandboxPolicy:
         etc: name below /etc to the host path that is mounted there, read-only.
         etc_links: name below /etc to the target of the link that is there.
         seccomp: the filter of system calls.
-        ulimit: the bash words that set resource limits; the first thing that runs.
+        rlimits: the resource limits of each process.
+        ulimit: the bash words that set them; the first thing that runs.
         tmp_bytes: the size of each file system in memory; None leaves it to the kernel.
         host_network: whether it shares the host's network; otherwise it has none.
         hidden: files of /proc that reveal facts about the host.
@@ -121,6 +124,7 @@ class SandboxPolicy:
     workspace: Path
     etc: Mapping[str, str]
     seccomp: bytes
+    rlimits: Mapping[int, Rlimit] = field(default_factory=dict[int, Rlimit])
     ulimit: str = ":"
     tmp_bytes: int | None = None
     host_network: bool = False

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import termios
@@ -24,10 +24,15 @@ from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
+from sandkasten.local.errors import SandboxLostError
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
+from sandkasten.local.isolation.gate import Gate
 from sandkasten.local.isolation.policy import BASH, SandboxPolicy
-from sandkasten.local.isolation.programs import CannotSpawnError, Program, Spawned
+from sandkasten.local.isolation.programs import Program
+from sandkasten.local.isolation.spawner.channel import Spawner
+from sandkasten.local.isolation.spawner.entering import Entered, Starting
+from sandkasten.local.isolation.spawner.process import SpawnedProcess
 from sandkasten.local.limits.limits import OOM_SCORE_SANDBOX, OOM_SCORE_SHELL
 from sandkasten.local.linux import processes
 from sandkasten.local.linux.processes import Process
@@ -55,8 +60,12 @@ class BubblewrapSandbox:
         control: socket.socket,
         tokens: socket.socket,
         gate: Gate,
+        *,
+        policy: SandboxPolicy,
+        identity: Identity,
+        starting: Starting,
     ) -> None:
-        """Own the process and the descriptors."""
+        """Own the process and the descriptors; see `start`."""
         self._process = process
         self.terminal = terminal
         self.control = control
@@ -66,11 +75,25 @@ class BubblewrapSandbox:
         self._init_pidfd: int | None = None
         self._oom_score: int | None = None
         self._namespace = ""
+        self._users = ""
+        self._identity = identity
+        self._starting = starting
+        self._rlimits = policy.rlimits
+        self._spawner: Spawner | None = None
+        self._confine_in_group: Callable[[int], None] | None = None
         self._signalling = threading.Lock()
 
     @classmethod
-    def start(cls, bwrap: str, policy: SandboxPolicy, identity: Identity) -> BubblewrapSandbox:
+    def start(
+        cls, bwrap: str, policy: SandboxPolicy, identity: Identity, starting: Starting
+    ) -> BubblewrapSandbox:
         """Start building a sandbox; it waits at its gate before anything runs in it.
+
+        Args:
+            bwrap: bubblewrap's path.
+            policy: the parts of the sandbox.
+            identity: whom it runs as.
+            starting: how programs are started beside its shell.
 
         Must run in a thread that lives as long as the daemon: the kernel ends the sandbox with the
         *thread* that made it.
@@ -114,7 +137,10 @@ class BubblewrapSandbox:
             ours.pop_all()
         for descriptor in (control.fileno(), tokens.fileno(), permits, terminal, info):
             os.set_blocking(descriptor, False)
-        sandbox = cls(process, terminal, control, tokens, Gate(info, block, permits))
+        gate = Gate(info, block, permits)
+        sandbox = cls(
+            process, terminal, control, tokens, gate, policy=policy, identity=identity, starting=starting
+        )
         sandbox.end_input()
         return sandbox
 
@@ -142,6 +168,7 @@ class BubblewrapSandbox:
         self.init_pid = pid
         self._init_pidfd = os.pidfd_open(pid)
         self._namespace = processes.namespace(pid)
+        self._confine_in_group = confine
         await asyncio.to_thread(confine, pid)
         self._oom_score = _open_oom_score(pid)
 
@@ -156,6 +183,9 @@ class BubblewrapSandbox:
 
     def spare_init(self) -> None:
         """Have process 1 go last, as there is a shell."""
+        if not self._users and self.init_pid is not None:  # by now it has its last one
+            with contextlib.suppress(OSError):
+                self._users = os.readlink(f"/proc/{self.init_pid}/ns/user")
         self._set_oom_score(OOM_SCORE_SANDBOX)
 
     def _set_oom_score(self, score: int) -> None:
@@ -208,28 +238,50 @@ class BubblewrapSandbox:
             return 1
         # One at a time: the end of the first would let process 1 go on under the second.
         with self._signalling:
-            return processes.signal_others(self.init_pid, shell, spared, self._namespace, signal_number)
+            return processes.signal_others(
+                self.init_pid, shell, spared, self._namespace, signal_number, user_namespace=self._users
+            )
 
-    async def spawn(self, program: Program, stdin: int, stdout: int, stderr: int) -> Spawned:
+    async def spawn(self, program: Program, stdin: int, stdout: int, stderr: int) -> SpawnedProcess:
         """Start a program beside the shell; see `backend.Sandbox`."""
-        raise CannotSpawnError("This daemon cannot start processes beside a session's shell.")
+        spawner = self._made_spawner()
+        if self._identity.drops:
+            for descriptor in {stdin, stdout, stderr}:
+                _give(descriptor, self._identity)
+        return await spawner.spawn(program, stdin, stdout, stderr)
 
     async def root(self) -> int:
         """Return a descriptor of the directory `/`; see `backend.Sandbox`."""
-        raise CannotSpawnError("This daemon cannot look into a sandbox.")
+        return await self._made_spawner().root()
+
+    def _made_spawner(self) -> Spawner:
+        kit = self._starting.need()
+        if self._spawner is None:
+            if self.init_pid is None or self._init_pidfd is None or self._confine_in_group is None:
+                raise SandboxLostError("the sandbox has ended")
+            self._spawner = Spawner(
+                Entered(kit, self._rlimits, self.init_pid, self._init_pidfd, self._confine_in_group)
+            )
+        return self._spawner
 
     @property
     def has_jobs(self) -> bool:
         """True if there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
-        return processes.has_more_threads(self._process.pid, _IDLE_PROCESSES)
+        return bool(self._spawned) or processes.has_more_threads(self._process.pid, _IDLE_PROCESSES)
 
     @property
     def members(self) -> list[int]:
         """All processes in it, process 1 first; none once it ended."""
         with contextlib.suppress(OSError):
             if self.init_pid is not None and processes.namespace(self.init_pid) == self._namespace:
-                return list(processes.descendants(self.init_pid))
+                roots = (self.init_pid, *self._spawned)
+                return [pid for root in roots for pid in processes.descendants(root)]
         return []
+
+    @property
+    def _spawned(self) -> list[int]:
+        """The processes beside the shell, whose parent is the daemon; what they left is below process 1."""
+        return [] if self._spawner is None else list(self._spawner.live)
 
     def kill(self) -> Callable[[], None]:
         """End every process of it and close the descriptors; call the result, in any thread, to reap."""
@@ -238,6 +290,7 @@ class BubblewrapSandbox:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
         self._kill_builders()
+        reap_spawned = None if self._spawner is None else self._spawner.close()
         self._gate.close()  # not before the kill: at the gate, an end is as good as a byte
         self.control.close()
         self.tokens.close()
@@ -245,7 +298,7 @@ class BubblewrapSandbox:
         if self._oom_score is not None:
             os.close(self._oom_score)
             self._oom_score = None
-        return lambda: self._reap(init_pidfd)
+        return lambda: self._reap(init_pidfd, reap_spawned)
 
     def _kill_builders(self) -> None:
         """Kill bubblewrap, and with it the process that is going to be process 1.
@@ -257,7 +310,9 @@ class BubblewrapSandbox:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _reap(self, init_pidfd: int | None) -> None:
+    def _reap(self, init_pidfd: int | None, reap_spawned: Callable[[], None] | None) -> None:
+        if reap_spawned is not None:
+            reap_spawned()  # first, as process 1 waits for those that nobody waited for
         self._process.wait()
         if init_pidfd is not None:
             # Process 1 ends only after all others in its namespace did.
@@ -265,50 +320,6 @@ class BubblewrapSandbox:
             poller.register(init_pidfd, select.POLLIN)
             poller.poll(_REAP_TIMEOUT_MS)
             os.close(init_pidfd)
-
-
-class Gate:
-    """The gate at which a new sandbox waits, and each new shell in it.
-
-    Bubblewrap reports the id of process 1, and holds it until a byte comes. Process 1 reads a line before
-    each shell, from a pipe that no other program inside can read.
-    """
-
-    def __init__(self, info: int, block: int, permits: int) -> None:
-        """Own the three pipes' ends."""
-        self._info = info
-        self._block = block
-        self._permits = permits
-        self._is_closed = False
-
-    async def child_pid(self) -> int | None:
-        """Wait for bubblewrap's word; None if it failed."""
-        data = b""
-        while b"}" not in data:
-            await _readable(self._info)
-            part = os.read(self._info, 4096)
-            if not part:
-                return None
-            data += part
-        return int(json.loads(data)["child-pid"])
-
-    def open(self) -> None:
-        """Let process 1 run."""
-        self._write(self._block)
-
-    def admit_shell(self) -> None:
-        """Let process 1 start the next shell."""
-        self._write(self._permits)
-
-    def _write(self, descriptor: int) -> None:
-        if not self._is_closed:  # else the number may be that of something else by now
-            os.write(descriptor, b"\n")
-
-    def close(self) -> None:
-        """Close the pipes."""
-        self._is_closed = True
-        for descriptor in (self._info, self._block, self._permits):
-            os.close(descriptor)
 
 
 def supervisor_command(policy: SandboxPolicy, tokens: int, control: int, permits: int) -> list[str]:
@@ -322,6 +333,13 @@ def supervisor_command(policy: SandboxPolicy, tokens: int, control: int, permits
     return [BASH, *options, "-c", attach, *words]
 
 
+def _give(descriptor: int, identity: Identity) -> None:
+    """Give a pipe or a terminal to the sandbox's user, so that programs may open it by name."""
+    status = os.fstat(descriptor)
+    if stat.S_ISFIFO(status.st_mode) or os.isatty(descriptor):
+        os.fchown(descriptor, identity.uid, identity.gid)
+
+
 def _open_oom_score(pid: int) -> int | None:
     """Open what orders a process among those that the kernel ends for want of memory.
 
@@ -330,16 +348,6 @@ def _open_oom_score(pid: int) -> int | None:
     with contextlib.suppress(OSError):
         return os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     return None
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
 
 
 def _socketpair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, int]:

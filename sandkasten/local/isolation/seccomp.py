@@ -113,24 +113,67 @@ _INET_PROTOCOLS = (0, 1, 6, 17, 58, 255)
 _NETLINK_PROTOCOLS = (0, 4, 15)
 
 
+# The calls that the spawner still needs when the filter holds for it (see `spawner/spawner.c`). Each program
+# that it starts gets their rules last.
+_LAST = ("unshare", "prctl", "seccomp")
+
+
 def program(machine: str) -> bytes:
     """The filter for a machine, as `platform.machine` names it: an array of struct sock_filter.
 
     Raises:
         IsolationError: there is none for this machine.
     """
+    known = _known(machine)
+    return _of_machine(known, _rules(known))
+
+
+def base_program(machine: str) -> bytes:
+    """The filter without the rules of `last_program`; both of them together answer as `program` does.
+
+    Raises:
+        IsolationError: there is none for this machine.
+    """
+    known = _known(machine)
+    last = _numbers_of_last(known)
+    return _of_machine(known, {n: code for n, code in _rules(known).items() if n not in last})
+
+
+def last_program(machine: str) -> bytes:
+    """The rules that `base_program` lacks: a small filter, as each program has one of its own.
+
+    It does not look at the architecture: the other one ends what comes from another.
+
+    Raises:
+        IsolationError: there is none for this machine.
+    """
+    known = _known(machine)
+    rules = _rules(known)
+    each = (part for n in _numbers_of_last(known) for part in _when(_EQUAL, n, rules[n]))
+    return _packed((_load(_NUMBER), *each, *_PASS))
+
+
+def _known(machine: str) -> _Machine:
     if machine not in _MACHINES:
         raise IsolationError(
             f"Sandboxes cannot be secured on this kind of machine ({machine}): the filter of system calls "
             f"is written for {' and '.join(_MACHINES)}.",
             "Run the daemon on one of these, with 64-bit Python.",
         )
-    known = _MACHINES[machine]
-    code = (
-        _load(_ARCH),
-        *_when(_EQUAL, known.audit_arch, (_load(_NUMBER), *_search(_runs(_rules(known))))),
-        _return(_KILL_PROCESS),
-    )
+    return _MACHINES[machine]
+
+
+def _numbers_of_last(machine: _Machine) -> tuple[int, ...]:
+    numbers = (({**NOT_PERMITTED, **CHECKED})[name][machine.column] for name in _LAST)
+    return tuple(number for number in numbers if number is not None)
+
+
+def _of_machine(machine: _Machine, rules: Mapping[int, _Code]) -> bytes:
+    of_number = (_load(_NUMBER), *_search(_runs(rules)))
+    return _packed((_load(_ARCH), *_when(_EQUAL, machine.audit_arch, of_number), _return(_KILL_PROCESS)))
+
+
+def _packed(code: _Code) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 

@@ -128,45 +128,93 @@ def has_ended(pid: int) -> bool:
 
 
 def signal_others(
-    init_pid: int, shell: Process, spared: Container[Process], pid_namespace: str, signal_number: int
+    init_pid: int,
+    shell: Process,
+    spared: Container[Process],
+    pid_namespace: str,
+    signal_number: int,
+    *,
+    user_namespace: str = "",
 ) -> int:
     """Send a signal to all processes of a sandbox except process 1, the shell, the spared and their children.
+
+    With a user namespace, only to those that are in it: programs beside the shell have others.
 
     Returns how many there were, or 1 if the shell has gone: process 1 may have started another by then, and
     it is too early to know that shell from the rest. With SIGKILL, all that it was sent to have ended, unless
     the machine was too busy for that. The signal 0 only counts.
     """
     parents, found = [init_pid, shell.pid], 1
+    own_namespace = user_namespace or pid_namespace
     deadline = 0.0  # not in the first round, so that they end beside one another
     with _stopped(init_pid, pid_namespace):
         # One that forks meanwhile may have a child that was not seen, so to kill them all takes some rounds.
         for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
             if shell not in identified([shell.pid]):
                 break
-            found = _signal_below(parents, spared, pid_namespace, signal_number, deadline)
+            found = _signal_below(parents, spared, own_namespace, signal_number, deadline)
             if not found:
                 break
             deadline = deadline or time.monotonic() + _KILL_SECONDS
     return found
 
 
+def signal_inside(init_pid: int, pids: Collection[int], user_namespace: str, signal_number: int) -> int:
+    """Send a signal to all processes of a sandbox that are in a user namespace, but not in process 1's.
+
+    Args:
+        init_pid: process 1, where all of them are that lost their parents.
+        pids: and others that may be in it.
+        user_namespace: which one, as the link in /proc names it; nobody inside can leave it.
+        signal_number: the signal; 0 only counts.
+
+    Returns how many there were. With SIGKILL, all that it was sent to have ended, unless the machine was too
+    busy for that.
+    """
+    count, empty = 0, 0
+    deadline = 0.0
+    for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
+        found = _signal_below([init_pid], (), user_namespace, signal_number, deadline, others=pids)
+        count = max(count, found)
+        # One that forks at the wrong moment is not seen, so nothing must have been found twice.
+        empty = 0 if found else empty + 1
+        if empty == 2 or (empty and not count):
+            break
+        deadline = deadline or time.monotonic() + _KILL_SECONDS
+    return count
+
+
+def user_namespaces(pid: int) -> set[str]:
+    """Return the user namespaces in which the process and all below it are."""
+    found = set[str]()
+    for member in descendants(pid):
+        with suppress(OSError):
+            found.add(os.readlink(f"/proc/{member}/ns/user"))
+    return found
+
+
 def _signal_below(
     parents: Collection[int],
     spared: Container[Process],
-    pid_namespace: str,
+    namespace_name: str,
     signal_number: int,
     deadline: float,
+    *,
+    others: Collection[int] = (),
 ) -> int:
-    """Send a signal to all that is below some processes; until a deadline, wait for each of them to end."""
+    """Send a signal to all that is below some processes; until a deadline, wait for each of them to end.
+
+    Others are signalled, too. Those that are not in the namespace are left out, with all below them.
+    """
     count = 0
-    pending = [child for parent in parents for child in children_of_all_threads(parent)]
+    pending = [*others, *(child for parent in parents for child in children_of_all_threads(parent))]
     while pending:
         current = pending.pop()
         if current in parents:
             continue
         with suppress(OSError, ValueError, IndexError), _held(current) as pidfd:
             is_spared = Process(current, int(_stat(current)[_START])) in spared
-            if is_spared or namespace(current) != pid_namespace:
+            if is_spared or not _is_inside(current, namespace_name):
                 continue
             pending += children_of_all_threads(current)
             if not _ends(pidfd, 0):
@@ -225,6 +273,11 @@ def children_of_all_threads(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
                 found += map(int, file.read().split())
     return found
+
+
+def _is_inside(pid: int, name: str) -> bool:
+    """Return whether a process is in a namespace, which names its own kind: `pid:[4026531836]`."""
+    return os.readlink(f"/proc/{pid}/ns/{name.partition(':')[0]}") == name
 
 
 def namespace(pid: int) -> str:

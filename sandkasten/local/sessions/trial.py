@@ -7,6 +7,7 @@ It takes the same steps with the same code: a workspace that belongs to the sand
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,8 @@ from sandkasten.local.errors import IsolationError, SandboxLostError
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
-from sandkasten.local.isolation.backend import Backend
+from sandkasten.local.isolation.backend import Backend, Sandbox
+from sandkasten.local.isolation.programs import CannotSpawnError, Program
 from sandkasten.local.limits.cgroups import Cgroups
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.linux import loop
@@ -23,6 +25,7 @@ from sandkasten.local.sessions.shell import Shell
 
 _NAME = "trial"
 _TIMEOUT_MS = 20_000
+_PROGRAM = Program((b"true",), {b"PATH": b"/usr/bin:/bin"}, b"/")
 
 
 def try_in_group(
@@ -86,9 +89,31 @@ async def _use_a_sandbox(backend: Backend, workspace: Path, confine: Callable[[i
             pass
         if command.outcome is None or command.outcome.exit_code:
             raise SandboxLostError("no command can be run in its shell")
+        if backend.can_spawn:
+            await _try_a_program(backend, sandbox)
     finally:
         if shell is not None:
             await asyncio.to_thread(shell.close())
+
+
+async def _try_a_program(backend: Backend, sandbox: Sandbox) -> None:
+    """Start a program beside the shell; where that fails, sandboxes do without."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        process = await sandbox.spawn(_PROGRAM, null, null, null)
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        process.on_ended(ended.set_result)
+        async with asyncio.timeout(_TIMEOUT_MS / 1000):
+            code = await asyncio.shield(ended)
+        if code:
+            backend.refuse_to_spawn(f"Processes beside the shell cannot be started: one ended with {code}.")
+    except CannotSpawnError as error:
+        backend.refuse_to_spawn(str(error))
+    except OSError as error:  # a TimeoutError as well
+        why = error.strerror or "it takes too long"
+        backend.refuse_to_spawn(f"Processes beside the shell cannot be started: {why}.")
+    finally:
+        os.close(null)
 
 
 def _nothing() -> None:
