@@ -43,7 +43,7 @@ class Process:
             print("ended with", process.result.exit_code)
     """
 
-    __slots__ = ("_connection", "_id", "_known", "_path", "_reader", "_writing")
+    __slots__ = ("_connection", "_id", "_known", "_path", "_reader", "_session_id", "_writing")
 
     def __init__(self, connection: Connection, session_id: str, process_id: str, position: int = 0) -> None:
         """Bind to a process; nothing is sent. A session's `start` and `process` return them.
@@ -52,6 +52,7 @@ class Process:
             SandkastenInputError: an id or a position that cannot be one.
         """
         self._connection = connection
+        self._session_id = session_id
         self._id = check.process_id(process_id)
         self._path = calls.path_of(session_id, self._id)
         self._reader = OutputReader(check.position(position))
@@ -73,9 +74,9 @@ class Process:
 
     @property
     def result(self) -> ProcessResult:
-        """How the process ended, and what it printed; there after a loop over it, or after `wait`.
+        """How the process ended, and what it printed; there after a loop over it, `wait` or `close`.
 
-        After a loop, its outputs are what was read here, of more than 1 MiB the head and the tail.
+        After a loop its outputs are what was read here, of more than 1 MiB the head and the tail.
 
         Raises:
             SandkastenError: the process's end was not seen.
@@ -133,14 +134,15 @@ class Process:
                 position = await self._connection.call(calls.put_input(self._path, position, piece))
 
     async def close_stdin(self) -> None:
-        """End the process's standard input; it may be closed already.
+        """End the process's standard input; it may be closed already. In a terminal that is Ctrl-D.
 
         Raises:
             SandkastenError: any failure.
         """
         async with self._writing:
             try:
-                await self._connection.call(calls.put_input(self._path, 0, b"", close=True))
+                position = await self._connection.call(calls.put_input(self._path, 0, b""))
+                await self._connection.call(calls.put_input(self._path, position, b"", close=True))
             except ProcessInputClosedError:
                 return
 
@@ -184,8 +186,8 @@ class Process:
             timeout_ms: how long to wait, in milliseconds; None is until it ends.
 
         Returns:
-            How it ended, and what it printed, of much output the head and the tail. A process that was
-            stopped because its own time was over is a result as well, whose `end` is `timeout`.
+            How it ended, and what it printed: all of it after a whole loop, otherwise what the daemon still
+            has. For a process that was stopped because its own time was over, `end` is `timeout`.
 
         Raises:
             WaitTimeoutError: it goes on; it is a `TimeoutError` too.
@@ -204,12 +206,21 @@ class Process:
                 round_ms = min(round_ms, max(0, round((until - time.monotonic()) * 1000)))
             info = await self._connection.call(calls.result(self._path, round_ms))
             if info.result is not None:
-                return info.result
+                return await self._with_outputs(info.result)
             if until is not None and time.monotonic() >= until:
                 raise WaitTimeoutError(
                     f"The process {self._id} did not end within {limit_ms} ms.",
                     "It goes on: wait longer, or end it with terminate() or kill().",
                 )
+
+    async def _with_outputs(self, result: ProcessResult) -> ProcessResult:
+        """Return the result with what the daemon still has of the output."""
+        if not result.stdout_total_bytes + result.stderr_total_bytes:
+            return result
+        other = Process(self._connection, self._session_id, self._id)
+        async for _chunk in other:
+            pass
+        return other.result
 
     async def resize(self, columns: int, rows: int) -> None:
         """Give the process's terminal another size; programs in it learn of that.
@@ -243,7 +254,8 @@ class Process:
             ended = await self._connection.call(calls.end(self._path, force=force))
         except (ProcessNotFoundError, SessionNotFoundError, SessionExpiredError):
             return  # gone is what was wanted
-        self._known = self._known or ended.result
+        if self._known is None and ended.result is not None:
+            self._known = self._reader.with_outputs(ended.result)
 
     async def __aenter__(self) -> Process:
         return self

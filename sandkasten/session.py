@@ -24,7 +24,6 @@ from .stream import ExecStream
 
 # How long a caller who was interrupted waits for the session's end.
 _LAST_SECONDS = 10.0
-PROCESSES = "processes"
 
 
 class Session(FileVerbs):
@@ -181,7 +180,7 @@ class Session(FileVerbs):
         """
         program, stdin = arguments.program(args, cwd, env), arguments.given_input(input)
         timeout_ms, keep_bytes = check.timeout_ms(timeout_ms), check.keep_bytes(keep_bytes)
-        if await self._connection.has(PROCESSES):
+        if await self._connection.has(Extension.PROCESSES):
             return await self._connection.call(calls.run(self._id, program, timeout_ms, stdin, keep_bytes))
         how = imitation.plan(program, timeout_ms, stdin, keep_bytes)
         call = imitation.run(self._id, how)
@@ -230,7 +229,7 @@ class Session(FileVerbs):
             terminal=arguments.terminal(terminal),
             timeout_ms=arguments.run_timeout_ms(timeout_ms),
         )
-        await self._connection.require(PROCESSES)
+        await self._connection.require(Extension.PROCESSES)
         info = await self._connection.call(call)
         return Process(self._connection, self._id, info.id)
 
@@ -241,7 +240,7 @@ class Session(FileVerbs):
             ExtensionMissingError: a daemon that cannot do it.
             SandkastenError: any other failure.
         """
-        await self._connection.require(PROCESSES)
+        await self._connection.require(Extension.PROCESSES)
         return await self._connection.call(calls.listed(self._id))
 
     def process(self, process_id: str, position: int = 0) -> Process:

@@ -27,7 +27,6 @@ from .stream import ExecStream
 
 # How long a caller who was interrupted waits for the session's end.
 _LAST_SECONDS = 10.0
-PROCESSES = "processes"
 
 
 class Session(FileVerbs):
@@ -182,7 +181,7 @@ class Session(FileVerbs):
         """
         program, stdin = arguments.program(args, cwd, env), arguments.given_input(input)
         timeout_ms, keep_bytes = check.timeout_ms(timeout_ms), check.keep_bytes(keep_bytes)
-        if self._connection.has(PROCESSES):
+        if self._connection.has(Extension.PROCESSES):
             return self._connection.call(calls.run(self._id, program, timeout_ms, stdin, keep_bytes))
         how = imitation.plan(program, timeout_ms, stdin, keep_bytes)
         call = imitation.run(self._id, how)
@@ -231,7 +230,7 @@ class Session(FileVerbs):
             terminal=arguments.terminal(terminal),
             timeout_ms=arguments.run_timeout_ms(timeout_ms),
         )
-        self._connection.require(PROCESSES)
+        self._connection.require(Extension.PROCESSES)
         info = self._connection.call(call)
         return Process(self._connection, self._id, info.id)
 
@@ -242,7 +241,7 @@ class Session(FileVerbs):
             ExtensionMissingError: a daemon that cannot do it.
             SandkastenError: any other failure.
         """
-        self._connection.require(PROCESSES)
+        self._connection.require(Extension.PROCESSES)
         return self._connection.call(calls.listed(self._id))
 
     def process(self, process_id: str, position: int = 0) -> Process:

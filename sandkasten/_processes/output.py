@@ -66,7 +66,7 @@ class OutputReader:
     cuts: int = 0
     turn: int = 0
     _channels: dict[str, _Channel] = field(factory=_channels)
-    _missed_bytes: int = 0
+    _read_bytes: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.position = self.first
@@ -122,11 +122,11 @@ class OutputReader:
             raise SandkastenResponseError(f"The data of a {event.event!r} event is not base64.") from error
         channel = self._channels[event.event]
         channel.kept.add(data)
+        self._read_bytes += len(data)
         return ProcessChunk(event.event, data, channel.decoder.decode(data), 0, moment_of(piece.timestamp))
 
     def _gap(self, event: ServerSentEvent) -> ProcessChunk:
         missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
-        self._missed_bytes += missed_bytes
         for channel in self._channels.values():
             channel.decoder.reset()
         # It is not known of which channel they are.
@@ -134,13 +134,17 @@ class OutputReader:
         return ProcessChunk("", b"", "", missed_bytes, moment_of(None))
 
     def _end(self, event: ServerSentEvent) -> None:
-        end = result_of(data_of(event))
-        kept = {name: self._channels[name].kept for name in _STREAMS}
-        self.result = evolve(
-            end,
-            stdout_bytes=kept["stdout"].content(),
-            stderr_bytes=kept["stderr"].content(),
-            truncated=any(each.truncated for each in kept.values()) or self._missed_bytes > 0,
+        self.result = self.with_outputs(result_of(data_of(event)))
+
+    def with_outputs(self, result: ProcessResult) -> ProcessResult:
+        """Return a result with what was read here."""
+        kept = [self._channels[name].kept for name in _STREAMS]
+        total_bytes = result.stdout_total_bytes + result.stderr_total_bytes
+        return evolve(
+            result,
+            stdout_bytes=kept[0].content(),
+            stderr_bytes=kept[1].content(),
+            truncated=any(each.truncated for each in kept) or total_bytes > self._read_bytes,
         )
 
     def cut(self, reason: SandkastenError | None, *, max_cuts: int) -> None:

@@ -131,7 +131,11 @@ async def test_characters_are_whole_and_a_gap_is_seen(fake: FakeDaemon, played: 
         ("stdout", '{"base64": "pA=="}', 6),
         ("gap", '{"missed_bytes": 10}', 16),
         ("later", "{}", 16),
-        ("done", '{"exit_code": 137, "signal": "SIGKILL", "end": "out_of_memory"}', 16),
+        (
+            "done",
+            '{"exit_code": 137, "signal": "SIGKILL", "end": "out_of_memory", "stdout_bytes": 16}',
+            16,
+        ),
     ]
     text = "".join(f"id: {at}\nevent: {name}\ndata: {data}\n\n" for name, data, at in events)
     stream = {"content_type": "text/event-stream", "response_data": text}

@@ -182,9 +182,9 @@ def test_options_end_at_the_first_word_of_the_command(cli: Home, session: str) -
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
-        ("run -it bash", "sandkasten shell SESSION"),
-        ("run -ti bash", "sandkasten shell SESSION"),
-        ("shell --tty x", "sandkasten shell SESSION"),
+        ("run -it bash", "in a terminal: -t"),
+        ("run -ti bash", "in a terminal: -t"),
+        ("new --tty", "in a terminal: -t"),
         ("run -v /here:/there ls", "--upload"),
         ("run -v/here:/there -- ls", "--workspace"),
         ("run --mount=type=bind ls", "--workspace"),
@@ -195,7 +195,7 @@ def test_options_end_at_the_first_word_of_the_command(cli: Home, session: str) -
         ("run --rm ls", "Leave it out"),
         ("new --rm", "Leave it out"),
         ("run --timeout 5 -w /tmp ls", "cd DIRECTORY"),
-        ("run -d ls", "COMMAND &"),
+        ("run -d ls", "exec -d SESSION"),
         ("new -p 80:80", "--network host"),
     ],
 )

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sandkasten.cli.calls import transfers
+from sandkasten.cli.calls.attaching import run_in_terminal
 from sandkasten.cli.calls.connecting import Where, open_client, open_own_client
 from sandkasten.cli.calls.stdin import is_piped
 from sandkasten.cli.calls.streaming import signals_end_us, stream
 from sandkasten.cli.output import out
-from sandkasten.cli.output.failures import FAILED, TIMED_OUT, sentence_of
+from sandkasten.cli.output.failures import FAILED, TIMED_OUT, USAGE, CommandLineError, sentence_of
 from sandkasten.cli.parsing import arguments, ids
 from sandkasten.cli.parsing.foreign import RunsCommand, RunsCommandInSession
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     help="Copy this out of /workspace afterwards, to the current directory; repeatable.",
 )  # fmt: skip
 @arguments.timeout_option
+@arguments.terminal_option
 @arguments.no_stdin_option
 @arguments.raw_option
 @arguments.command_argument
@@ -51,6 +53,7 @@ def run_command(
     uploads: Sequence[str],
     downloads: Sequence[str],
     timeout_ms: int,
+    in_terminal: bool,
     no_stdin: bool,
     raw: bool,
     command: str,
@@ -66,6 +69,7 @@ def run_command(
       sandkasten run -- python3 -c 'print(6 * 7)'
       sandkasten run --upload data.csv -- 'sort data.csv | head -3'
       sandkasten run --download report -- 'mkdir report && date > report/now'
+      sandkasten run -t python3
     """
     sources = [(path, transfers.own_name(path)) for path in map(transfers.existing, uploads)]
     targets = [(path, transfers.free_name(transfers.name_of(path))) for path in downloads]
@@ -76,13 +80,21 @@ def run_command(
     ):
         for source, name in sources:
             transfers.push(session, source, arguments.ROOT, name)
-        code = _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
+        if in_terminal:
+            code = run_in_terminal(session, command)
+        else:
+            code = _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
         copied = [_download(session, path, name) for path, name in targets]
         return code or (0 if all(copied) else FAILED)
 
 
 @click.command("exec", cls=RunsCommandInSession)
 @arguments.timeout_option
+@arguments.terminal_option
+@click.option(
+    "-d", "--detach", is_flag=True,
+    help="Start it beside the shell, print the id of its process, and leave it alone.",
+)  # fmt: skip
 @arguments.no_stdin_option
 @arguments.raw_option
 @arguments.session_argument
@@ -93,6 +105,8 @@ def exec_command(
     *,
     session_id: str,
     timeout_ms: int,
+    in_terminal: bool,
+    detach: bool,
     no_stdin: bool,
     raw: bool,
     command: str,
@@ -111,9 +125,19 @@ def exec_command(
 
     On a terminal, output is text without escape sequences, unless --raw asks for them. Into a pipe or a
     file goes the command's standard output byte for byte, and its standard error is ours.
+
+    With -t or -d the command is a process of its own beside the shell. It begins in the shell's directory,
+    and changes nothing in the shell.
     """
+    if in_terminal and detach:
+        raise CommandLineError("-t and -d do not go together. Leave one of them out.", USAGE)
     with signals_end_us(), open_client(where) as client:
         session = ids.session(client, session_id)
+        if in_terminal:
+            return run_in_terminal(session, command, cwd=session.info().cwd)
+        if detach:
+            out.emit(session.start(command, cwd=session.info().cwd).id)
+            return 0
         return _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
 
 

@@ -1,7 +1,7 @@
 """`shell`: the choice of a shell for a session.
 
-There is one kind: lines, which work with every daemon. A terminal in the session would be another, for
-daemons that offer one.
+There are two kinds: lines, which run in the session's own shell and work with every daemon; and a terminal
+with a bash of its own, on daemons with the extension `processes`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from sandkasten.cli.calls.attaching import run_in_terminal
 from sandkasten.cli.calls.connecting import Where, open_client
 from sandkasten.cli.calls.lineshell import LineShell
 from sandkasten.cli.calls.streaming import signals_end_us
@@ -19,16 +20,15 @@ from sandkasten.cli.output.lines import LineSource, StandardInput
 from sandkasten.cli.parsing import arguments, ids
 from sandkasten.cli.parsing.foreign import Strict
 
-_WELCOME = (
-    "Ctrl-C stops a command, Ctrl-D leaves; the session goes on. Full-screen programs do not work here."
-)
+_WELCOME = "Ctrl-C stops a command, Ctrl-D leaves; the session goes on. Full-screen programs need `shell -t`."
 
 
 @click.command("shell", cls=Strict)
 @arguments.raw_option
+@arguments.terminal_option
 @arguments.session_argument
 @click.pass_obj
-def shell_command(where: Where, session_id: str, raw: bool) -> int:
+def shell_command(where: Where, session_id: str, raw: bool, in_terminal: bool) -> int:
     """Use a session's shell, line by line.
 
     On a terminal: each line runs in the session, with its output as it comes; lines are edited and
@@ -36,13 +36,17 @@ def shell_command(where: Where, session_id: str, raw: bool) -> int:
     keeps the session. Ctrl-D or `exit` leaves, and the session goes on. The exit code is the last
     command's.
 
-    Commands have no input, and full-screen programs (editors, pagers, top) are not supported.
+    Commands have no input, and full-screen programs (editors, pagers, top) do not work there. They do with
+    -t, which runs another bash, in a terminal: it begins in the shell's directory, has a state of its own,
+    and ends when you leave it.
 
     Without a terminal, the commands are read from standard input: sandkasten shell $id < script.sh
     """
     is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with signals_end_us(), open_client(where) as client:
         session = ids.session(client, session_id)
+        if in_terminal:
+            return run_in_terminal(session, "exec bash", cwd=session.info().cwd)
         cwd = session.info().cwd
         source: LineSource = _terminal(session.id) if is_interactive else StandardInput()
         if is_interactive:

@@ -144,6 +144,25 @@ class Output:
             say("(Bytes that are not UTF-8 were replaced on the way. Copy binary files: sandkasten cp.)")
 
 
+class Channels:
+    """The standard output and standard error of a process, as they come: ours, byte for byte.
+
+    A terminal gets text without escape sequences, unless they are asked for.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
+        """Find out which of ours is a terminal."""
+        self._streams = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._as_text = {name: each.isatty() and not raw for name, each in self._streams.items()}
+
+    def write(self, name: str, data: bytes, text: str) -> None:
+        """Print a piece of a channel."""
+        stream = self._streams.get(name)
+        if stream is not None:
+            stream.buffer.write(for_terminal(text).encode(errors="replace") if self._as_text[name] else data)
+            stream.buffer.flush()
+
+
 def when(moment: datetime | None) -> str | None:
     """Return a time in the user's time zone; on a terminal in the short form of `ls`."""
     if moment is None:

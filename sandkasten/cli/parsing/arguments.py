@@ -180,6 +180,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 raw_option = click.option(
     "--raw", is_flag=True, help="Print escape sequences on a terminal, instead of removing them."
 )
+terminal_option = click.option(
+    "-t", "--tty", "in_terminal", is_flag=True,
+    help="Run it in a terminal of its own, connected with ours: for editors, pagers and prompts.",
+)  # fmt: skip
 no_stdin_option = click.option("-n", "--no-stdin", is_flag=True, help="Do not forward standard input.")
 network_option = click.option(
     "--network", type=click.Choice(["none", "host"]), help="The sandbox's network; none, if not given."

@@ -12,16 +12,14 @@ import click
 
 from sandkasten.cli.output.failures import USAGE, CommandLineError
 
-_INPUT = (
-    "Piped input reaches the command as it is; for typing, make a session and use `sandkasten shell SESSION`"
-)
+_INPUT = "Piped input reaches the command as it is; for typing, run it in a terminal: -t"
 _FILES = (
     "Copy files with --upload, --download or `sandkasten cp`, or keep them in a workspace: --workspace ID"
 )
 _VARIABLES = "Set variables in the command: sandkasten run -- env NAME=value COMMAND"
 _LIMITS = "Limits are set for the whole daemon; see `sandkasten serve --help`"
 _ENDS = "Leave it out: the sandbox of `run` always ends with its command"
-_BACKGROUND = "Make a session, and end the command with &: sandkasten exec SESSION -- 'COMMAND &'"
+_BACKGROUND = "Make a session, and start it there: sandkasten exec -d SESSION -- COMMAND"
 _DIRECTORY = "Change the directory in the command: sandkasten run -- 'cd DIRECTORY && COMMAND'"
 _USER = "Commands always run as the one user without privileges"
 _NAME = "Sessions have ids, of which a few characters are enough; a workspace has a name: --workspace ID"

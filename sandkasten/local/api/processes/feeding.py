@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from typing import Any
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from sandkasten.local.errors import ApiError
+from sandkasten.local.api.bodystream import body_of
+from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.sessions.processes.channels import Input
+from sandkasten.local.sessions.session import Session
+
+# The most that a request brings whose sender wants to hear that the process has not taken it yet.
+MAX_WHOLE_BYTES = 1024 * 1024
 
 
 class Feeding:
@@ -25,7 +31,7 @@ class Feeding:
         elif pieces is not None:
             self._task = asyncio.create_task(_feed(stdin, pieces))
         elif stdin.position or stdin.write_at_once(data):
-            self._task = asyncio.create_task(_feed(stdin, _one(data)))
+            self._task = asyncio.create_task(_feed(stdin, one(data)))
         else:
             stdin.close()
 
@@ -67,5 +73,56 @@ async def _drop(pieces: AsyncIterator[bytes]) -> None:
             pass
 
 
-async def _one(data: bytes) -> AsyncIterator[bytes]:
+async def one(data: bytes) -> AsyncIterator[bytes]:
+    """Yield what is there already."""
     yield data
+
+
+async def whole_body(request: Request, max_bytes: int) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it is larger.
+        ClientDisconnect: it ended before its end.
+    """
+    data = bytearray()
+    async for piece in body_of(request):
+        data += piece
+        if len(data) > max_bytes:
+            raise invalid_request(f"The body is larger than {max_bytes} bytes. Send it in several requests.")
+    return bytes(data)
+
+
+class Taking:
+    """A piece of input that a process takes when it likes, while the one who sent it waits."""
+
+    def __init__(self, session: Session, feeding: Coroutine[Any, Any, int]) -> None:
+        """Begin; the session is in use until the end, or until the sender leaves."""
+        session.lifetime.begin_use()
+        self._task = asyncio.ensure_future(feeding)
+        self._task.add_done_callback(lambda _task: session.lifetime.end_use())
+
+    async def goes_on(self, seconds: float) -> bool:
+        """Wait a while; return whether the process has not taken all of it."""
+        return not (await asyncio.wait([self._task], timeout=seconds))[0]
+
+    def position(self) -> dict[str, int]:
+        """Return the answer.
+
+        Raises:
+            ApiError: the input is closed, or another request goes on with it.
+        """
+        return {"position": self._task.result()}
+
+    def answered(self) -> dict[str, Any] | None:
+        """Return status and body of the answer, or None if nobody waits for it."""
+        if self._task.cancelled():
+            return None
+        try:
+            return {"status": 200, "body": self.position()}
+        except ApiError as error:
+            return {"status": error.status, "body": error.body}
+
+    def leave(self) -> None:
+        """Nobody waits any more: the rest is not written."""
+        self._task.cancel()

@@ -17,6 +17,7 @@ from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, la
 from sandkasten.local.api.bodystream import body_of
 from sandkasten.local.api.execs import last_event_id, lost_error
 from sandkasten.local.api.processes.answers import info_of, last_event, piece_event
+from sandkasten.local.api.processes.feeding import MAX_WHOLE_BYTES, Taking, one, whole_body
 from sandkasten.local.api.processes.requests import (
     bit_query,
     number_query,
@@ -106,9 +107,17 @@ class Processes:
         stdin = handle.job.streams.input if handle.job.streams is not None else None
         if stdin is None:
             raise input_closed()
-        with session.lifetime.used():
-            position = await stdin.feed(body_of(request), offset, close=close)
-        return answer({"position": position})
+        pause_seconds = bodies.keep_alive_seconds(request)
+        if pause_seconds is None:
+            with session.lifetime.used():
+                return answer({"position": await stdin.feed(body_of(request), offset, close=close)})
+        # The stream of the answer takes over the connection, so the whole body must have come.
+        pieces = await whole_body(request, MAX_WHOLE_BYTES)
+        taking = Taking(session, stdin.feed(one(pieces), offset, close=close))
+        if not await taking.goes_on(pause_seconds):
+            return answer(taking.position())
+        events = late_answer(partial(taking.goes_on, pause_seconds), taking.answered)
+        return EventStream(events, request.receive, on_leave=taking.leave)
 
     async def signal(self, request: Request) -> Response:
         """Signal its process group."""
