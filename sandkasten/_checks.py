@@ -72,6 +72,13 @@ def keep_bytes(value: int) -> int:
     return whole_number(value, "keep_bytes", "bytes", 0, MAX_MEMORY_BYTES)
 
 
+def mode(value: int, *, most: int = 0o1777) -> int:
+    """Return permission bits; a directory may have the sticky bit."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise SandkastenInputError(f"mode is {_shown(value)}: it must be from 0 to {most:#o}, such as 0o644.")
+    return value
+
+
 def command(value: str) -> str:
     """Return a command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
     if not isinstance(value, str) or not value.strip():

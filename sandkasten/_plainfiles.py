@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from sandkasten._plain import plan
 from sandkasten._plain.commands import Question
+from sandkasten._plain.deeds import Deed
 from sandkasten._plain.plan import Item, Way
 from sandkasten._tar import Kind, Member
 from sandkasten._transfer import calls
@@ -152,6 +153,10 @@ class PlainFiles:
             raise plan.needs_shell(f"{question.path[:200]!r} cannot be examined", "what this call asks for")
         plan.check_in_workspace(question.path)
         return question.of_kind(await self._kind_of(question.path))
+
+    async def do(self, deed: Deed) -> None:
+        """Change files, which takes a shell."""
+        raise plan.needs_shell(f"{deed.path[:200]!r} cannot be changed", "what this call asks for")
 
     async def _kind_of(self, path: str) -> str:
         """Return `file` or `directory`; the daemon itself says what is wrong with a path."""

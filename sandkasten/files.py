@@ -5,33 +5,28 @@ from __future__ import annotations
 import posixpath
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from sandkasten import _checks as check
 from sandkasten._names import is_text
 from sandkasten._protocol import Extension
 from sandkasten._transfer import calls
-from sandkasten._transfer.calls import FilesOf
 from sandkasten._transfer.pieces import SMALL_BYTES, Progress
 from sandkasten._transfer.places import check_tree_place, make_directories, place_for, remove_directories
 from sandkasten._transfer.sources import Source, open_source, source_of
 from sandkasten._transfer.targets import FileTarget, MemoryTarget
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import SandboxIsDirectoryError
-from sandkasten.models import DirEntry, FileStat, ReadResult, Rows
+from sandkasten.models import DirEntry, ReadResult, Rows
 
-from ._http import Connection
-from ._rawfiles import RawFiles
 from ._seam import run_in_thread, told_here, uninterrupted
-
-if TYPE_CHECKING:
-    from ._plainfiles import PlainFiles
+from .paths import PathVerbs
 
 # How long somebody who was interrupted waits until a large half of a download is gone.
 _CLEAN_UP_SECONDS = 60.0
 
 
-class FileVerbs:
+class FileVerbs(PathVerbs):
     """Files below /workspace of one session or one workspace.
 
     Paths are relative to /workspace, or absolute below it; missing parents are made. Files may be of any
@@ -41,17 +36,26 @@ class FileVerbs:
     session's shell; a workspace has none, and says so where it needs one.
     """
 
-    __slots__ = ("_connection", "_of")
+    __slots__ = ()
 
-    def __init__(self, connection: Connection, of: FilesOf) -> None:
-        """Bind to a session or a workspace; nothing is sent."""
-        self._connection = connection
-        self._of = of
-
-    async def write(self, path: str | PurePosixPath, content: str | bytes) -> None:
+    async def write(
+        self,
+        path: str | PurePosixPath,
+        content: str | bytes,
+        *,
+        mode: int | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
         """Write a file, replacing what is there; text is stored as UTF-8.
 
-        The file is complete at once, or, if anything fails, what it was before. It keeps its permissions.
+        The file is complete at once, or, if anything fails, what it was before.
+
+        Args:
+            path: where; missing parents are made.
+            content: what is in it.
+            mode: its permission bits, such as 0o755; None keeps those of the file that is there, or is 644.
+            follow_symlinks: whether a symlink at the path is written through, as by `open`, if it stays
+                inside /workspace. Without, the file takes its place; that needs the extension `files`.
 
         Raises:
             SandkastenInputError: an empty path, or content that is neither text nor bytes.
@@ -60,10 +64,16 @@ class FileVerbs:
             SandkastenError: any other failure.
         """
         path, content = check.sandbox_path(path), check.content(content)
-        if 0 < len(content) <= SMALL_BYTES and is_text(path):
+        if not follow_symlinks:
+            await self._connection.require(Extension.FILES)
+        is_plain = mode is None and follow_symlinks and is_text(path)
+        if is_plain and 0 < len(content) <= SMALL_BYTES:
             await self._connection.call(calls.write_json(self._of, path, content))
-        else:
-            await self._send(path, source_of(content, path))
+            return
+        source = source_of(content, path)
+        source.mode = None if mode is None else check.mode(mode, most=0o777)
+        source.follow_symlinks = follow_symlinks
+        await self._send(path, source)
 
     async def read(self, path: str | PurePosixPath, *, max_bytes: int | None = None) -> ReadResult:
         """Read a file into memory: all of it, or at most the first `max_bytes`.
@@ -188,35 +198,6 @@ class FileVerbs:
         ways = await self._ways(path)
         return Rows(await ways.entries(path))
 
-    async def stat(self, path: str | PurePosixPath, *, follow_symlinks: bool = True) -> FileStat:
-        """Say what a path is: its kind, size, permissions and time, and where a symlink leads.
-
-        Symlinks on the way are followed, as they are inside. One at the end of the path is followed unless
-        `follow_symlinks` is false; then the symlink itself is described, with its `link_target`.
-
-        A daemon without the extension `files` answers by a command in the session. A workspace has none, so
-        there only the kind is known, and `follow_symlinks=False` cannot be had.
-
-        Example::
-
-            await session.exec("echo hello > greeting")
-            found = await session.stat("greeting")
-            assert (found.kind, found.size_bytes, found.mode) == ("file", 6, 0o644)
-
-        Raises:
-            SandboxFileNotFoundError: there is nothing, or it is a link that leads out.
-            InvalidRequestError: the path leads outside /workspace.
-            ExtensionMissingError: this daemon cannot say it of a workspace.
-            SandkastenError: any other failure.
-        """
-        path = check.sandbox_path(path)
-        if await self._connection.has(Extension.FILES):
-            return await self._connection.call(calls.stat(self._of, path, follow_symlinks=follow_symlinks))
-        from sandkasten._plain.commands import stat_question  # noqa: PLC0415  (for other daemons only)
-
-        ways = self._plain_ways(path)
-        return await ways.ask(stat_question(path, follow_symlinks=follow_symlinks))
-
     async def _download_to(
         self, place: Path, path: str, max_bytes: int | None, on_progress: Progress | None
     ) -> Path:
@@ -247,21 +228,3 @@ class FileVerbs:
     async def _send(self, path: str, source: Source) -> str:
         ways = await self._ways(path)
         return await ways.send(path, source)
-
-    async def _ways(self, path: str) -> RawFiles | PlainFiles:
-        if await self._connection.has(Extension.FILES):
-            return RawFiles(self._connection, self._of)
-        return self._plain_ways(path)
-
-    def _plain_ways(self, path: str) -> PlainFiles:
-        # For other daemons only.
-        from sandkasten._plain.plan import needs_extension_for_name  # noqa: PLC0415
-
-        from ._plainfiles import PlainFiles  # noqa: PLC0415
-        from ._shellfiles import ShellFiles  # noqa: PLC0415
-
-        if not is_text(path):
-            raise needs_extension_for_name(path)
-        if self._of.session_id is None:
-            return PlainFiles(self._connection, self._of)
-        return ShellFiles(self._connection, self._of, self._of.session_id)

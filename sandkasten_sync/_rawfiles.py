@@ -42,7 +42,7 @@ class RawFiles:
         if source.stream is None:
             call = calls.put_tar(self._of, path, source.pieces)
         else:
-            call = calls.put_raw(self._of, path, source.pieces, source.size_bytes, source.mode)
+            call = calls.put_raw(self._of, path, source.pieces, source)
         try:
             return self._connection.call(evolve(call, idempotent=source.can_repeat))
         except SandkastenConnectionError:

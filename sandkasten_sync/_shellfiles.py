@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from sandkasten._plain import commands, plan
 from sandkasten._plain.commands import Pieces, Question, Slices
+from sandkasten._plain.deeds import Deed
 from sandkasten._plain.plan import Way
 from sandkasten._tar import TarError, TarReader
 from sandkasten._transfer import calls
@@ -42,6 +43,7 @@ T = TypeVar("T")
 # How long somebody who was interrupted waits until temporary files are gone.
 _CLEAN_UP_SECONDS = 5.0
 _ASK_TIMEOUT_MS = 60_000
+_CHANGE_TIMEOUT_MS = 600_000
 
 
 class ShellFiles(PlainFiles):
@@ -174,6 +176,14 @@ class ShellFiles(PlainFiles):
                 "Look at it with list(), or by a command of yours.",
             )
         return answer
+
+    def do(self, deed: Deed) -> None:
+        """Change files by a command."""
+        mark = secrets.token_hex(8)
+        for path in filter(None, (deed.path, deed.other)):
+            self._whole(path)
+        call = calls.command(self._session_id, deed.command(mark), timeout_ms=_CHANGE_TIMEOUT_MS)
+        self._connection.call(calls.read_by(call, lambda result: deed.read(mark, result.output)))
 
     def _whole(self, path: str) -> str:
         """Return the path as commands see it; of one outside, the daemon itself says that it is."""

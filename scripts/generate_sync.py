@@ -46,6 +46,7 @@ MODULES = (
     "client",
     "files",
     "process",
+    "paths",
     "session",
     "stream",
     "workspace",

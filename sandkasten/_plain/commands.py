@@ -54,7 +54,7 @@ class Pieces:
 
 def join_command(pieces: Pieces, path: str, mode: int | None) -> str:
     """Put pieces together, and the whole in its place, or nothing."""
-    return _script(
+    return script(
         f"t={shlex.quote(pieces.prefix)} d={shlex.quote(path)} m={'' if mode is None else f'{mode:o}'}",
         'fail() { rm -f -- "$t".*; echo "$1"; exit 1; }',
         *([] if pieces.count else ['mkdir -p -- "${d%/*}"; : >"$t.0"']),
@@ -72,7 +72,7 @@ def join_command(pieces: Pieces, path: str, mode: int | None) -> str:
 
 def unpack_command(pieces: Pieces, path: str) -> str:
     """Unpack the archive that pieces are into a directory, with permissions, but no owners or times."""
-    return _script(
+    return script(
         f"t={shlex.quote(pieces.prefix)} d={shlex.quote(path)}",
         'set -o pipefail; mkdir -p -- "$d" || exit 1',
         f"i=0; while [ $i -lt {pieces.count} ]; do",
@@ -83,12 +83,12 @@ def unpack_command(pieces: Pieces, path: str) -> str:
 
 def remove_command(path: str) -> str:
     """Take a temporary file away, and the pieces whose prefix it is."""
-    return _script(f"t={shlex.quote(path)}", 'rm -f -- "$t" "$t".*')
+    return script(f"t={shlex.quote(path)}", 'rm -f -- "$t" "$t".*')
 
 
 def pack_command(path: str, mark: str) -> str:
     """Pack a directory into a temporary file, and print its name."""
-    return _script(
+    return script(
         "t=$(mktemp) || exit 1",
         f'tar -cf "$t" -C {shlex.quote(path)} . || {{ s=$?; rm -f -- "$t"; exit $s; }}',
         f'printf "\\n%s:%s:%s\\n" {mark} "$t" {mark}',
@@ -97,7 +97,7 @@ def pack_command(path: str, mark: str) -> str:
 
 def slice_command(path: str, offset: int, size_bytes: int, mark: str) -> str:
     """Print a part of a file in base64, and how large the file is."""
-    return _script(
+    return script(
         f"f={shlex.quote(path)}",
         f'printf "\\n%s:" {mark}',
         f'tail -c +{offset + 1} <"$f" | head -c {size_bytes} | base64',
@@ -107,14 +107,14 @@ def slice_command(path: str, offset: int, size_bytes: int, mark: str) -> str:
 
 def checksum_command(path: str, mark: str) -> str:
     """Print a file's checksum, or nothing where there is no program for that."""
-    return _script(
+    return script(
         f'printf "\\n%s:%s:%s\\n" {mark} "$(sha256sum <{shlex.quote(path)} 2>/dev/null | cut -c1-64)" {mark}'
     )
 
 
 def list_command(path: str, mark: str) -> str:
     """Print the names in a directory in base64, and after a colon the mode, size and time of each."""
-    return _script(
+    return script(
         f"cd -- {shlex.quote(path)} || exit 1",
         "unset GLOBIGNORE || exit 1; shopt -u failglob; shopt -s nullglob dotglob; set -- *",
         'names() { [ "$#" -eq 0 ] || printf "%s\\0" "$@"; }',
@@ -126,10 +126,11 @@ def list_command(path: str, mark: str) -> str:
 
 def chmod_command(path: str, mode: int) -> str:
     """Set a file's permissions."""
-    return _script(f"chmod {mode:o} {shlex.quote(path)}")
+    return script(f"chmod {mode:o} {shlex.quote(path)}")
 
 
-def _script(*lines: str) -> str:
+def script(*lines: str) -> str:
+    """Return a command that changes nothing in the shell that runs it, and finds its options as usual."""
     quiet = "{ set +xvT; trap - DEBUG ERR; } 2>/dev/null"
     return f"(\n{quiet}; set +euf; export LC_ALL=C\n" + "\n".join(lines) + "\n)"
 
@@ -218,7 +219,7 @@ def stat_command(path: str, mark: str, *, follow_symlinks: bool) -> str:
     An image may have no `stat`: then bash itself finds the kind, as the first digit of a mode.
     """
     follow, is_there = ("-L", '[ -e "$p" ]') if follow_symlinks else ("", '[ -e "$p" ] || [ -h "$p" ]')
-    return _script(
+    return script(
         f"p={shlex.quote(path)} f={follow} k=1",
         f"{{ {is_there}; }} || exit 1",
         '[ ! -f "$p" ] || k=8; [ ! -d "$p" ] || k=4; [ -n "$f" ] || [ ! -h "$p" ] || k=a',

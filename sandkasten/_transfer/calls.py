@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import httpx
 from attrs import evolve, frozen
@@ -25,6 +25,7 @@ from sandkasten._protocol import Code
 from sandkasten._tar import ERROR_NOTE
 from sandkasten._transfer.pieces import SMALL_BYTES
 from sandkasten._transfer.places import in_workspace
+from sandkasten._transfer.sources import Source
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
 from sandkasten.models import DirEntry, ExecResult, FileStat, ReadResult
@@ -33,7 +34,11 @@ from sandkasten.models import DirEntry, ExecResult, FileStat, ReadResult
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 # Writing what was received to the disk takes a while after the last byte.
 _WAIT_MS = 120_000
+# A directory may hold a million files.
+_CHANGE_MS = 600_000
 
+S = TypeVar("S")
+T = TypeVar("T")
 Body = Callable[[], Iterator[bytes]]
 
 
@@ -118,19 +123,70 @@ def stat(of: FilesOf, path: str, *, follow_symlinks: bool) -> Call[FileStat]:
     return Call("GET", f"{of.path}/fs/stat", partial(_stat, path=path), params=params, idempotent=True)
 
 
+def make_directory(of: FilesOf, path: str, *, parents: bool, exist_ok: bool) -> Call[None]:
+    """`POST {owner}/fs/mkdir`, of the extension `files`."""
+    return _change(of, "mkdir", path, parents=parents, exist_ok=exist_ok, idempotent=exist_ok)
+
+
+def remove(of: FilesOf, path: str, *, recursive: bool, missing_ok: bool) -> Call[None]:
+    """`POST {owner}/fs/remove`, of the extension `files`."""
+    return _change(of, "remove", path, recursive=recursive, missing_ok=missing_ok, idempotent=missing_ok)
+
+
+def move(of: FilesOf, path: str, to: str, *, overwrite: bool) -> Call[None]:
+    """`POST {owner}/fs/move`, of the extension `files`."""
+    return _change(of, "move", path, to=to, overwrite=overwrite)
+
+
+def copy(of: FilesOf, path: str, to: str, *, overwrite: bool) -> Call[None]:
+    """`POST {owner}/fs/copy`, of the extension `files`."""
+    return _change(of, "copy", path, to=to, overwrite=overwrite, idempotent=overwrite)
+
+
+def change_mode(of: FilesOf, path: str, mode: int) -> Call[None]:
+    """`POST {owner}/fs/chmod`, of the extension `files`."""
+    return _change(of, "chmod", path, mode=f"{mode:o}", idempotent=True)
+
+
+def _change(of: FilesOf, verb: str, path: str, *, idempotent: bool = False, **more: str | bool) -> Call[None]:
+    # What would find its own work done is not idempotent: it is not tried again once it may have been sent.
+    said = {name: value if isinstance(value, str) else str(value).lower() for name, value in more.items()}
+    return Call(
+        "POST",
+        f"{of.path}/fs/{verb}",
+        _nothing,
+        params={"path": path, **said},
+        wait_ms=_CHANGE_MS,
+        idempotent=idempotent,
+    )
+
+
 def command(session_id: str, cmd: str, *, idempotent: bool = False, timeout_ms: int = 0) -> Call[ExecResult]:
     """A command in the session's shell."""
     call = _wire.exec_command(session_id, cmd, timeout_ms, raw_output=False)
     return evolve(call, idempotent=idempotent)
 
 
+def read_by(call: Call[S], read: Callable[[S], T]) -> Call[T]:
+    """Return a call whose result another function makes something of."""
+
+    def then(parse: Callable[[Any], S]) -> Callable[[Any], T]:
+        return lambda answer: read(parse(answer))
+
+    unnamed = dict(call.unnamed or {})
+    if "parse" in unnamed:
+        unnamed["parse"] = then(unnamed["parse"])
+    return cast("Call[T]", evolve(cast("Any", call), parse=then(call.parse), unnamed=unnamed or None))
+
+
 # --- the extension
 
 
-def put_raw(of: FilesOf, path: str, body: Body, size_bytes: int | None, mode: int | None) -> Call[str]:
+def put_raw(of: FilesOf, path: str, body: Body, source: Source) -> Call[str]:
     """`PUT {owner}/fs/raw`; the answer is the file's path."""
-    params = {"path": path} | ({} if mode is None else {"mode": f"{mode:o}"})
-    return _put(f"{of.path}/fs/raw", params, body, size_bytes)
+    params = {"path": path} | ({} if source.mode is None else {"mode": f"{source.mode:o}"})
+    params |= {} if source.follow_symlinks else {"follow_symlinks": "false"}
+    return _put(f"{of.path}/fs/raw", params, body, source.size_bytes)
 
 
 def put_tar(of: FilesOf, path: str, body: Body) -> Call[str]:

@@ -31,6 +31,7 @@ class Source:
         directory: the directory.
         size_bytes: how much there is; None if that is not known. Of a directory, what is in its files.
         mode: its permission bits, if it has any that mean something.
+        follow_symlinks: whether a symlink at its destination is written through, and not replaced.
         can_repeat: whether it can be read more than once.
         on_progress: called for each piece as it is taken.
         is_own: whether the stream is closed with it.
@@ -46,6 +47,7 @@ class Source:
     on_progress: Progress | None = None
     is_own: bool = False
     failure: Exception | None = None
+    follow_symlinks: bool = True
 
     def close(self) -> None:
         """Close the stream, unless it is the caller's."""

@@ -102,7 +102,7 @@ def list_directory(files: Files, request: Request) -> Answer:
     if inside and not names:
         raise RefusedError(404, "FILE_NOT_FOUND", f"There is no directory {path!r}.")
     entries: dict[str, dict[str, Any]] = {}
-    for name in sorted(names):
+    for name in filter(None, sorted(names)):
         first, slash, _ = name.partition("/")
         entry: dict[str, Any] = {"name": first, "is_dir": bool(slash), "kind": "directory"}
         if not slash:
@@ -112,6 +112,68 @@ def list_directory(files: Files, request: Request) -> Answer:
 
 
 # --- the extension `files`
+
+
+def make_directory(files: Files, request: Request) -> Answer:
+    """`POST .../fs/mkdir`; what is empty stands among the files with a slash at its end."""
+    asked = request.query.get("path")
+    path = inside_path(asked)
+    is_directory = not path or bool(below(files, asked))
+    if path in files or (is_directory and request.query.get("exist_ok") != "true"):
+        raise RefusedError(409, "FILE_EXISTS", f"{asked!r} exists.")
+    parent = posixpath.dirname(path)
+    if request.query.get("parents") == "false" and parent and not below(files, parent):
+        raise RefusedError(404, "FILE_NOT_FOUND", f"{parent!r} does not exist.")
+    if not is_directory:
+        files[f"{path}/"] = b""
+    return json_answer({"ok": True})
+
+
+def remove(files: Files, request: Request) -> Answer:
+    """`POST .../fs/remove`."""
+    asked = request.query.get("path")
+    path = inside_path(asked)
+    if not path:
+        raise RefusedError(400, "INVALID_REQUEST", "/workspace itself cannot be removed.")
+    names = _all_of(files, path, missing_ok=request.query.get("missing_ok") == "true")
+    if set(names) - {path, f"{path}/"} and request.query.get("recursive") != "true":
+        raise RefusedError(409, "DIRECTORY_NOT_EMPTY", f"{asked!r} has something in it.")
+    for name in names:
+        del files[name]
+    return json_answer({"ok": True})
+
+
+def move(files: Files, request: Request) -> Answer:
+    """`POST .../fs/move`."""
+    copy(files, request)
+    for name in _all_of(files, inside_path(request.query.get("path"))):
+        del files[name]
+    return json_answer({"ok": True})
+
+
+def copy(files: Files, request: Request) -> Answer:
+    """`POST .../fs/copy`."""
+    path, to = (inside_path(request.query.get(name)) for name in ("path", "to"))
+    if not path or not to or f"{to}/".startswith(f"{path}/"):
+        raise RefusedError(400, "INVALID_REQUEST", "A directory cannot go into itself.")
+    names = _all_of(files, path)
+    if request.query.get("overwrite") != "true" and _all_of(files, to, missing_ok=True):
+        raise RefusedError(409, "FILE_EXISTS", f"{to!r} exists.")
+    files.update({to + name.removeprefix(path): files[name] for name in names})
+    return json_answer({"ok": True})
+
+
+def change_mode(files: Files, request: Request) -> Answer:
+    """`POST .../fs/chmod`; there are no permissions."""
+    _all_of(files, inside_path(request.query.get("path")))
+    return json_answer({"ok": True})
+
+
+def _all_of(files: Files, path: str, *, missing_ok: bool = False) -> Sequence[str]:
+    names = [name for name in files if name == path or not path or name.startswith(f"{path}/")]
+    if path and not names and not missing_ok:
+        raise RefusedError(404, "FILE_NOT_FOUND", f"{path!r} does not exist.")
+    return names
 
 
 def stat(files: Files, request: Request) -> Answer:
@@ -157,6 +219,8 @@ def get_tar(files: Files, request: Request) -> Answer:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
+            if not name or name.endswith("/"):
+                continue
             content = files[posixpath.join(inside_path(path), name)]
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -214,6 +278,11 @@ FILE_CALLS: Mapping[str, FileCall] = {
     "read": FileCall("GET", "/fs/read", read),
     "list_directory": FileCall("GET", "/fs", list_directory),
     "stat": FileCall("GET", "/fs/stat", stat, extension="files"),
+    "mkdir": FileCall("POST", "/fs/mkdir", make_directory, creates=True, extension="files"),
+    "remove": FileCall("POST", "/fs/remove", remove, extension="files"),
+    "move": FileCall("POST", "/fs/move", move, extension="files"),
+    "copy": FileCall("POST", "/fs/copy", copy, extension="files"),
+    "chmod": FileCall("POST", "/fs/chmod", change_mode, extension="files"),
     "get_raw": FileCall("GET", "/fs/raw", get_raw, extension="files"),
     "put_raw": FileCall("PUT", "/fs/raw", put_raw, creates=True, extension="files"),
     "get_tar": FileCall("GET", "/fs/tar", get_tar, extension="files"),

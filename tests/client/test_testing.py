@@ -25,6 +25,7 @@ from sandkasten.errors import (
     ExecTimeoutError,
     InvalidImageError,
     InvalidRequestError,
+    SandboxDirectoryNotEmptyError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandkastenAPIError,
@@ -186,6 +187,33 @@ def test_files_are_read_in_part_or_not_found(session: Session) -> None:
         session.write("../x", "x")
     session.write("empty", "")
     assert session.read("empty").content == b""
+
+
+def test_paths_are_changed(session: Session) -> None:
+    session.mkdir("a/b")
+    session.mkdir("a/b", exist_ok=True)
+    with pytest.raises(FileExistsError):
+        session.mkdir("a/b")
+    with pytest.raises(FileNotFoundError):
+        session.mkdir("x/y", parents=False)
+    assert session.list("a/b") == []
+    session.write("a/f", "x")
+    session.copy("a", "c")
+    session.move("c/f", "d/g")
+    session.chmod("d/g", 0o600)
+    with pytest.raises(FileExistsError):
+        session.copy("a/f", "d/g")
+    with pytest.raises(SandboxDirectoryNotEmptyError):
+        session.remove("a")
+    session.remove("a", recursive=True)
+    session.remove("a", missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        session.remove("a")
+    for call in (lambda: session.remove("."), lambda: session.copy("d", "d/e")):
+        with pytest.raises(InvalidRequestError):
+            call()
+    assert [entry.name for entry in session.list()] == ["c", "d"]
+    assert session.read("d/g").content == b"x"
 
 
 def test_workspaces_outlive_sessions(daemon: FakeDaemon, client: SandboxClient) -> None:

@@ -38,6 +38,7 @@ CLIENT = [
     "_rawfiles process stream",
     "_plainfiles",
     "_shellfiles",
+    "paths",
     "files",
     "session workspace",
     "client",

@@ -211,11 +211,11 @@ def keep_alive_seconds(request: Request) -> float | None:
     return min(int(text), MAX_KEEP_ALIVE_MS) / 1000
 
 
-def path_query(request: Request, default: str | None = None) -> str:
-    """The `path` of a query."""
-    path = param_of(request.scope["query_string"], "path") or default
+def path_query(request: Request, default: str | None = None, *, name: str = "path") -> str:
+    """The `path` of a query, or another path in it."""
+    path = param_of(request.scope["query_string"], name) or default
     if not path:
-        raise invalid_request("The query needs a 'path'.")
+        raise invalid_request(f"The query needs a {name!r}.")
     return _meant(request, path)
 
 
@@ -235,11 +235,11 @@ def flag_query(request: Request, name: str, *, default: bool) -> bool:
     return default if text is None else text == "true"
 
 
-def mode_query(request: Request) -> int | None:
+def mode_query(request: Request, *, most: int = 0o777) -> int | None:
     """The `mode` of a query, permission bits in octal; None: as it is."""
     text = request.query_params.get("mode", "")
-    if not re.fullmatch(r"[0-7]{0,4}", text) or int(text or "0", 8) > 0o777:
-        raise invalid_request("'mode' must be permission bits in octal, such as 644, at most 777.")
+    if not re.fullmatch(r"[0-7]{0,4}", text) or int(text or "0", 8) > most:
+        raise invalid_request(f"'mode' must be permission bits in octal, such as 644, at most {most:o}.")
     return int(text, 8) if text else None
 
 

@@ -89,6 +89,15 @@ class Owner:
         if not await self._quota.has_room_for(size_bytes):
             raise ApiError(507, Code.INSUFFICIENT_STORAGE, "The workspace is full. Delete files in it.")
 
+    async def admit_written(self, size_bytes: int) -> None:
+        """Admit and count what is being written to this tree from this tree.
+
+        Raises:
+            ApiError: INSUFFICIENT_STORAGE, or the session is gone.
+        """
+        await self.admit(size_bytes)
+        self._quota.wrote(size_bytes)
+
     # --- contents in pieces
 
     async def received(self, request: Request) -> AsyncIterator[tuple[bytes, bool]]:

@@ -1,7 +1,7 @@
 """The extension `files`: files and directories as plain bytes, of any size, in constant memory.
 
-    GET, PUT {owner}/fs/raw?path=[&mode=]   a file
-    GET, PUT {owner}/fs/tar?path=           a directory, as an uncompressed tar archive
+    GET, PUT {owner}/fs/raw?path=[&mode=][&follow_symlinks=false]   a file
+    GET, PUT {owner}/fs/tar?path=                                   a directory, as an uncompressed tar archive
 
 A file that is put appears under its name when its body is complete, or never. A directory that is put is
 merged into what is there, file by file. Of a file, `Range` with `If-Range` gets a part. A transfer that
@@ -58,10 +58,13 @@ async def get_tar(owner: Owner, request: Request) -> Response:
 async def put_raw(owner: Owner, request: Request) -> Response:
     """Store a file."""
     path, mode = bodies.path_query(request), bodies.mode_query(request)
+    follow = bodies.flag_query(request, "follow_symlinks", default=True)
     inside_path(path)
     await owner.admit(bodies.content_length(request.headers) or 0)
     async with owner.written():
-        size, inside = await _store(owner, partial(owner.tree.new_file, path, mode=mode), request)
+        size, inside = await _store(
+            owner, partial(owner.tree.new_file, path, mode=mode, follow_symlinks=follow), request
+        )
     return answer({"ok": True, **to_json("path", inside), "size_bytes": size})
 
 

@@ -20,11 +20,13 @@ from sandkasten.local.api.owners import Find, Owners, Verb
 from sandkasten.local.api.processes.handlers import Processes
 from sandkasten.local.api.processes.runs import Runs
 from sandkasten.local.api.sessions import Sessions
+from sandkasten.local.api.verbs.changes import Changes
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
 
 _SESSION = "/v1/sessions/{session_id}"
 _WORKSPACE = "/v1/workspaces/{workspace_id}"
+_OF_WHAT_IS_THERE = {"fs/remove", "fs/move", "fs/copy", "fs/chmod"}
 
 
 def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
@@ -68,9 +70,10 @@ def _process_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
 def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
     """Yield what is asked of files, for sessions and workspaces alike."""
     owners = Owners(manager, observer.metrics)
-    for method, path, verb in (*Contents().rows(), *rawfiles.ROWS):
+    for method, path, verb in (*Contents().rows(), *rawfiles.ROWS, *Changes().rows()):
         # A workspace comes to be when something is written to it.
-        workspace = owners.of_workspace if method == "GET" else owners.of_new_workspace
+        is_there = method == "GET" or path in _OF_WHAT_IS_THERE
+        workspace = owners.of_workspace if is_there else owners.of_new_workspace
         yield Row(method, f"{_SESSION}/{path}", partial(_serve, owners.of_session, verb))
         yield Row(method, f"{_WORKSPACE}/{path}", partial(_serve, workspace, verb))
 

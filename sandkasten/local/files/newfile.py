@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import secrets
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,9 @@ from sandkasten._names import to_json
 from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
 from sandkasten.local.identity import Identity
+from sandkasten.local.linux.acting import acting_as
 
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 8 * 1024 * 1024
 _EXPLANATIONS = {
@@ -37,6 +39,8 @@ _EXPLANATIONS = {
         "goes through too many links, or one of the kernel's. Name the file itself",
     ),
     errno.EAGAIN: (409, "CONFLICT", "was moved while it was looked up; try again"),
+    errno.EINVAL: (400, Code.INVALID_REQUEST, "cannot be there. A directory cannot go into itself"),
+    errno.EBUSY: (409, Code.CONFLICT, "is in use: something is mounted there"),
     errno.ENAMETOOLONG: (400, "INVALID_REQUEST", "is too long. Choose shorter names"),
     errno.ENOSPC: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk is full"),
     errno.EDQUOT: (507, "INSUFFICIENT_STORAGE", "does not fit: the disk quota is used up"),
@@ -97,26 +101,42 @@ class StagingIn:
         return self._path if self._path.is_dir() else None
 
 
+@dataclass(frozen=True)
+class Destination:
+    """The place of a file.
+
+    Attributes:
+        inside: the path that was asked for, below the root.
+        parent: the directory that it goes to, a descriptor.
+        name: its name there.
+    """
+
+    inside: str
+    parent: int
+    name: str
+
+
 class NewFile:
     """A file that appears under its name when it is complete, or never. Methods block.
 
-    Until then it is in the staging directory, where the sandbox does not see it, and belongs to the daemon.
+    Until then it is in the staging directory, where the sandbox does not see it.
     If the workspace turns out to be on another disk, by a mount or a symlink of the host's, a copy of it is
     beside its place for a moment.
     """
 
     def __init__(
-        self, inside: str, parent: int, staging: Path, mode: int, identity: Identity, *, durable: bool
+        self, place: Destination, staging: int, mode: int, identity: Identity, *, durable: bool
     ) -> None:
-        """Begin the file; `parent`, a descriptor, is closed with it; see `Tree.new_file`."""
-        self._inside = inside
-        self._name = posixpath.basename(inside)
+        """Begin the file; the two directories' descriptors are closed with it; see `Tree.new_file`."""
+        self._inside = place.inside
+        self._name = place.name
         self._mode = mode
         self._identity = identity
         self._durable = durable
-        self._temporary = f"{staging}/{secrets.token_hex(8)}"
-        self._descriptor = os.open(self._temporary, _NEW, 0o600)
-        self._parent = parent
+        self._temporary = secrets.token_hex(8)
+        self._staging = staging
+        self._descriptor = os.open(self._temporary, _NEW, 0o600, dir_fd=staging)
+        self._parent = place.parent
         self._is_open = True
 
     def write(self, data: bytes | memoryview) -> None:
@@ -136,9 +156,9 @@ class NewFile:
         Raises:
             ApiError: that has become a directory, or is gone.
         """
-        with explained(f"/{self._inside}"):
+        with explained(f"/{self._inside}"), acting_as(self._identity):
             self._settle(self._descriptor)
-            move(self._temporary, self._parent, self._name, self._copy)
+            move(self._staging, self._temporary, self._parent, self._name, self._copy)
             if self._durable:
                 _sync_directory(self._parent)
         self._close()
@@ -147,16 +167,14 @@ class NewFile:
     def _settle(self, descriptor: int) -> None:
         os.fchmod(descriptor, self._mode)
         parent = os.fstat(self._parent)
-        if self._identity.drops:
-            os.fchown(descriptor, self._identity.uid, self._identity.gid)
-        elif parent.st_mode & stat.S_ISGID:  # as if it had been made there
+        if parent.st_mode & stat.S_ISGID:  # as if it had been made there
             os.fchown(descriptor, -1, parent.st_gid)
         if self._durable:
             os.fsync(descriptor)
 
     def _copy(self, name: str) -> None:
         with (
-            open(self._temporary, "rb", buffering=0) as source,
+            open(os.open(self._temporary, _READ, dir_fd=self._staging), "rb", buffering=0) as source,
             open(os.open(name, _NEW, 0o600, dir_fd=self._parent), "wb", buffering=0) as copy,
         ):
             while os.sendfile(copy.fileno(), source.fileno(), None, _COPY_BYTES):
@@ -166,7 +184,7 @@ class NewFile:
     def discard(self) -> None:
         """Take it away, unless it is in its place already."""
         if self._is_open:
-            _unlink_quietly(self._temporary)
+            _unlink_quietly(self._temporary, self._staging)
             self._close()
 
     def __enter__(self) -> NewFile:
@@ -179,13 +197,15 @@ class NewFile:
         self._is_open = False
         os.close(self._descriptor)
         os.close(self._parent)
+        os.close(self._staging)
 
 
-def move(temporary: str | Path, parent: int, name: str, copy: Callable[[str], None]) -> None:
+def move(staging: int, temporary: str, parent: int, name: str, copy: Callable[[str], None]) -> None:
     """Rename something in the staging directory to its place.
 
     Args:
-        temporary: its path.
+        staging: that directory, a descriptor.
+        temporary: its name there.
         parent: the directory it goes to, a descriptor.
         name: its name there.
         copy: makes the same under another name in `parent`, where that is on another disk.
@@ -194,7 +214,7 @@ def move(temporary: str | Path, parent: int, name: str, copy: Callable[[str], No
         OSError: it cannot be there.
     """
     try:
-        os.rename(temporary, name, dst_dir_fd=parent)
+        os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=parent)
         return
     except OSError as error:
         if error.errno != errno.EXDEV:
@@ -206,22 +226,22 @@ def move(temporary: str | Path, parent: int, name: str, copy: Callable[[str], No
     except BaseException:
         _unlink_quietly(beside, parent)
         raise
-    _unlink_quietly(temporary)
+    _unlink_quietly(temporary, staging)
 
 
 @contextmanager
-def in_the_making(staging: Path) -> Generator[Path, None, None]:
-    """Give a new path in the staging directory, at which nothing is left in the end."""
-    path = staging / secrets.token_hex(8)
+def in_the_making(staging: int) -> Generator[str, None, None]:
+    """Give a new name in the staging directory, at which nothing is left in the end."""
+    name = secrets.token_hex(8)
     try:
-        yield path
+        yield name
     finally:
-        _unlink_quietly(path)
+        _unlink_quietly(name, staging)
 
 
-def _unlink_quietly(path: str | Path, directory: int | None = None) -> None:
+def _unlink_quietly(name: str, directory: int) -> None:
     with suppress(OSError):  # it is in its place already, or there is nothing more to do
-        os.unlink(path, dir_fd=directory)
+        os.unlink(name, dir_fd=directory)
 
 
 def _sync_directory(directory: int) -> None:

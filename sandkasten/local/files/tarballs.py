@@ -22,6 +22,7 @@ from sandkasten._tar import ERROR_NOTE, Kind, Member
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile, explained
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.linux.acting import steps_as
 from sandkasten.local.linux.syscalls import open_inside
 
 PIECE_BYTES = 1024 * 1024
@@ -44,7 +45,7 @@ def pack(tree: Tree, path: str) -> Generator[bytes, None, None]:
     """
     directory = tree.open_directory(path)
     try:
-        yield from _in_pieces(_packed(directory))
+        yield from steps_as(tree.identity, _in_pieces(_packed(directory)))
     finally:
         os.close(directory)
 

@@ -21,57 +21,31 @@ import posixpath
 import stat
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from sandkasten._names import is_name, to_json
 from sandkasten.local.errors import ApiError, invalid_request
-from sandkasten.local.files.newfile import NewFile, Staging, explained, in_the_making, move
+from sandkasten.local.files.newfile import (
+    Destination,
+    NewFile,
+    Staging,
+    explained,
+    in_the_making,
+    move,
+)
+from sandkasten.local.files.stating import Entry, Stated, entry_of, kind_of, modified_at
 from sandkasten.local.files.usage import Usage, held_usage, tree_usage
 from sandkasten.local.identity import Identity
+from sandkasten.local.linux.acting import acting_as
 from sandkasten.local.linux.syscalls import open_inside, syncfs
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
+_MAX_LINKS = 40  # as many as the kernel follows
 _COPY_BYTES = 1024 * 1024
 _TOO_MANY = "{!r} has too many entries to list. Divide them up among directories."
-_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
-
-
-@dataclass(frozen=True)
-class Stated:
-    """The status of a path; only symlinks have a `link_target`."""
-
-    path: str
-    kind: str
-    size_bytes: int
-    mode: int
-    modified_at: str | None
-    link_target: str | None
-
-    @property
-    def as_json(self) -> dict[str, Any]:
-        """As the wire has it."""
-        target = {} if self.link_target is None else to_json("link_target", self.link_target)
-        return vars(self) | to_json("path", self.path) | target
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A name in a directory: the common protocol knows `name` and `is_dir`."""
-
-    name: str
-    is_dir: bool
-    kind: str
-    size_bytes: int
-    modified_at: str | None
-
-    @property
-    def as_json(self) -> dict[str, Any]:
-        """As the wire has it."""
-        return vars(self) | to_json("name", self.name)
 
 
 def inside_path(path: str) -> str:
@@ -104,8 +78,13 @@ class Tree:
         """
         self._root = root
         self._staging = staging
-        self._identity = identity
+        self.identity = identity
         self._durable = durable
+
+    @property
+    def is_durable(self) -> bool:
+        """True if files are on the disk before a write is acknowledged."""
+        return self._durable
 
     @property
     def workspace(self) -> Path:
@@ -124,14 +103,14 @@ class Tree:
 
     def held_usage(self, pids: Iterable[int]) -> Usage:
         """Measure the files without a name that processes of this tree's user keep on its disk."""
-        return held_usage(pids, self.workspace, self._identity.uid)
+        return held_usage(pids, self.workspace, self.identity.uid)
 
     def create(self) -> None:
         """Make the directories."""
         self._root.mkdir(parents=True, exist_ok=True)
-        self._identity.let_pass(self._root)  # bubblewrap, as the sandbox's user, has to get through
+        self.identity.let_pass(self._root)  # bubblewrap, as the sandbox's user, has to get through
         self.workspace.mkdir(mode=0o700, exist_ok=True)
-        self._identity.own(self.workspace)
+        self.identity.own(self.workspace)
 
     def open(self, path: str) -> IO[bytes]:
         """Open a plain file for reading; the caller closes it.
@@ -139,7 +118,7 @@ class Tree:
         Raises:
             ApiError: there is no such file, or it is not a plain one.
         """
-        with explained(path), self._opened_root() as root:
+        with explained(path), self.opened_root() as root:
             # Not blocking, since a FIFO could be what is opened.
             descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
@@ -153,21 +132,27 @@ class Tree:
                 os.close(descriptor)
                 raise
 
-    def write(self, path: str, source: IO[bytes]) -> str:
+    def write(
+        self, path: str, source: IO[bytes], mode: int | None = None, *, follow_symlinks: bool = True
+    ) -> str:
         """Write a file whole or not at all; returns its path inside.
-
-        A symlink at the destination is replaced, not followed.
 
         Raises:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
-        with self.new_file(path) as file:
+        with self.new_file(path, mode=mode, follow_symlinks=follow_symlinks) as file:
             while part := source.read(_COPY_BYTES):
                 file.write(part)
             return file.commit()
 
     def new_file(
-        self, path: str, below: Sequence[str] = (), mode: int | None = None, *, one_of_many: bool = False
+        self,
+        path: str,
+        below: Sequence[str] = (),
+        mode: int | None = None,
+        *,
+        one_of_many: bool = False,
+        follow_symlinks: bool = False,
     ) -> NewFile:
         """Begin a file that is written piece by piece; its block ends it, with or without `commit`.
 
@@ -177,22 +162,31 @@ class Tree:
                 them), but neither `.` nor `..`.
             mode: its permissions; None: those of the file it replaces.
             one_of_many: `sync` will be called when all of them are written.
+            follow_symlinks: whether a symlink at the end of the path is written through, as by `open`; if
+                not, the file takes its place.
 
         Raises:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
-        inside, directory, name = _split(path, below)
-        staging = self._staging.make()
-        with explained("/".join((path, *below))), self._opened_root() as root:
-            parent = self._open_parent(root, directory)
-            try:
-                kept = _replaceable_mode(parent, name)
-                chosen = kept if mode is None else mode
-                durable = self._durable and not one_of_many
-                return NewFile(inside, parent, staging, chosen, self._identity, durable=durable)
-            except BaseException:
-                os.close(parent)
-                raise
+        inside, directory, name = split(path, below)
+        staging = self.open_staging()
+        try:
+            with explained("/".join((path, *below))), self.opened_root() as root:
+                parent = self.open_parent(root, directory)
+                if follow_symlinks:
+                    parent, name = _followed(root, parent, directory, name)
+                try:
+                    kept = _replaceable_mode(parent, name)
+                    chosen = kept if mode is None else mode
+                    durable = self._durable and not one_of_many
+                    place = Destination(inside, parent, name)
+                    return NewFile(place, staging, chosen, self.identity, durable=durable)
+                except BaseException:
+                    os.close(parent)
+                    raise
+        except BaseException:
+            os.close(staging)
+            raise
 
     def make_directory(self, path: str, below: Sequence[str] = ()) -> None:
         """Make a directory and its parents, as far as they are missing; see `new_file`.
@@ -200,8 +194,8 @@ class Tree:
         Raises:
             ApiError: the path is outside, or something else is in its place.
         """
-        with explained("/".join((path, *below))), self._opened_root() as root:
-            os.close(self._open_parent(root, "/".join((inside_path(path), *below))))
+        with explained("/".join((path, *below))), self.opened_root() as root:
+            os.close(self.open_parent(root, "/".join((inside_path(path), *below))))
 
     def make_symlink(self, path: str, below: Sequence[str], target: str) -> None:
         """Make a symlink, wherever it leads, in the place of what is there; see `new_file`.
@@ -209,22 +203,20 @@ class Tree:
         Raises:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
-        _inside, directory, name = _split(path, below)
-        staging = self._staging.make()
-        with explained("/".join((path, *below))), self._opened_root() as root:
-            parent = self._open_parent(root, directory)
-            try:
-                _replaceable_mode(parent, name)
-                with in_the_making(staging) as temporary:
-
-                    def make(name: str | Path, directory: int | None = parent) -> None:
-                        os.symlink(target, name, dir_fd=directory)
-                        self._identity_owns(directory, name)
-
-                    make(temporary, None)
-                    move(temporary, parent, name, make)
-            finally:
-                os.close(parent)
+        _inside, directory, name = split(path, below)
+        staging = self.open_staging()
+        try:
+            with explained("/".join((path, *below))), self.opened_root() as root:
+                parent = self.open_parent(root, directory)
+                try:
+                    _replaceable_mode(parent, name)
+                    with in_the_making(staging) as temporary:
+                        os.symlink(target, temporary, dir_fd=staging)
+                        move(staging, temporary, parent, name, partial(_symlink, target, parent))
+                finally:
+                    os.close(parent)
+        finally:
+            os.close(staging)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk, if this tree's files are durable."""
@@ -241,7 +233,7 @@ class Tree:
         Raises:
             ApiError: there is no such directory.
         """
-        with explained(path), self._opened_root() as root:
+        with explained(path), self.opened_root() as root:
             return open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def entries(self, path: str) -> list[Entry]:
@@ -250,7 +242,7 @@ class Tree:
         Raises:
             ApiError: there is no such directory, or it has more than 100,000 entries, or 8 MiB of names.
         """
-        with explained(path), self._opened_root() as root:
+        with explained(path), self.opened_root() as root:
             descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
             found: list[Entry] = []
             names_bytes = 0
@@ -258,7 +250,7 @@ class Tree:
                 with os.scandir(descriptor) as entries:
                     for entry in entries:
                         with suppress(FileNotFoundError):  # which it was a moment ago
-                            found.append(_entry(entry))
+                            found.append(entry_of(entry))
                             names_bytes += len(json.dumps(to_json("name", found[-1].name)))
                         if len(found) > MAX_ENTRIES or names_bytes > MAX_NAMES_BYTES:
                             raise invalid_request(_TOO_MANY.format(path))
@@ -273,33 +265,47 @@ class Tree:
             ApiError: there is nothing, or it is outside.
         """
         flags = os.O_PATH if follow_symlinks else os.O_PATH | os.O_NOFOLLOW
-        with explained(path), self._opened_root() as root:
+        with explained(path), self.opened_root() as root:
             descriptor = open_inside(root, inside_path(path), flags)
             try:
-                _check_inside(root, descriptor)
+                check_inside(root, descriptor)
                 status = os.fstat(descriptor)
                 target = os.readlink("", dir_fd=descriptor) if stat.S_ISLNK(status.st_mode) else None
             finally:
                 os.close(descriptor)
-        kind, mode = _kind(status), stat.S_IMODE(status.st_mode)
-        return Stated(path, kind, status.st_size, mode, _modified_at(status), target)
+        kind, mode = kind_of(status), stat.S_IMODE(status.st_mode)
+        return Stated(path, kind, status.st_size, mode, modified_at(status), target)
 
     @contextmanager
-    def _opened_root(self) -> Generator[int, None, None]:
+    def opened_root(self) -> Generator[int, None, None]:
+        """Give the directory that counts as the root, in a block that acts as the sandbox's user."""
         descriptor = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            yield descriptor
+            with acting_as(self.identity):
+                yield descriptor
         finally:
             os.close(descriptor)
 
-    def _open_parent(self, root: int, directory: str) -> int:
+    def open_staging(self) -> int:
+        """Open the staging directory, which belongs to the sandbox's user; the caller closes it."""
+        path = self._staging.make()
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if self.identity.drops:
+                os.fchown(descriptor, self.identity.uid, self.identity.gid)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def open_parent(self, root: int, directory: str) -> int:
         """Open a directory below the root, making what is missing; the caller closes it."""
         try:
-            descriptor = _open_directory(root, directory)
+            descriptor = open_directory(root, directory)
         except FileNotFoundError:
             descriptor = self._make_directories(root, directory)
         try:
-            _check_inside(root, descriptor)
+            check_inside(root, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -307,15 +313,15 @@ class Tree:
 
     def _make_directories(self, root: int, directory: str) -> int:
         names = directory.split("/")
-        parent = _open_directory(root, names[0])
+        parent = open_directory(root, names[0])
         for depth, name in enumerate(names[1:], start=2):
             path = "/".join(names[:depth])
             try:
-                child = _open_directory(root, path)
+                child = open_directory(root, path)
             except FileNotFoundError:
-                _check_inside(root, parent)
+                check_inside(root, parent)
                 self._make_directory(parent, name)
-                child = _open_directory(root, path)
+                child = open_directory(root, path)
             finally:
                 os.close(parent)
             parent = child
@@ -326,30 +332,59 @@ class Tree:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
             return  # made at this moment by somebody else; or a link to nowhere, as opening it will tell
-        self._identity_owns(parent, name)
-
-    def _identity_owns(self, parent: int | None, name: str | Path) -> None:
-        if self._identity.drops:
-            os.chown(name, self._identity.uid, self._identity.gid, dir_fd=parent, follow_symlinks=False)
 
 
-def _open_directory(root: int, path: str) -> int:
+def open_directory(root: int, path: str) -> int:
+    """Open a directory below the root; the caller closes it."""
     return open_inside(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
-def _check_inside(root: int, directory: int) -> None:
+def check_inside(root: int, directory: int) -> None:
     """Make sure that nothing is made beside the workspace: a symlink may lead to the root, which is ours."""
     opened, top = (os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in (directory, root))
     if not f"{opened}/".startswith(f"{top}/workspace/"):
         raise invalid_request("The path leads outside /workspace.")
 
 
-def _split(path: str, below: Sequence[str]) -> tuple[str, str, str]:
+def split(path: str, below: Sequence[str] = ()) -> tuple[str, str, str]:
+    """Return a path below the root, its directory, and its last name.
+
+    Raises:
+        ApiError: the path is outside, or the workspace itself.
+    """
     inside = "/".join((inside_path(path), *below))
     directory, name = posixpath.split(inside)
     if not directory:
         raise ApiError(400, "IS_DIRECTORY", f"{path!r} is a directory.")
     return inside, directory, name
+
+
+def _followed(root: int, parent: int, directory: str, name: str) -> tuple[int, str]:
+    """Return the place that symlinks lead to; takes `parent` over."""
+    try:
+        for _ in range(_MAX_LINKS):
+            try:
+                target = os.readlink(name, dir_fd=parent)
+            except OSError as error:
+                if error.errno in {errno.EINVAL, errno.ENOENT}:  # no symlink, or nothing
+                    return parent, name
+                raise
+            directory, name = posixpath.split(posixpath.join(f"/{directory}", target))
+            if name in {"", ".", ".."}:
+                raise IsADirectoryError(errno.EISDIR, "is a directory")
+            directory = directory.lstrip("/")
+            further = open_directory(root, directory or ".")
+            os.close(parent)
+            parent = further
+            check_inside(root, parent)
+        raise OSError(errno.ELOOP, "goes through too many links")
+    except BaseException:
+        os.close(parent)
+        raise
+
+
+def _symlink(target: str, parent: int, name: str) -> None:
+    os.symlink(target, name, dir_fd=parent)
 
 
 def _replaceable_mode(parent: int, name: str) -> int:
@@ -361,19 +396,3 @@ def _replaceable_mode(parent: int, name: str) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
     return stat.S_IMODE(mode) & 0o777 if stat.S_ISREG(mode) else 0o644
-
-
-def _entry(entry: os.DirEntry[str]) -> Entry:
-    status = entry.stat(follow_symlinks=False)
-    kind = _kind(status)
-    return Entry(entry.name, kind == "directory", kind, status.st_size, _modified_at(status))
-
-
-def _kind(status: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-
-
-def _modified_at(status: os.stat_result) -> str | None:
-    with suppress(OverflowError, ValueError, OSError):  # it is what sandboxed code set it to
-        return datetime.fromtimestamp(status.st_mtime, UTC).isoformat()
-    return None

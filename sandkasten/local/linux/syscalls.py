@@ -31,7 +31,7 @@ _RESOLVE = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
 _ATTEMPTS = 100
 
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 # Numbers of system calls; that of kcmp is not the same everywhere.
 _SYS_PIDFD_GETFD = 438
 _SYS_KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
@@ -116,3 +116,19 @@ def have_same_descriptors(first: int, second: int) -> bool:
     if _SYS_KCMP is None:
         return False
     return bool(_libc.syscall(_SYS_KCMP, first, second, _KCMP_FILES, 0, 0) == 0)
+
+
+def rename_new(from_directory: int, name: str, to_directory: int, to_name: str) -> None:
+    """Rename a name of one directory to a name of another, in which nothing may have that name.
+
+    Raises:
+        FileExistsError: something has.
+        OSError: it cannot be done.
+    """
+    names = os.fsencode(name), os.fsencode(to_name)
+    renameat2 = getattr(_libc, "renameat2", None)  # musl had none for long
+    if renameat2 is None:
+        raise OSError(errno.ENOSYS, "this C library cannot rename without replacing")
+    if renameat2(from_directory, names[0], to_directory, names[1], ctypes.c_uint(_RENAME_NOREPLACE)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)

@@ -12,8 +12,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -29,36 +27,8 @@ from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.scratch import remove_tree
 from tests.local.box import content_of
+from tests.local.files.place import Place, Swapping
 from tests.soon import soon
-
-SECRET = b"the host's secret"
-
-
-class Place:
-    """A tree, and beside it a directory that is the host's."""
-
-    def __init__(self, directory: Path, *, durable: bool = False) -> None:
-        self.host = directory / "host"
-        self.host.mkdir()
-        self.secret = self.host / "secret"
-        self.secret.write_bytes(SECRET)
-        self.root = directory / "root"
-        self.staging = directory / "staging"
-        self.tree = Tree(self.root, StagingIn(self.staging), Identity.of_this_process(), durable=durable)
-        self.tree.create()
-        self.inside = self.root / "workspace"
-
-    def write(self, path: str, content: bytes = b"evil") -> str:
-        return self.tree.write(path, io.BytesIO(content))
-
-    def read(self, path: str) -> bytes:
-        return content_of(self.tree, path)
-
-    def assert_host_is_untouched(self) -> None:
-        assert self.secret.read_bytes() == SECRET
-        assert os.listdir(self.host) == ["secret"], "something was made on the host"
-        assert os.listdir(self.root) == ["workspace"], "something was made beside the workspace"
-        assert not self.staging.exists() or os.listdir(self.staging) == [], "something was left half made"
 
 
 @pytest.fixture
@@ -268,15 +238,41 @@ def test_links_that_stay_inside_work_as_they_do_inside(place: Place) -> None:
         assert place.read(f"{link}/file") == bytes([number])
 
 
-@pytest.mark.parametrize("target", ["elsewhere", "/workspace/elsewhere", "/does/not/exist"])
-def test_a_dangling_link_is_a_missing_file_and_is_replaced_by_a_write(place: Place, target: str) -> None:
+@pytest.mark.parametrize("target", ["elsewhere", "/workspace/elsewhere", "../workspace/d/../elsewhere"])
+def test_a_dangling_link_is_a_missing_file_and_a_write_makes_it(place: Place, target: str) -> None:
+    (place.inside / "d").mkdir()
     (place.inside / "x").symlink_to(target)
     with pytest.raises(ApiError) as caught:
         place.read("x")
     assert caught.value.code == "FILE_NOT_FOUND"
     place.write("x", b"new")
+    assert (place.inside / "x").is_symlink()
+    assert (place.inside / "elsewhere").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("/does/not/exist", "FILE_NOT_FOUND"),
+        ("missing/file", "FILE_NOT_FOUND"),
+        ("../beside", "INVALID_REQUEST"),
+        ("/beside", "INVALID_REQUEST"),
+        ("..", "IS_DIRECTORY"),
+        ("d/", "IS_DIRECTORY"),
+        ("x", "INVALID_REQUEST"),
+    ],
+)
+def test_a_write_through_a_link_to_no_file_fails_and_keeps_the_link(
+    place: Place, target: str, code: str
+) -> None:
+    (place.inside / "d").mkdir()
+    (place.inside / "x").symlink_to(target)
+    with pytest.raises(ApiError) as caught:
+        place.write("x", b"new")
+    assert caught.value.code == code
+    assert os.readlink(place.inside / "x") == target
+    place.tree.write("x", io.BytesIO(b"new"), follow_symlinks=False)
     assert not (place.inside / "x").is_symlink()
-    assert sorted(os.listdir(place.inside)) == ["x"]
 
 
 def test_a_dangling_link_as_a_parent_makes_no_directory_elsewhere(place: Place) -> None:
@@ -288,14 +284,22 @@ def test_a_dangling_link_as_a_parent_makes_no_directory_elsewhere(place: Place) 
     assert not Path("/elsewhere").exists()
 
 
-def test_a_write_replaces_a_link_and_does_not_follow_it(place: Place) -> None:
-    target = place.inside / "target"
-    target.write_text("kept")
-    (place.inside / "x").symlink_to("target")
-    place.write("x", b"new")
-    assert target.read_text() == "kept"
-    assert not (place.inside / "x").is_symlink()
-    assert (place.inside / "x").read_bytes() == b"new"
+def test_a_write_goes_through_links_unless_it_is_said_otherwise(place: Place) -> None:
+    target = place.inside / "d/target"
+    target.parent.mkdir()
+    target.write_text("old")
+    target.chmod(0o750)
+    (place.inside / "y").symlink_to("/workspace/d/target")
+    (place.inside / "d/x").symlink_to("../y")
+    place.write("d/x", b"new")
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o750
+    assert (place.inside / "d/x").is_symlink()
+    assert (place.inside / "y").is_symlink()
+    place.tree.write("d/x", io.BytesIO(b"own"), follow_symlinks=False)
+    assert target.read_bytes() == b"new"
+    assert not (place.inside / "d/x").is_symlink()
+    assert (place.inside / "d/x").read_bytes() == b"own"
 
 
 def test_a_hard_link_is_separated_and_not_written_through(place: Place) -> None:
@@ -503,10 +507,12 @@ def test_set_user_id_is_not_carried_over(place: Place) -> None:
 
 
 def test_what_is_written_belongs_to_sandboxed_code(place: Place) -> None:
+    identity = Identity.of_this_process()
+    place.tree = Tree(place.root, StagingIn(place.staging), identity, durable=False)
+    place.tree.create()
     place.write("a/b/file")
     (place.inside / "owned-by-root").write_text("x")
     place.write("owned-by-root")
-    identity = Identity.of_this_process()
     for path in (place.inside, *place.inside.rglob("*")):
         assert (path.stat().st_uid, path.stat().st_gid) == (identity.uid, identity.gid), path
     if os.geteuid() == 0:
@@ -596,34 +602,6 @@ def test_many_writers_of_one_new_deep_path_do_not_get_in_each_others_way(place: 
 # --- races
 
 
-class Swapping:
-    """A process that keeps exchanging two things in a directory, as sandboxed code could."""
-
-    CODE = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None)
-a, b = (os.fsencode(word) for word in sys.argv[1:])
-print("ready", flush=True)
-while True:
-    libc.renameat2(-100, a, -100, b, 2)  # RENAME_EXCHANGE: neither is ever missing
-"""
-
-    def __init__(self, one: Path, other: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-c", self.CODE, one, other], stdout=subprocess.PIPE
-        )
-
-    def __enter__(self) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
 @pytest.mark.parametrize("target", ["host", "above", "root"])
 def test_a_directory_that_is_swapped_with_a_link_never_leads_to_the_host(place: Place, target: str) -> None:
     directory, link = place.inside / "d", place.inside / "link"
@@ -659,7 +637,10 @@ def test_a_file_that_is_swapped_with_a_link_is_never_read_or_written_through(pla
                 assert place.read("x") in {b"harmless", b"evil"}
             except ApiError as error:
                 assert error.status in {400, 404}
-            place.write("x", b"evil")
+            try:
+                place.write("x", b"evil")
+            except ApiError as error:
+                assert error.code == "FILE_NOT_FOUND"
 
 
 def test_a_file_that_is_swapped_with_a_fifo_never_makes_a_read_hang(place: Place) -> None:

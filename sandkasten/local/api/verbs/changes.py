@@ -1,0 +1,131 @@
+"""The extension `files`, what changes a tree. Arguments are in the query, since names may be any bytes.
+
+POST {owner}/fs/mkdir?path=[&parents=false][&exist_ok=true]
+POST {owner}/fs/remove?path=[&recursive=true][&missing_ok=true]
+POST {owner}/fs/move?path=&to=[&overwrite=true]
+POST {owner}/fs/copy?path=&to=[&overwrite=true]
+POST {owner}/fs/chmod?path=&mode=755
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sandkasten._protocol import Code
+from sandkasten.local.api import bodies
+from sandkasten.local.api.asgi import answer, when_client_leaves
+from sandkasten.local.api.owners import FileRow, Owner
+from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files.verbs import changing
+from sandkasten.local.files.verbs.copying import copy
+from sandkasten.local.threads import in_thread
+
+# What is admitted at once, and what a file takes on the disk whatever is in it.
+_ADMITTED_BYTES = 1024 * 1024
+_ENTRY_BYTES = 4096
+
+
+class Changes:
+    """The handlers."""
+
+    def __init__(self) -> None:
+        """Allow a few long ones at a time, so that threads are left for all others."""
+        self._long = asyncio.Semaphore(2)
+
+    def rows(self) -> Sequence[FileRow]:
+        """Return which calls there are."""
+        return (
+            ("POST", "fs/mkdir", self.make_directory),
+            ("POST", "fs/remove", self.remove),
+            ("POST", "fs/move", self.move),
+            ("POST", "fs/copy", self.copy),
+            ("POST", "fs/chmod", self.change_mode),
+        )
+
+    async def make_directory(self, owner: Owner, request: Request) -> Response:
+        """Make a directory."""
+        path = bodies.path_query(request)
+        parents = bodies.flag_query(request, "parents", default=True)
+        exist_ok = bodies.flag_query(request, "exist_ok", default=False)
+        make = partial(changing.make_directory, owner.tree, path, parents=parents, exist_ok=exist_ok)
+        await owner.write(_ENTRY_BYTES, make)
+        return answer({"ok": True})
+
+    async def remove(self, owner: Owner, request: Request) -> Response:
+        """Remove a file or a directory."""
+        path = bodies.path_query(request)
+        recursive = bodies.flag_query(request, "recursive", default=False)
+        missing_ok = bodies.flag_query(request, "missing_ok", default=False)
+        work = partial(changing.remove, owner.tree, path, recursive=recursive, missing_ok=missing_ok)
+        if recursive:
+            async with self._long, owner.written():
+                await in_thread(work)
+        else:
+            await _do(owner, work)
+        return answer({"ok": True})
+
+    async def move(self, owner: Owner, request: Request) -> Response:
+        """Move a file or a directory."""
+        path, to = bodies.path_query(request), bodies.path_query(request, name="to")
+        overwrite = bodies.flag_query(request, "overwrite", default=False)
+        await _do(owner, partial(changing.move, owner.tree, path, to, overwrite=overwrite))
+        return answer({"ok": True})
+
+    async def copy(self, owner: Owner, request: Request) -> Response:
+        """Copy a file or a directory; a client that leaves ends it."""
+        path, to = bodies.path_query(request), bodies.path_query(request, name="to")
+        overwrite = bodies.flag_query(request, "overwrite", default=False)
+        await owner.admit(0)
+        admission = _Admission(owner)
+        async with self._long, owner.written():
+            with when_client_leaves(request.receive, admission.stop):
+                try:
+                    await in_thread(
+                        partial(copy, owner.tree, path, to, overwrite=overwrite, admit=admission.admit)
+                    )
+                finally:
+                    admission.stop()
+        return answer({"ok": True})
+
+    async def change_mode(self, owner: Owner, request: Request) -> Response:
+        """Set permission bits."""
+        path, mode = bodies.path_query(request), bodies.mode_query(request, most=0o1777)
+        if mode is None:
+            raise invalid_request("The query needs a 'mode'.")
+        await _do(owner, partial(changing.change_mode, owner.tree, path, mode))
+        return answer({"ok": True})
+
+
+async def _do(owner: Owner, work: Callable[[], None]) -> None:
+    """Do what takes no room on the disk, and so must go when that is full."""
+    owner.check()
+    async with owner.written():
+        await in_thread(work)
+
+
+class _Admission:
+    """Admits what a thread writes, piece by piece, until somebody stops it."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._is_stopped = False
+        self._pending_bytes = 0
+
+    def stop(self) -> None:
+        """Let the next piece be refused."""
+        self._is_stopped = True
+
+    def admit(self, size_bytes: int) -> None:
+        """See `copying.Admit`; called in the thread."""
+        if self._is_stopped:
+            raise ApiError(499, Code.CANCELLED, "Nobody waits for the copy any more.")
+        self._pending_bytes += size_bytes or _ENTRY_BYTES
+        if self._pending_bytes >= _ADMITTED_BYTES:
+            pending_bytes, self._pending_bytes = self._pending_bytes, 0
+            asyncio.run_coroutine_threadsafe(self._owner.admit_written(pending_bytes), self._loop).result()

@@ -1,0 +1,1 @@
+"""What is done with the files of a sandbox from outside, beyond reading and writing one."""

@@ -1,0 +1,279 @@
+# Made from tests/_async/test_paths.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""What is changed about paths, in sessions and workspaces, on daemons with the extension and without."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from functools import partial
+from pathlib import PurePosixPath
+
+import pytest
+
+from sandkasten.errors import (
+    ExtensionMissingError,
+    InvalidRequestError,
+    SandboxDirectoryNotEmptyError,
+    SandboxFileExistsError,
+    SandboxFileNotFoundError,
+    SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
+    SandboxPermissionError,
+    SandkastenInputError,
+    WorkspaceNotFoundError,
+)
+from tests.go_daemon import GoDaemon
+
+from .seam import SandboxClient, Session
+
+SETUP = r"""
+cd /workspace && mkdir -p d/e empty && printf 123456 >d/f && chmod 751 d/f && printf x >d/e/g
+ln -s d/f link; ln -s d to-d; ln -s nowhere dangling; mkfifo pipe
+"""
+
+
+@pytest.fixture
+def go_client(go_daemon: GoDaemon) -> Iterator[SandboxClient]:
+    with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
+        yield client
+
+
+@pytest.fixture(params=["with the extension", "without"])
+def any_session(
+    request: pytest.FixtureRequest, client: SandboxClient, go_client: SandboxClient
+) -> Iterator[Session]:
+    chosen = go_client if request.param == "without" else client
+    with chosen.create_session(workspace_id="changed-paths") as session:
+        session.exec(f"chmod -R u+rwX /workspace; rm -rf /workspace/*; {SETUP}").check()
+        yield session
+
+
+def found(session: Session) -> str:
+    result = session.exec(r"cd /workspace; find . -mindepth 1 -printf '%P '")
+    return " ".join(sorted(result.output.split()))
+
+
+def test_what_is_there_exists(any_session: Session) -> None:
+    for path in ("d", "d/f", "link", "to-d/e", ".", PurePosixPath("/workspace/pipe")):
+        assert any_session.exists(path)
+    for path in ("missing", "missing/f", "d/f/g", "dangling"):
+        assert not any_session.exists(path)
+    assert any_session.exists("dangling", follow_symlinks=False)
+    with pytest.raises(InvalidRequestError):
+        any_session.exists("..")
+
+
+def test_directories_are_made_with_their_parents(any_session: Session) -> None:
+    any_session.mkdir("a/b/c")
+    any_session.mkdir("/workspace/to-d/new", parents=False)
+    assert any_session.stat("d/new").is_dir
+    for path in ("a/b/c", "d/f", "dangling", "to-d"):
+        with pytest.raises(SandboxFileExistsError) as caught:
+            any_session.mkdir(path)
+    assert caught.value.errno == errno.EEXIST
+    for path in ("a/b/c", "to-d", "/workspace"):
+        any_session.mkdir(path, exist_ok=True)
+    with pytest.raises(SandboxFileExistsError):
+        any_session.mkdir("d/f", exist_ok=True)
+    with pytest.raises(SandboxFileNotFoundError):
+        any_session.mkdir("x/y", parents=False)
+    with pytest.raises(SandboxNotADirectoryError):
+        any_session.mkdir("d/f/g", parents=False)
+
+
+def test_files_links_and_empty_directories_are_removed(any_session: Session) -> None:
+    for path in ("d/f", "dangling", "to-d", "empty", "pipe"):
+        any_session.remove(path)
+    assert found(any_session) == "d d/e d/e/g link"
+    with pytest.raises(SandboxFileNotFoundError):
+        any_session.remove("d/f")
+    any_session.remove("d/f", missing_ok=True)
+    with pytest.raises(SandboxDirectoryNotEmptyError):
+        any_session.remove("d")
+
+
+def test_a_directory_goes_with_all_that_is_in_it_and_nothing_that_links_lead_to(
+    any_session: Session,
+) -> None:
+    any_session.exec("mkdir kept && touch kept/f && ln -s ../kept d/e/link && ln -s /etc d/e/etc")
+    any_session.remove("d", recursive=True)
+    assert found(any_session) == "dangling empty kept kept/f link pipe to-d"
+
+
+def test_the_workspace_itself_stays(any_session: Session) -> None:
+    for path in (".", "/workspace", "d/.."):
+        with pytest.raises(InvalidRequestError):
+            any_session.remove(path, recursive=True)
+        with pytest.raises(InvalidRequestError):
+            any_session.move(path, "elsewhere")
+        with pytest.raises(InvalidRequestError):
+            any_session.copy("d", path, overwrite=True)
+    assert any_session.exists("d/e/g")
+
+
+def test_files_and_directories_are_moved(any_session: Session) -> None:
+    any_session.move("d/f", "new/place/f")
+    assert any_session.read("new/place/f").content == b"123456"
+    any_session.move("d", "new/d")
+    any_session.move("dangling", "moved-link")
+    assert any_session.stat("moved-link", follow_symlinks=False).link_target == "nowhere"
+    assert any_session.exists("new/d/e/g")
+    with pytest.raises(SandboxFileNotFoundError):
+        any_session.move("d", "x")
+    with pytest.raises(InvalidRequestError):
+        any_session.move("new", "new/place/below")
+
+
+def test_nothing_is_replaced_unless_that_is_wanted(any_session: Session) -> None:
+    any_session.write("other", "new")
+    for verb in (any_session.move, any_session.copy):
+        for to in ("d/f", "empty", "dangling"):
+            with pytest.raises(SandboxFileExistsError):
+                verb("other", to)
+        for directory in ("d", "empty"):
+            with pytest.raises(SandboxIsDirectoryError):
+                verb("other", directory, overwrite=True)
+        with pytest.raises(SandboxNotADirectoryError):
+            verb("empty", "d/f", overwrite=True)
+        with pytest.raises(SandboxDirectoryNotEmptyError):
+            verb("empty", "d", overwrite=True)
+    any_session.copy("other", "d/f", overwrite=True)
+    any_session.move("other", "link", overwrite=True)
+    any_session.copy("d", "empty", overwrite=True)
+    assert any_session.read("link").content == any_session.read("empty/f").content == b"new"
+    assert any_session.stat("link", follow_symlinks=False).kind == "file"
+
+
+def test_copies_keep_permissions_and_links_and_are_their_own(any_session: Session) -> None:
+    any_session.exec("ln -s f d/to-f; ln -s /etc d/etc; mkdir -m 555 d/locked; chmod 750 d")
+    any_session.copy("to-d", "copies/d")
+    any_session.copy("link", "copies/f")
+    any_session.write("d/f", "changed")
+    assert any_session.read("copies/d/f").content == b"123456"
+    assert any_session.stat("copies/d/f").mode == any_session.stat("copies/f").mode == 0o751
+    assert any_session.stat("copies/d").mode == 0o750
+    assert any_session.stat("copies/d/locked").mode == 0o555
+    assert any_session.stat("copies/d/etc", follow_symlinks=False).link_target == "/etc"
+    assert any_session.stat("copies/f", follow_symlinks=False).kind == "file"
+    any_session.copy("d", "d/itself")
+    everything = found(any_session)
+    assert "d/itself/e/g" in everything
+    assert ".sandkasten" not in everything
+
+
+def test_a_write_goes_through_links_and_sets_permissions(any_session: Session) -> None:
+    any_session.write("link", "new", mode=0o600)
+    assert any_session.stat("link", follow_symlinks=False).kind == "symlink"
+    assert any_session.read("d/f").content == b"new"
+    assert any_session.stat("d/f").mode == 0o600
+    any_session.write("d/script", b"", mode=0o755)
+    assert any_session.stat("d/script").mode == 0o755
+    for mode in (0o1000, -1):
+        with pytest.raises(SandkastenInputError):
+            any_session.write("d/f", "x", mode=mode)
+
+
+def test_a_write_may_take_the_place_of_a_link(session: Session) -> None:
+    session.exec("echo old > f; ln -s f link; ln -s /etc/nowhere out")
+    for content in ("new", b"x" * 3_000_000):
+        session.write("link", content, follow_symlinks=False)
+        assert session.stat("link", follow_symlinks=False).kind == "file"
+        session.exec("ln -sf f link")
+    assert session.read("f").content == b"old\n"
+    with pytest.raises(SandboxFileNotFoundError):
+        session.write("out", "x")
+
+
+def test_permissions_are_set_through_links(any_session: Session) -> None:
+    any_session.chmod("link", 0o600)
+    any_session.chmod("d/e", 0o1777)
+    assert any_session.stat("d/f").mode == 0o600
+    assert any_session.stat("d/e").mode == 0o1777
+    with pytest.raises(SandboxFileNotFoundError):
+        any_session.chmod("dangling", 0o600)
+    for mode in (-1, 0o2000, True, "755"):
+        with pytest.raises(SandkastenInputError):
+            any_session.chmod("d/f", mode)  # type: ignore[arg-type]
+
+
+def test_permissions_hold_for_these_verbs_too(any_session: Session) -> None:
+    """Whatever user the daemon has: what the session's own user may not do is not done."""
+    any_session.exec("chmod 555 d; mkdir closed; touch closed/f; chmod 0 closed")
+    for call in (
+        partial(any_session.remove, "d/f"),
+        partial(any_session.mkdir, "d/new"),
+        partial(any_session.move, "d/f", "f"),
+        partial(any_session.stat, "closed/f"),
+        partial(any_session.chmod, "closed/f", 0o600),
+        partial(any_session.copy, "closed/f", "f"),
+    ):
+        with pytest.raises(SandboxPermissionError):
+            call()
+    any_session.exec("chmod 755 closed")
+
+
+@pytest.mark.parametrize("path", ["/etc/new", "..", "a/../../etc"])
+def test_paths_outside_are_refused(any_session: Session, path: str) -> None:
+    for call in (
+        partial(any_session.mkdir, path),
+        partial(any_session.remove, path, recursive=True),
+        partial(any_session.move, "d", path),
+        partial(any_session.move, path, "x"),
+        partial(any_session.copy, path, "x"),
+        partial(any_session.copy, "d", path),
+        partial(any_session.chmod, path, 0o700),
+    ):
+        with pytest.raises((InvalidRequestError, SandkastenInputError)):
+            call()
+
+
+def test_a_path_must_be_one(any_session: Session) -> None:
+    for path in ("", "a\0b"):
+        with pytest.raises(SandkastenInputError):
+            any_session.mkdir(path)
+        with pytest.raises(SandkastenInputError):
+            any_session.move("d", path)
+
+
+def test_names_may_be_any_bytes(session: Session) -> None:
+    session.mkdir("caf\udce9")
+    session.move("caf\udce9", "a\udcff/\udcfe")
+    session.copy("a\udcff", "b\n")
+    session.chmod("b\n/\udcfe", 0o700)
+    assert session.exec(r"test -d $'b\n'/$'\xfe' -a -d $'a\xff'/$'\xfe'").ok
+    with pytest.raises(SandboxFileNotFoundError) as caught:
+        session.remove("gone\udce9")
+    assert caught.value.filename == "gone\udce9"
+    session.remove("a\udcff", recursive=True)
+
+
+def test_a_workspace_is_changed_without_a_session(client: SandboxClient) -> None:
+    workspace = client.workspace("changed-without-a-session")
+    assert not workspace.exists("d")
+    with pytest.raises(WorkspaceNotFoundError):
+        workspace.remove("d")
+    with pytest.raises(WorkspaceNotFoundError):
+        workspace.move("d", "e")
+    workspace.mkdir("d/e")
+    workspace.write("d/f", "x")
+    workspace.copy("d", "c")
+    workspace.move("/workspace/d", "m")
+    workspace.remove("c", recursive=True)
+    assert [entry.name for entry in workspace.list()] == ["m"]
+    workspace.delete()
+
+
+def test_a_workspace_of_other_daemons_needs_a_session(go_client: SandboxClient) -> None:
+    workspace = go_client.workspace("changed-with-a-session-only")
+    workspace.write("f", "x")
+    assert workspace.exists("f")
+    for call in (
+        partial(workspace.mkdir, "d"),
+        partial(workspace.remove, "f"),
+        partial(workspace.copy, "f", "g"),
+    ):
+        with pytest.raises(ExtensionMissingError, match="Create a session with this workspace_id"):
+            call()
+    workspace.delete()
