@@ -1,4 +1,4 @@
-"""What is changed about paths, in sessions and workspaces, on daemons with the extension and without."""
+"""Changes of paths, in sessions and workspaces, on daemons with the extension and without."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Made from tests/_async/test_paths.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What is changed about paths, in sessions and workspaces, on daemons with the extension and without."""
+"""Changes of paths, in sessions and workspaces, on daemons with the extension and without."""
 
 from __future__ import annotations
 

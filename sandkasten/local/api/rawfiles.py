@@ -1,7 +1,7 @@
 """The extension `files`: files and directories as plain bytes, of any size, in constant memory.
 
     GET, PUT {owner}/fs/raw?path=[&mode=][&follow_symlinks=false]   a file
-    GET, PUT {owner}/fs/tar?path=                                   a directory, as an uncompressed tar archive
+    GET, PUT {owner}/fs/tar?path=   a directory, as an uncompressed tar archive
 
 A file that is put appears under its name when its body is complete, or never. A directory that is put is
 merged into what is there, file by file. Of a file, `Range` with `If-Range` gets a part. A transfer that

@@ -1,1 +1,1 @@
-"""What is done with the files of a sandbox from outside, beyond reading and writing one."""
+"""Verbs for the files of a sandbox, seen from outside, beyond reading and writing one."""

@@ -1,7 +1,7 @@
 """Copies of files and directories, which appear under their names when they are complete, or never.
 
 A copy is made in the staging directory, where no sandbox reaches it, and comes to its place by one rename.
-What is copied may change meanwhile: it is opened by the kernel, level by level, and no symlink is followed
+The source may change meanwhile: it is opened by the kernel, level by level, and no symlink is followed
 except one at the end of the path itself.
 """
 

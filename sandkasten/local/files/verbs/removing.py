@@ -1,7 +1,7 @@
 """Directories that are removed with all that is in them, however deep, while sandboxed code changes them.
 
 Each step names one entry of an open directory, and no symlink is followed, so nothing outside is reached.
-What lies deeper than some dozen levels is first moved up to the top, which takes neither long paths nor a
+A directory deeper than some dozen levels is first moved up to the top, which takes neither long paths nor a
 descriptor for each level.
 """
 
