@@ -75,7 +75,7 @@ def keep_bytes(value: int) -> int:
 def mode(value: int, *, most: int = 0o1777) -> int:
     """Return permission bits; a directory may have the sticky bit."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise SandkastenInputError(f"mode is {_shown(value)}: it must be from 0 to {most:#o}, such as 0o644.")
+        raise SandkastenInputError(f"mode is {shown(value)}: it must be from 0 to {most:#o}, such as 0o644.")
     return value
 
 

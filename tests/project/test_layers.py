@@ -231,8 +231,7 @@ HANDWRITTEN = ("sandkasten", "scripts", "tests")
 LARGE_FOLDERS = {
     # The public modules, whose names are API, and beside each of them the private one that has a twin of its
     # own in sandkasten_sync. What can be told apart by its purpose is in _transfer/, _processes/ and _plain/.
-    # own in sandkasten_sync. What can be told apart by its purpose is in _transfer/ and _plain/.
-    "sandkasten": 41,
+    "sandkasten": 40,
     # The generator of the twin takes the tests of one flat folder: a module for each kind of call.
     "tests/_async": 19,
 }
