@@ -67,6 +67,11 @@ def max_bytes(value: int) -> int:
     return whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
 
 
+def offset(value: int) -> int:
+    """Return where in a file to begin, in bytes."""
+    return whole_number(value, "offset", "bytes", 0, 2**62)
+
+
 def keep_bytes(value: int) -> int:
     """How much of a stream's output to keep."""
     return whole_number(value, "keep_bytes", "bytes", 0, MAX_MEMORY_BYTES)

@@ -90,9 +90,16 @@ class PlainFiles:
 
     # --- out
 
-    async def fetch(self, path: str, target: Target, max_bytes: int | None = None) -> bool:
+    async def append(self, path: str, source: Source) -> None:
+        """Add to the end of a file, which takes a shell."""
+        del source
+        raise plan.needs_shell(f"{path[:200]!r} cannot be added to", "what this call asks for")
+
+    async def fetch(self, path: str, target: Target, max_bytes: int | None = None, offset: int = 0) -> bool:
         """Read a file, or the first bytes of it; return whether there are more."""
         plan.check_in_workspace(path)
+        if offset:
+            raise plan.needs_shell(f"{path[:200]!r} cannot be read", "a part that begins later")
         most_bytes = plan.MAX_WORKSPACE_READ_BYTES
         first = await self._fetch_first(path, target, max_bytes, most_bytes)
         if is_short_of(first, max_bytes):

@@ -17,7 +17,7 @@ from sandkasten._transfer.reading import Fetch, Tries
 from sandkasten._transfer.sources import Source
 from sandkasten._transfer.targets import Target, Teller
 from sandkasten._transfer.trees import TreeTarget
-from sandkasten.errors import SandkastenConnectionError, SandkastenResponseError
+from sandkasten.errors import SandkastenAPIError, SandkastenConnectionError, SandkastenResponseError
 from sandkasten.models import DirEntry
 
 from ._http import Connection
@@ -47,9 +47,13 @@ class RawFiles:
                 raise source.failure from None
             raise
 
-    async def fetch(self, path: str, target: Target, max_bytes: int | None = None) -> bool:
-        """Read a file, or the first bytes of it; return whether there are more."""
-        state = Fetch(max_bytes)
+    async def append(self, path: str, source: Source) -> None:
+        """Add to the end of a file."""
+        await self._connection.call(calls.append(self._of, path, source.pieces, source.size_bytes))
+
+    async def fetch(self, path: str, target: Target, max_bytes: int | None = None, offset: int = 0) -> bool:
+        """Read a file, or some bytes of it; return whether there are more."""
+        state = Fetch(max_bytes, offset)
         tries = Tries(self._connection.max_retries)
         while not state.is_complete:
             try:
@@ -57,17 +61,26 @@ class RawFiles:
             except SandkastenConnectionError as error:
                 if not tries.allow(error, state.offset):
                     raise
-        return state.offset < (state.size_bytes or 0)
+        return state.is_cut
 
     async def _fetch_on(self, path: str, target: Target, state: Fetch) -> None:
         def take(piece: bytes) -> None:
             target.write(piece)
             state.take(len(piece))
 
-        response = await self._connection.open_body(calls.get_raw(self._of, path, state.headers))
+        call = calls.get_raw(self._of, path, state.headers)
+        try:
+            response = await self._connection.open_body(call)
+        except SandkastenAPIError as error:
+            if error.status_code != httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            state.end()
+            return
         try:
             if state.begin(response.status_code, response.headers):
                 await at(target, partial(target.begin, state.wanted_bytes, state.mode))
+            if state.wanted_bytes is None:
+                return
             await self._pump(response, target, take)
         finally:
             await close_response(response)

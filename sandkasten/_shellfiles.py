@@ -23,6 +23,7 @@ from sandkasten._transfer.sources import Source
 from sandkasten._transfer.targets import Target
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import (
+    SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandkastenError,
     SandkastenInputError,
@@ -99,8 +100,20 @@ class ShellFiles(PlainFiles):
 
     # --- out
 
-    async def fetch(self, path: str, target: Target, max_bytes: int | None = None) -> bool:
-        """Read a file, or the first bytes of it; return whether there are more."""
+    async def append(self, path: str, source: Source) -> None:
+        """Add to the end of a file."""
+        parts = plan.resized(source.pieces(), plan.MAX_JSON_BYTES)
+        await self._check_appendable(path)
+        await self._send_pieces(absolute(path), parts, partial(commands.append_command, path=absolute(path)))
+
+    async def _check_appendable(self, path: str) -> None:
+        with suppress(SandboxFileNotFoundError):
+            await self._connection.call(calls.read_json(self._of, path, 1))
+
+    async def fetch(self, path: str, target: Target, max_bytes: int | None = None, offset: int = 0) -> bool:
+        """Read a file, or some bytes of it; return whether there are more."""
+        if offset:
+            return await self._fetch_from(path, target, max_bytes, offset)
         first = await self._fetch_first(path, target, max_bytes, plan.MAX_SESSION_READ_BYTES)
         if not is_short_of(first, max_bytes):
             return first.truncated
@@ -113,6 +126,15 @@ class ShellFiles(PlainFiles):
             target.tell()
         if max_bytes is None:
             await self._verify(slices.path, checksum.hexdigest())
+        return slices.offset < (slices.total_bytes or 0)
+
+    async def _fetch_from(self, path: str, target: Target, max_bytes: int | None, offset: int) -> bool:
+        await self._connection.call(calls.read_json(self._of, path, 1))  # which says what is wrong with it
+        slices = Slices(absolute(path), offset, None if max_bytes is None else offset + max_bytes)
+        await at(target, partial(target.begin, None, 0o644))
+        async for piece in self._slices(slices):
+            await at(target, partial(target.expect, max(0, (slices.total_bytes or 0) - offset)))
+            await at(target, partial(target.write, piece))
         return slices.offset < (slices.total_bytes or 0)
 
     async def _verify(self, path: str, sha256: str) -> None:

@@ -75,24 +75,44 @@ class FileVerbs(PathVerbs):
         source.follow_symlinks = follow_symlinks
         await self._send(path, source)
 
-    async def read(self, path: str | PurePosixPath, *, max_bytes: int | None = None) -> ReadResult:
-        """Read a file into memory: all of it, or at most the first `max_bytes`.
+    async def append(self, path: str | PurePosixPath, content: str | bytes) -> None:
+        """Add to the end of a file, which is made if it is missing; text is stored as UTF-8.
 
-        Code in the sandbox decides how large its files are: pass `max_bytes` if you do not trust it.
+        It is added in one go when all of it has arrived. If the connection breaks after that, the call fails
+        though it was added: it is never repeated.
 
         Raises:
-            SandkastenInputError: an empty path, or a `max_bytes` out of range.
+            SandkastenInputError: an empty path, or content that is neither text nor bytes.
+            SandboxIsDirectoryError: it is a directory.
+            InsufficientStorageError: the workspace or the disk is full.
+            SandkastenError: any other failure.
+        """
+        path, content = check.sandbox_path(path), check.content(content)
+        ways = await self._ways(path)
+        await ways.append(path, source_of(content, path))
+
+    async def read(
+        self, path: str | PurePosixPath, *, offset: int = 0, max_bytes: int | None = None
+    ) -> ReadResult:
+        """Read a file into memory: all of it from `offset` on, or at most `max_bytes`.
+
+        Code in the sandbox decides how large its files are: pass `max_bytes` if you do not trust it. Behind
+        the end of a file there is nothing: then the content is empty.
+
+        Raises:
+            SandkastenInputError: an empty path, or an `offset` or `max_bytes` out of range.
             SandboxFileNotFoundError: there is no such file, or it is a link that leads out.
             SandboxIsDirectoryError: it is a directory.
             TooLargeError: it has more than 4 GiB, and `max_bytes` was not given.
             SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)
-        if max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES and is_text(path):
+        is_small = max_bytes is not None and check.max_bytes(max_bytes) <= SMALL_BYTES and is_text(path)
+        if max_bytes is not None and is_small and not check.offset(offset):
             return await self._connection.call(calls.read_json(self._of, path, max_bytes))
         target = MemoryTarget()
         ways = await self._ways(path)
-        truncated = await ways.fetch(path, target, max_bytes)
+        truncated = await ways.fetch(path, target, max_bytes, check.offset(offset))
         return ReadResult(content=target.commit(), path=path, truncated=truncated)
 
     async def upload(

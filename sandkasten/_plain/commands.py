@@ -70,6 +70,15 @@ def join_command(pieces: Pieces, path: str, mode: int | None) -> str:
     )
 
 
+def append_command(pieces: Pieces, path: str) -> str:
+    """Add pieces to the end of a file, in one go."""
+    return script(
+        f"t={shlex.quote(pieces.prefix)} d={shlex.quote(path)}",
+        "trap 'rm -f -- \"$t\".*' EXIT; i=0",
+        f'{{ while [ $i -lt {pieces.count} ]; do cat -- "$t.$i" || exit 1; i=$((i+1)); done; }} >>"$d"',
+    )
+
+
 def unpack_command(pieces: Pieces, path: str) -> str:
     """Unpack the archive that pieces are into a directory, with permissions, but no owners or times."""
     return script(
@@ -298,7 +307,7 @@ class Slices:
             total_bytes = int(size)
         except (binascii.Error, ValueError):
             raise SandkastenError(f"{self.path!r} cannot be read by commands: {text[:200]!r}.") from None
-        expected = min(self.size_bytes, total_bytes - self.offset)
+        expected = max(0, min(self.size_bytes, total_bytes - self.offset))
         if self.total_bytes not in {None, total_bytes} or len(data) != expected:
             raise changed(self.path)
         self.total_bytes = total_bytes

@@ -189,6 +189,12 @@ def put_raw(of: FilesOf, path: str, body: Body, source: Source) -> Call[str]:
     return _put(f"{of.path}/fs/raw", params, body, source.size_bytes)
 
 
+def append(of: FilesOf, path: str, body: Body, size_bytes: int | None) -> Call[str]:
+    """`POST {owner}/fs/append`; nobody knows whether one whose answer was lost was added."""
+    call = _put(f"{of.path}/fs/append", {"path": path}, body, size_bytes)
+    return evolve(call, method="POST", idempotent=False)
+
+
 def put_tar(of: FilesOf, path: str, body: Body) -> Call[str]:
     """`PUT {owner}/fs/tar`: unpack an archive into a directory; the answer is its path."""
     return _put(f"{of.path}/fs/tar", {"path": path}, body, None)

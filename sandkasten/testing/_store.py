@@ -210,6 +210,13 @@ def put_raw(files: Files, request: Request) -> Answer:
     return json_answer({"ok": True, "path": f"/workspace/{path}", "size_bytes": len(request.body)})
 
 
+def append(files: Files, request: Request) -> Answer:
+    """`POST .../fs/append`."""
+    path = inside_path(request.query.get("path"))
+    files[path] = files.get(path, b"") + request.body
+    return json_answer({"ok": True, "path": f"/workspace/{path}"})
+
+
 def get_tar(files: Files, request: Request) -> Answer:
     """`GET .../fs/tar`."""
     path = request.query.get("path")
@@ -285,6 +292,7 @@ FILE_CALLS: Mapping[str, FileCall] = {
     "chmod": FileCall("POST", "/fs/chmod", change_mode, extension="files"),
     "get_raw": FileCall("GET", "/fs/raw", get_raw, extension="files"),
     "put_raw": FileCall("PUT", "/fs/raw", put_raw, creates=True, extension="files"),
+    "append": FileCall("POST", "/fs/append", append, creates=True, extension="files"),
     "get_tar": FileCall("GET", "/fs/tar", get_tar, extension="files"),
     "put_tar": FileCall("PUT", "/fs/tar", put_tar, creates=True, extension="files"),
 }

@@ -85,7 +85,11 @@ async def test_links_to_host_files_are_neither_read_nor_written_through(
     for path in ("file", f"dir/{host_secret.name}", f"up/{host_secret.parent}/{host_secret.name}"):
         with pytest.raises(SandkastenAPIError):
             await session.read(path)
-    await session.write("file", "replaces the link")
+    with pytest.raises(SandkastenAPIError):
+        await session.write("file", "evil")
+    with pytest.raises(SandkastenAPIError):
+        await session.append("file", "evil")
+    await session.write("file", "replaces the link", follow_symlinks=False)
     with pytest.raises(SandkastenAPIError):
         await session.write(f"dir/{host_secret.name}", "evil")
     with pytest.raises(SandkastenAPIError):

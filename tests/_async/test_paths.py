@@ -183,6 +183,50 @@ async def test_a_write_may_take_the_place_of_a_link(session: Session) -> None:
         await session.write("out", "x")
 
 
+async def test_a_file_is_read_from_any_place_on(any_session: Session) -> None:
+    content = bytes(range(256)) * 20_000
+    await any_session.write("big", content)
+    for offset, max_bytes in ((0, 10), (5, 10), (1_000_000, None), (len(content) - 3, 10), (7, 4_000_000)):
+        result = await any_session.read("big", offset=offset, max_bytes=max_bytes)
+        end = len(content) if max_bytes is None else offset + max_bytes
+        assert (result.content, result.truncated) == (content[offset:end], end < len(content))
+    for offset in (len(content), len(content) + 1, 2**40):
+        assert not (await any_session.read("big", offset=offset)).content
+        assert not (await any_session.read("big", offset=offset, max_bytes=1)).truncated
+    await any_session.write("none", "")
+    assert (await any_session.read("none", offset=3)).content == b""
+    for offset in (-1, 0.5):
+        with pytest.raises(SandkastenInputError):
+            await any_session.read("big", offset=offset)  # type: ignore[arg-type]
+    with pytest.raises(SandboxFileNotFoundError):
+        await any_session.read("missing", offset=3)
+    with pytest.raises(SandboxIsDirectoryError):
+        await any_session.read("d", offset=3)
+
+
+async def test_what_is_appended_comes_at_the_end(any_session: Session) -> None:
+    await any_session.append("log", "one\n")
+    await any_session.append("log", b"")
+    await any_session.append("link", b"\x00" * 3_000_000)
+    await any_session.append("log", "zwei \u00e4\n")
+    assert (await any_session.read("log")).text == "one\nzwei \u00e4\n"
+    assert (await any_session.read("d/f")).content == b"123456" + bytes(3_000_000)
+    assert (await any_session.stat("d/f")).mode == 0o751
+    with pytest.raises(SandboxIsDirectoryError):
+        await any_session.append("d", "x")
+    assert ".sandkasten" not in await found(any_session)
+
+
+async def test_nothing_is_appended_to_what_is_no_file(session: Session) -> None:
+    await session.exec("mkfifo pipe; touch closed; chmod 444 closed; ln -s /etc/passwd out")
+    with pytest.raises(InvalidRequestError, match="not a plain file"):
+        await session.append("pipe", "x")
+    with pytest.raises(SandboxPermissionError):
+        await session.append("closed", "x")
+    with pytest.raises(SandboxFileNotFoundError):
+        await session.append("out", "x")
+
+
 async def test_permissions_are_set_through_links(any_session: Session) -> None:
     await any_session.chmod("link", 0o600)
     await any_session.chmod("d/e", 0o1777)

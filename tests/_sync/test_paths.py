@@ -186,6 +186,50 @@ def test_a_write_may_take_the_place_of_a_link(session: Session) -> None:
         session.write("out", "x")
 
 
+def test_a_file_is_read_from_any_place_on(any_session: Session) -> None:
+    content = bytes(range(256)) * 20_000
+    any_session.write("big", content)
+    for offset, max_bytes in ((0, 10), (5, 10), (1_000_000, None), (len(content) - 3, 10), (7, 4_000_000)):
+        result = any_session.read("big", offset=offset, max_bytes=max_bytes)
+        end = len(content) if max_bytes is None else offset + max_bytes
+        assert (result.content, result.truncated) == (content[offset:end], end < len(content))
+    for offset in (len(content), len(content) + 1, 2**40):
+        assert not any_session.read("big", offset=offset).content
+        assert not any_session.read("big", offset=offset, max_bytes=1).truncated
+    any_session.write("none", "")
+    assert any_session.read("none", offset=3).content == b""
+    for offset in (-1, 0.5):
+        with pytest.raises(SandkastenInputError):
+            any_session.read("big", offset=offset)  # type: ignore[arg-type]
+    with pytest.raises(SandboxFileNotFoundError):
+        any_session.read("missing", offset=3)
+    with pytest.raises(SandboxIsDirectoryError):
+        any_session.read("d", offset=3)
+
+
+def test_what_is_appended_comes_at_the_end(any_session: Session) -> None:
+    any_session.append("log", "one\n")
+    any_session.append("log", b"")
+    any_session.append("link", b"\x00" * 3_000_000)
+    any_session.append("log", "zwei \u00e4\n")
+    assert any_session.read("log").text == "one\nzwei \u00e4\n"
+    assert any_session.read("d/f").content == b"123456" + bytes(3_000_000)
+    assert any_session.stat("d/f").mode == 0o751
+    with pytest.raises(SandboxIsDirectoryError):
+        any_session.append("d", "x")
+    assert ".sandkasten" not in found(any_session)
+
+
+def test_nothing_is_appended_to_what_is_no_file(session: Session) -> None:
+    session.exec("mkfifo pipe; touch closed; chmod 444 closed; ln -s /etc/passwd out")
+    with pytest.raises(InvalidRequestError, match="not a plain file"):
+        session.append("pipe", "x")
+    with pytest.raises(SandboxPermissionError):
+        session.append("closed", "x")
+    with pytest.raises(SandboxFileNotFoundError):
+        session.append("out", "x")
+
+
 def test_permissions_are_set_through_links(any_session: Session) -> None:
     any_session.chmod("link", 0o600)
     any_session.chmod("d/e", 0o1777)

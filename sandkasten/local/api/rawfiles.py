@@ -30,6 +30,7 @@ from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError, TreeSink, pack
 from sandkasten.local.files.tree import Tree, inside_path
+from sandkasten.local.files.verbs.appending import append as append_to
 from sandkasten.local.threads import in_thread
 
 # --- out
@@ -87,6 +88,25 @@ async def _store(owner: Owner, begin: Callable[[], NewFile], request: Request) -
         await behind.settle()
         if file is not None:
             await in_thread(file.discard)
+
+
+async def append(owner: Owner, request: Request) -> Response:
+    """Add to the end of a file, when all of the body is here."""
+    path = bodies.path_query(request)
+    inside = inside_path(path)
+    await owner.admit(bodies.content_length(request.headers) or 0)
+    async with owner.written():
+        file = await in_thread(partial(owner.tree.new_file, path, follow_symlinks=True))
+        behind = Behind()
+        try:
+            async for piece, _more in owner.received(request):
+                await behind.then(file.write, piece)
+            await behind.wait()
+            await in_thread(append_to, owner.tree, path, file)
+        finally:
+            await behind.settle()
+            await in_thread(file.discard)
+    return answer({"ok": True, **to_json("path", f"/{inside}")})
 
 
 async def put_tar(owner: Owner, request: Request) -> Response:
@@ -171,6 +191,7 @@ class _Opened:
 ROWS: Sequence[FileRow] = (
     ("GET", "fs/raw", get_raw),
     ("PUT", "fs/raw", put_raw),
+    ("POST", "fs/append", append),
     ("GET", "fs/tar", get_tar),
     ("PUT", "fs/tar", put_tar),
 )

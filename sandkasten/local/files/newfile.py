@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from sandkasten.local.identity import Identity
 from sandkasten.local.linux.acting import acting_as
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 8 * 1024 * 1024
 _EXPLANATIONS = {
     errno.ENOENT: (
@@ -149,6 +149,13 @@ class NewFile:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._descriptor, view) :]
+
+    def pieces(self, size_bytes: int) -> Iterator[bytes]:
+        """Yield what was written so far."""
+        position = 0
+        while piece := os.pread(self._descriptor, size_bytes, position):
+            position += len(piece)
+            yield piece
 
     def commit(self) -> str:
         """Put it in its place; returns its path inside.
