@@ -50,6 +50,7 @@ ALREADY_DESTROYED = "already_destroyed"
 class Extension:
     """The names that a daemon may list in `/healthz`: its abilities beyond the common protocol."""
 
+    EXEC_OPTIONS = "exec-options"
     FILES = "files"
     IDEMPOTENCY = "idempotency"
     INTERRUPT = "interrupt"
@@ -63,6 +64,7 @@ class Extension:
 
 # What the embedded daemon lists; `processes` only where its sandboxes can start programs.
 EXTENSIONS = (
+    Extension.EXEC_OPTIONS,
     Extension.FILES,
     Extension.IDEMPOTENCY,
     Extension.INTERRUPT,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 HTTPClient = httpx.AsyncClient
 Action = Callable[[bool], Awaitable[T]]
 Each = Callable[[S, T], Awaitable[R]]
+First = Callable[[], Awaitable[R]]
 
 
 def make_lock() -> anyio.Lock:

@@ -13,7 +13,7 @@ from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk, ExecResult
 
 from ._http import Connection
-from ._seam import close_generator, close_response
+from ._seam import First, close_generator, close_response
 
 
 class ExecStream:
@@ -34,12 +34,13 @@ class ExecStream:
         call: Call[None],
         needs: str | None = None,
         keep_bytes: int = KEEP_BYTES,
+        prepare: First[Call[None]] | None = None,
     ) -> None:
-        """Prepare the stream, which may need an extension; nothing is sent."""
+        """Prepare the stream, which may need an extension, and a call that is made first; nothing is sent."""
         self._connection = connection
         self._call = call
         self._reader = StreamReader(keep_bytes)
-        self._chunks = _chunks(connection, call, needs, self._reader)
+        self._chunks = _chunks(connection, call, needs, self._reader, prepare)
 
     def __aiter__(self) -> ExecStream:
         return self
@@ -92,11 +93,17 @@ class ExecStream:
 
 
 async def _chunks(
-    connection: Connection, call: Call[None], needs: str | None, reader: StreamReader
+    connection: Connection,
+    call: Call[None],
+    needs: str | None,
+    reader: StreamReader,
+    prepare: First[Call[None]] | None,
 ) -> AsyncGenerator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     if needs is not None:
         await connection.require(needs)
+    if prepare is not None:
+        call = await prepare()
     may_resume = await connection.has(Extension.RESUME)
     reader.has_prompts = not await connection.names_itself()
     try:

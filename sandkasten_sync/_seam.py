@@ -32,6 +32,7 @@ DEADLINE: ContextVar[float | None] = ContextVar("sandkasten_deadline", default=N
 HTTPClient = httpx.Client
 Action = Callable[[bool], T]
 Each = Callable[[S, T], R]
+First = Callable[[], R]
 
 
 def make_lock() -> threading.Lock:

@@ -5,18 +5,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from types import TracebackType
+from typing import TypeVar
 
 from sandkasten import _checks as check
 from sandkasten import _wire
 from sandkasten._events import KEEP_BYTES
-from sandkasten._options.calls import renew_session
+from sandkasten._options.calls import Extra, extra, renew_session, with_extra
 from sandkasten._processes import arguments, calls, imitation
 from sandkasten._processes.arguments import Args, Env
 from sandkasten._protocol import Extension
 from sandkasten._transfer.calls import FilesOf
-from sandkasten.errors import SandkastenError, SessionExpiredError, SessionNotFoundError
+from sandkasten._wire import Call
+from sandkasten.errors import (
+    SandkastenError,
+    SandkastenInputError,
+    SessionExpiredError,
+    SessionNotFoundError,
+)
 from sandkasten.models import ExecResult, ProcessInfo, ProcessResult, SessionInfo, SessionStats
 
 from ._http import Connection
@@ -24,6 +33,8 @@ from ._seam import uninterrupted
 from .files import FileVerbs
 from .process import Process
 from .stream import ExecStream
+
+T = TypeVar("T")
 
 # How long a caller who was interrupted waits for the session's end.
 _LAST_SECONDS = 10.0
@@ -66,7 +77,16 @@ class Session(FileVerbs):
         """
         return self._first_info
 
-    def exec(self, cmd: str, *, timeout_ms: int = 30_000, raw_output: bool = False) -> ExecResult:
+    def exec(
+        self,
+        cmd: str,
+        *,
+        timeout_ms: int = 30_000,
+        raw_output: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PurePosixPath | None = None,
+        input: str | bytes | None = None,  # noqa: A002  (its name in `subprocess`)
+    ) -> ExecResult:
         r"""Run a command in the session's shell and wait for its end.
 
         A non-zero exit code is a result, not an error; `ExecResult.check()` makes it one. The output is
@@ -82,17 +102,38 @@ class Session(FileVerbs):
             assert (result.output, result.cwd) == ("Hello, World\n", "/tmp")
 
         Args:
-            cmd: any bash, at most 1 MiB.
+            cmd: any bash, at most 32 MiB.
             timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
             raw_output: keep ANSI sequences, and CR LF as line ends.
+            env: variables for this command. Afterwards these names are in the shell what they were; what the
+                command does to other names stays. One that is read-only in the shell cannot be lent.
+            cwd: the directory for this command, relative to the shell's. Afterwards the shell is where it
+                was, wherever the command went. Needs the extension `exec-options`.
+            input: what the command reads as its standard input, text (as UTF-8) or bytes of any size; without
+                it, there is nothing to read. It lies in the workspace as a file until the command begins.
 
         Raises:
+            ExtensionMissingError: a daemon that cannot do it.
+            InvalidRequestError: there is no such `cwd`; the command did not run.
             ExecTimeoutError: it ran for longer than `timeout_ms`; it was stopped, and the error holds
                 what it printed. The session goes on.
             SandkastenInputError: an empty command, or a timeout out of range.
             SandkastenError: any other failure.
         """
-        return self._connection.call(_wire.exec_command(self._id, cmd, timeout_ms, raw_output=raw_output))
+        given = extra(cmd, env, cwd, input)
+        call = _wire.exec_command(self._id, given.cmd, timeout_ms, raw_output=raw_output)
+        return self._connection.call(self._prepared(call, given))
+
+    def _prepared(self, call: Call[T], given: Extra) -> Call[T]:
+        """Return a command's call as this daemon takes its options; its file, if it has one, is written."""
+        if given.cwd is not None:
+            self._connection.require(Extension.EXEC_OPTIONS)
+        if given.fields:
+            is_known = self._connection.has(Extension.EXEC_OPTIONS)
+            call = with_extra(call, given, is_known=is_known)
+        if given.content is not None and given.path is not None:
+            self.write(given.path, given.content)
+        return call
 
     def exec_stream(
         self,
@@ -103,6 +144,9 @@ class Session(FileVerbs):
         pipe_input: bool = False,
         pipe_output: bool = False,
         keep_bytes: int = KEEP_BYTES,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PurePosixPath | None = None,
+        input: str | bytes | None = None,  # noqa: A002  (its name in `subprocess`)
     ) -> ExecStream:
         """Run a command and get its output while it runs.
 
@@ -114,7 +158,7 @@ class Session(FileVerbs):
             print("ended with", stream.result.exit_code)
 
         Args:
-            cmd: any bash, at most 1 MiB.
+            cmd: any bash, at most 32 MiB.
             timeout_ms: when to stop it, in milliseconds; 0 is the daemon's maximum (10 minutes).
             raw_output: keep ANSI sequences, and CR LF as line ends.
             pipe_input: let the command read what `ExecStream.send_input` gives it, while it runs; without,
@@ -124,6 +168,9 @@ class Session(FileVerbs):
                 Needs the extension `pipes`.
             keep_bytes: how much of the output the stream keeps for its `result`: of more than that, head and
                 tail. 0 keeps none.
+            env: as in `exec`, and so the others.
+            cwd: the directory for this command.
+            input: its whole standard input, where `pipe_input` gives it bit by bit.
 
         Returns:
             An iterator of `ExecChunk` that is a context manager too. The command stops where its block
@@ -132,14 +179,20 @@ class Session(FileVerbs):
             iterating.
 
         Raises:
-            SandkastenInputError: an empty command, or a timeout out of range.
+            SandkastenInputError: an empty command, a timeout out of range, or input of both kinds.
         """
+        given = extra(cmd, env, cwd, input)
+        if pipe_input and input is not None:
+            raise SandkastenInputError(
+                "A command has either input= or pipe_input=.", "Leave out one of them."
+            )
         call = _wire.exec_stream(
-            self._id, cmd, timeout_ms,
+            self._id, given.cmd, timeout_ms,
             raw_output=raw_output, pipe_input=pipe_input, pipe_output=pipe_output,
         )  # fmt: skip
         needs = Extension.PIPES if pipe_input or pipe_output else None
-        return ExecStream(self._connection, call, needs, check.keep_bytes(keep_bytes))
+        prepare = partial(self._prepared, call, given) if given.fields or given.path else None
+        return ExecStream(self._connection, call, needs, check.keep_bytes(keep_bytes), prepare)
 
     def run(
         self,

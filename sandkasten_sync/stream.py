@@ -16,7 +16,7 @@ from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk, ExecResult
 
 from ._http import Connection
-from ._seam import close_generator, close_response
+from ._seam import First, close_generator, close_response
 
 
 class ExecStream:
@@ -37,12 +37,13 @@ class ExecStream:
         call: Call[None],
         needs: str | None = None,
         keep_bytes: int = KEEP_BYTES,
+        prepare: First[Call[None]] | None = None,
     ) -> None:
-        """Prepare the stream, which may need an extension; nothing is sent."""
+        """Prepare the stream, which may need an extension, and a call that is made first; nothing is sent."""
         self._connection = connection
         self._call = call
         self._reader = StreamReader(keep_bytes)
-        self._chunks = _chunks(connection, call, needs, self._reader)
+        self._chunks = _chunks(connection, call, needs, self._reader, prepare)
 
     def __iter__(self) -> ExecStream:
         return self
@@ -95,11 +96,17 @@ class ExecStream:
 
 
 def _chunks(
-    connection: Connection, call: Call[None], needs: str | None, reader: StreamReader
+    connection: Connection,
+    call: Call[None],
+    needs: str | None,
+    reader: StreamReader,
+    prepare: First[Call[None]] | None,
 ) -> Generator[ExecChunk, None]:
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     if needs is not None:
         connection.require(needs)
+    if prepare is not None:
+        call = prepare()
     may_resume = connection.has(Extension.RESUME)
     reader.has_prompts = not connection.names_itself()
     try:

@@ -1,18 +1,23 @@
-"""The calls of the extension `session-options`."""
+"""The calls of the extensions `session-options` and `exec-options`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from sandkasten import _checks
 from sandkasten._answers import structure
 from sandkasten._options import checks as check
+from sandkasten._options.text import fed, lent, loaded, stored
+from sandkasten._protocol import MAX_COMMAND_BYTES, WORKSPACE
 from sandkasten._wire import Call, session_path
 from sandkasten.models import Limits, Rows, SessionInfo
+
+T = TypeVar("T")
 
 
 def session_options(
@@ -35,6 +40,48 @@ def session_options(
 def with_options(call: Call[SessionInfo], options: Mapping[str, Any]) -> Call[SessionInfo]:
     """Return the call that makes a session with these options."""
     return evolve(call, json={**(call.json or {}), **options})
+
+
+@frozen(eq=False, repr=False)
+class Extra:
+    """The options of one command, checked; `path` is the file that holds its input or its text."""
+
+    env: Mapping[str, str]
+    cwd: str | None
+    content: bytes | None
+    path: str | None
+    cmd: str
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a request to a daemon with the extension `exec-options`."""
+        return check.given(env=(self.env, dict), cwd=(self.cwd, str))
+
+
+def extra(
+    cmd: str,
+    env: Mapping[str, str] | None,
+    cwd: str | PurePosixPath | None,
+    data: str | bytes | None,
+) -> Extra:
+    """Return the options of a command, and its text as it is sent.
+
+    Input, and a command that is too long for a request, travel as files that are gone before it begins.
+    """
+    env, place = check.environment(env or {}), None if cwd is None else check.cwd(cwd)
+    content: bytes | None = None if data is None else check.stdin(data)
+    path = f"{WORKSPACE}/.__sk_{os.urandom(8).hex()}"
+    if content is not None:
+        cmd = fed(_checks.command(cmd), path)
+    elif isinstance(cmd, str) and len(cmd) > MAX_COMMAND_BYTES // 4 and len(cmd.encode()) > MAX_COMMAND_BYTES:
+        content, cmd = stored(check.long_command(cmd)).encode(), loaded(path)
+    return Extra(env, place, content, None if content is None else path, cmd)
+
+
+def with_extra(call: Call[T], given: Extra, *, is_known: bool) -> Call[T]:
+    """Return a command's call with its options, for a daemon that knows them or one that does not."""
+    fields = given.fields if is_known else {"cmd": lent(given.cmd, given.env)}
+    return evolve(call, json={**(call.json or {}), **fields})
 
 
 def renew_session(session_id: str, ttl_seconds: int | None) -> Call[SessionInfo]:

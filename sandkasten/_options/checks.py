@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import asdict
 
+from sandkasten import _checks
 from sandkasten._options import rules
 from sandkasten.errors import SandkastenInputError
 from sandkasten.local.limits.values import LimitsError, read_limits
@@ -57,6 +58,18 @@ def limits(value: Limits | Mapping[str, Any]) -> dict[str, int | float]:
     if len(known) < len(read):
         raise SandkastenInputError("A session cannot lift a limit of its daemon.", "Pass a number.")
     return known
+
+
+def stdin(value: str | bytes) -> bytes:
+    """Return the bytes of a command's input; text is UTF-8."""
+    content = _checks.content(value)
+    return content.encode() if isinstance(content, str) else content
+
+
+def long_command(value: str) -> str:
+    """Return a command that is too long for a request, but not for a shell."""
+    _refuse(rules.problem_with_long_command(value))
+    return value
 
 
 def given(**options: tuple[Any, Callable[[Any], Any]]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ MAX_VARIABLES = 256
 MAX_ENVIRONMENT_BYTES = 64 * 1024
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 256
+# Bash reads and parses a command as a whole, in memory.
+MAX_LONG_COMMAND_BYTES = 32 * 1024 * 1024
 MAX_DIRECTORY_BYTES = 4095  # Linux has no longer paths
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -86,6 +88,16 @@ def problem_with_directory(value: Any) -> str | None:
         return problem
     if "\n" in value or len(value.encode()) > MAX_DIRECTORY_BYTES:
         return f"cwd is {_shown(value)}: it must be one line of at most {MAX_DIRECTORY_BYTES} bytes."
+    return None
+
+
+def problem_with_long_command(value: str) -> str | None:
+    """Return what is wrong with a command that travels as a file."""
+    if (problem := _problem_with_text("cmd", value)) is not None:
+        return problem
+    size_bytes = len(value.encode())
+    if size_bytes > MAX_LONG_COMMAND_BYTES:
+        return f"cmd is {size_bytes} bytes long: it may have at most {MAX_LONG_COMMAND_BYTES}."
     return None
 
 

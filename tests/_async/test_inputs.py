@@ -19,7 +19,7 @@ async def unconnected() -> Session:
     return Session(SandboxClient(base_url=NOWHERE)._connection, "deadbeef-123")
 
 
-@pytest.mark.parametrize("cmd", ["", "  \n", "a\0b", "\ud800", "x" * (1024 * 1024 + 1), None, b"true"])
+@pytest.mark.parametrize("cmd", ["", "  \n", "a\0b", "\ud800", None, b"true"])
 async def test_commands_that_cannot_be_sent_are_refused(unconnected: Session, cmd: str) -> None:
     with pytest.raises(SandkastenInputError, match="cmd"):
         await unconnected.exec(cmd)

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import pytest
 
-from sandkasten.errors import CommandFailedError, ExecTimeoutError
+from sandkasten.errors import (
+    CommandFailedError,
+    ExecTimeoutError,
+    ExtensionMissingError,
+    InvalidRequestError,
+    SandkastenInputError,
+)
 from sandkasten.local.launch import LocalDaemon
+from sandkasten.models import Health
 from tests.soon import soon
 
 from .seam import SandboxClient, Session, sleep, together
@@ -212,3 +220,128 @@ def test_sessions_run_side_by_side(session: Session, client: SandboxClient) -> N
         assert other.exec("echo beside").output == "beside\n"
         session.write("go", "")
         assert stream.__next__().output == "gone on\n"
+
+
+# --- variables, a directory and input for one command
+
+SET_UP = (
+    "X=outer; export Y=exported; arr=(1 2 3); declare -i n=5; readonly RO=1; f() { echo func; }; (exit 7)"
+)
+LEFT = 'echo "$? $PWD ${OLDPWD-none}"; declare -p X Y arr n; echo ${Q-unset}; f'
+AS_BEFORE = 'declare -- X="outer"\ndeclare -x Y="exported"\ndeclare -a arr=([0]="1" [1]="2" [2]="3")\n'
+AS_BEFORE += 'declare -i n="5"\nunset\nfunc\n'
+ODD = "two  words, 'quotes' \"both\" $HOME `id` \\ \n last line é"
+
+
+def test_variables_and_a_directory_for_one_command(session: Session) -> None:
+    session.exec(SET_UP)
+    env = {"X": "in", "Y": ODD, "arr": "in", "n": "abc", "Q": "", "f": "in", "BASH_ENV": "/x"}
+    shown = 'echo $? $X $arr $n $f; bash -c \'printf "%s|" "$Y" "${Q-unset}" "$X"\'; pwd; echo $PWD; f'
+    result = session.exec(f"{shown}; X=2; export Q=3; Z=stays; cd /tmp; (exit 9)", env=env, cwd="/usr/lib")
+    assert result.output == f"7 in in abc in\n{ODD}||in|/usr/lib\n/usr/lib\nfunc\n"
+    assert (result.exit_code, result.cwd) == (9, "/workspace")
+    assert session.exec(LEFT).output == f"9 /workspace none\n{AS_BEFORE}"
+    assert session.exec("cd /tmp; echo $Z").output == "stays\n"
+    assert session.exec("mkdir -p sub && cd sub && pwd", cwd=".").output == "/tmp/sub\n"
+    assert session.exec("pwd", cwd="sub").output == "/tmp/sub\n"
+    assert session.exec("echo $PWD $OLDPWD").output == "/tmp /workspace\n"
+
+
+def test_nothing_is_left_however_a_command_ends(session: Session) -> None:
+    session.exec(SET_UP)
+    options: dict[str, Any] = {"env": {"X": "in", "Y": "in", "arr": "in", "Q": "q"}, "cwd": "/usr"}
+    with pytest.raises(ExecTimeoutError) as caught:
+        session.exec("cd /; echo begun; sleep 60", timeout_ms=200, **options)
+    assert caught.value.output == "begun\n"
+    assert session.exec(": ${nope?there is nothing}; echo on", **options).exit_code == 1
+    assert "cd: /nope" in session.exec("cd /nope", **options).output
+    assert session.exec(LEFT).output == f"1 /workspace none\n{AS_BEFORE}"
+    for end in ("exit 3", "kill -9 $$", "exec true"):
+        assert session.exec(f"cd /; {end}", **options).shell_restarted
+        assert session.exec("echo $Y-${Q-unset} $PWD").output == "exported-unset /workspace\n"
+
+
+def test_options_come_to_terms_with_what_a_shell_is_set_to(session: Session) -> None:
+    session.exec("readonly RO=1")
+    refused = session.exec("echo never", env={"RO": "2", "A": "1"})
+    assert (refused.exit_code, refused.output) == (1, "bash: env: a read-only variable is among RO A\n")
+    session.exec("set -eu -o posix")
+    options: dict[str, Any] = {"env": {"A": "1"}, "cwd": "/", "input": "x"}
+    assert session.exec("echo $A $PWD; A=2; false || cat", **options).output == "1 /\nx"
+    assert (session.exec("echo ${A-unset} $PWD; set +eu +o posix; set -a")).output == "unset /workspace\n"
+    session.exec("true", **options)
+    assert session.exec("env | grep __sk_; export -p | grep __sk_; set +a").output == ""
+    session.exec("trap 'echo D' DEBUG")
+    assert session.exec("echo a", **options).output == "D\na\n"
+    session.exec("trap - DEBUG; IFS=/; cd() { echo hijacked; }; CDPATH=/usr")
+    assert session.exec("pwd", cwd="/usr/lib").output == "/usr/lib\n"
+    assert session.exec('echo "$PWD"').output == "/workspace\n"
+
+
+def test_a_directory_that_is_not_there_is_an_error(session: Session) -> None:
+    for cwd in ("/nowhere", "lib", "-", "/etc/passwd"):
+        with pytest.raises(InvalidRequestError, match="The command did not run: its shell cannot go to"):
+            session.exec("echo never >/workspace/sign", cwd=cwd)
+    stream = session.exec_stream("true", cwd="/nowhere")
+    with pytest.raises(InvalidRequestError, match="did not run"):
+        for _ in stream:
+            pass
+    assert session.exec("ls /workspace; pwd").output == "/workspace\n"
+
+
+@pytest.mark.parametrize("content", ["", "é\n", bytes(range(256)), b"x\0\n" * 3_000_000], ids=len)
+def test_input_is_read_byte_for_byte_and_left_nowhere(session: Session, content: str | bytes) -> None:
+    session.exec("(exit 6)")
+    result = session.exec("echo $?; cat >copy; ls -A; kept=$?", input=content, env={"A": "1"})
+    assert result.output == "6\ncopy\n"
+    assert session.read("copy").content == (content.encode() if isinstance(content, str) else content)
+    stream = session.exec_stream(
+        "wc -c; ls -A; echo $A$kept", input=content, env={"A": "1"}, pipe_output=True
+    )
+    piped = b"".join([chunk.data for chunk in stream])
+    assert piped == b"%d\ncopy\n10\n" % len(content if isinstance(content, bytes) else content.encode())
+
+
+def test_a_command_of_more_than_a_mebibyte_runs_as_any_other(session: Session) -> None:
+    session.exec("(exit 5)")
+    long = ": " + "y'" * 800_000
+    result = session.exec(f'echo $? $LINENO\n: {long}\nX=here; echo "$LINENO"; ls -A; (exit 4)')
+    assert (result.output, result.exit_code) == ("5 1\n3\n", 4)
+    assert session.exec("echo $? $X").output == "4 here\n"
+    with pytest.raises(SandkastenInputError, match="at most 33554432"):
+        session.exec("x" * (33 * 1024 * 1024))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"env": {"A=B": ""}},
+        {"env": {"BASH_FUNC_ls%%": "() { :; }"}},
+        {"env": {"__sk_id": "x"}},
+        {"env": {"A": None}},
+        {"cwd": "a\0"},
+        {"cwd": "a\nb"},
+        {"input": 7},
+        {"input": "\udc80"},
+    ],
+    ids=repr,
+)
+def test_what_no_command_can_have_is_not_sent(session: Session, options: dict[str, Any]) -> None:
+    with pytest.raises(SandkastenInputError):
+        session.exec("true", **options)
+    with pytest.raises(SandkastenInputError):
+        session.exec_stream("true", **options)
+
+
+def test_input_is_of_one_kind(session: Session) -> None:
+    with pytest.raises(SandkastenInputError, match="input= or pipe_input="):
+        session.exec_stream("cat", input="a", pipe_input=True)
+
+
+def test_a_daemon_without_the_options_lends_variables_by_shell_text(session: Session) -> None:
+    plain = Health(status="ok", server="other", extensions=("files",))
+    session._connection._health = plain
+    assert session.exec('printf %s "$A"; cat; B=1', env={"A": ODD}, input="x").output == f"{ODD}x"
+    assert session.exec("echo ${A-unset} $B; ls -A").output == "unset 1\n"
+    with pytest.raises(ExtensionMissingError, match="'exec-options'"):
+        session.exec("true", cwd="/")

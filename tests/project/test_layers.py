@@ -20,8 +20,8 @@ SOURCE = ROOT / "sandkasten"
 
 # What client and daemon share; every row may import it.
 SHARED = {
-    "_codes", "_cut", "_directories", "_names", "_options.rules", "_protocol", "_tar", "_version",
-    "local.limits.values",
+    "_codes", "_cut", "_directories", "_names", "_options.rules", "_options.text", "_protocol", "_tar",
+    "_version", "local.limits.values",
 }  # fmt: skip
 
 # Rooms: a folder (its name ends with a dot) or a module. Each may import those in the rows above, no others.

@@ -8,7 +8,7 @@ import posixpath
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any, cast
 
@@ -67,6 +67,8 @@ class ExecBody:
     raw_output: bool
     pipe_input: bool
     pipe_output: bool
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    cwd: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,10 @@ def _command(body: Fields) -> ExecBody:
         raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
     timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
     flags = (_flag(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
-    return ExecBody(cmd, timeout_ms, *flags)
+    env = _checked(body, "env", problem_with_environment) or {}
+    cwd = _checked(body, "cwd", problem_with_directory)
+    raw_output, pipe_input, pipe_output = flags
+    return ExecBody(cmd, timeout_ms, raw_output, pipe_input, pipe_output, env, cwd)
 
 
 async def write_body(request: Request) -> WriteBody:

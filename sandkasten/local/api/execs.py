@@ -26,6 +26,7 @@ from sandkasten.local.errors import ApiError, CalledOffError, SandboxLostError, 
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.observe.observer import Observer
+from sandkasten.local.sessions.command import Loan, ShellCommand
 from sandkasten.local.sessions.execution import GRACE_SECONDS, Attended, Execution, Listener, Piece, Replay
 from sandkasten.local.sessions.job import Job, Outcome
 from sandkasten.local.sessions.manager import Manager
@@ -122,7 +123,7 @@ class Execs:
             pipes = self._pipes(session, body) if isinstance(kept, Replay) else None
             try:
                 cmd = body.cmd if pipes is None else pipes.redirected(body.cmd)
-                command = session.submit(cmd, body.timeout_ms)
+                command = session.submit(cmd, body.timeout_ms, Loan(body.env, body.cwd))
             except BaseException:
                 if pipes is not None:
                     pipes.close()
@@ -201,6 +202,8 @@ def _result(execution: Execution) -> Response:
     if job.error is not None:
         raise lost_error(job.error)
     assert job.outcome is not None
+    if isinstance(job, ShellCommand) and job.is_refused:
+        raise _refused_error(job)
     if job.outcome.was_stopped:
         raise _stopped_error(job, job.outcome, output)
     return answer(_ending(job.outcome) | {"output": output.text(), "truncated": output.truncated})
@@ -210,6 +213,8 @@ def _last_event(job: Job[Any], lost: SandboxLostError | None, position: int) -> 
     if lost is not None:
         return _error_event(lost_error(lost), position)
     assert job.outcome is not None
+    if isinstance(job, ShellCommand) and job.is_refused:
+        return _error_event(_refused_error(job), position)
     if job.outcome.was_stopped:
         return _error_event(_stopped_error(job, job.outcome), position)
     return event("done", _ending(job.outcome) | {"timestamp": _now_ms()}, position)
@@ -218,6 +223,12 @@ def _last_event(job: Job[Any], lost: SandboxLostError | None, position: int) -> 
 def _error_event(error: ApiError, position: int) -> bytes:
     told = {"error": error.message, "error_code": error.code, "status": error.status}
     return event("error", told | {"details": error.details or {}}, position)
+
+
+def _refused_error(command: ShellCommand) -> ApiError:
+    return invalid_request(
+        f"The command did not run: its shell cannot go to {command.loan.cwd!r}. Name a directory that exists."
+    )
 
 
 def _ending(outcome: Outcome) -> dict[str, Any]:

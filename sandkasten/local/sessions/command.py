@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from sandkasten._options.text import lent
 from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.linux.processes import Process
+from sandkasten.local.sessions.control import REFUSED
 from sandkasten.local.sessions.job import Channel, Job, Outcome, Runner
 
 
@@ -30,20 +32,40 @@ class ShellOutcome(Outcome):
         return super().details | {"cwd": self.cwd, "shell_restarted": self.shell_restarted}
 
 
+@dataclass(frozen=True)
+class Loan:
+    """The variables and the directory that a command has for itself; afterwards the shell is as before."""
+
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    cwd: str | None = None
+
+    def before(self, traps: str) -> str:
+        """Return the line of shell code that comes before the command."""
+        place = "" if self.cwd is None else self.cwd if self.cwd.startswith("/") else f"./{self.cwd}"
+        visit = rf"\__sk_visit {shlex.quote(place)}" if place else ""
+        return "; ".join(filter(None, (traps, visit)))
+
+
 class ShellCommand(Job[ShellOutcome]):
     """A command in line, or the one that runs. The shell keeps here what it knows of it."""
 
     channels: ClassVar[Sequence[Channel]] = (Channel.TERMINAL,)
 
-    def __init__(self, cmd: str, timeout_ms: int, runner: Runner) -> None:
+    def __init__(self, cmd: str, timeout_ms: int, runner: Runner, loan: Loan | None = None) -> None:
         """Made by `Shell.submit`."""
         super().__init__(timeout_ms, runner)
-        self.cmd = cmd
+        self.cmd = lent(cmd, loan.env) if loan is not None and loan.env else cmd
+        self.loan = loan or Loan()
         self.stopping = False
         self.ended_status: int | None = None
         self.shell_status: int | None = None
         self.earlier: Container[Process] = frozenset()
         self.questions: list[str] = []  # sent after it, each with an interrupt
+
+    @property
+    def is_refused(self) -> bool:
+        """True if it did not run, since it cannot be in its directory."""
+        return self.outcome is not None and self.outcome.exit_code == REFUSED
 
     @property
     def ended_shell(self) -> bool:

@@ -33,6 +33,8 @@ _MAX_PENDING_BYTES = 64 * 1024
 # interrupted tears one message, and process 1 writes a byte for each shell.
 _MAX_NOISE_BYTES = 1024 * 1024
 _MESSAGE_BYTES = 32  # about what the shortest message takes
+# Instead of a status: the command did not run, since the shell could not go to its directory.
+REFUSED = 300
 _MAX_AT_ONCE = 8  # a shell runs one command after another
 # The line that bash reads between commands: it makes the next prompt a round, and lines of its command are
 # counted from 1.
@@ -167,7 +169,7 @@ def _message(traps: bytes | None, kind: bytes, command_id: bytes, value: bytes, 
     identifier, directory = command_id.decode(errors="replace"), cwd.decode(errors="replace")
     if kind == b"ready":
         return Ready(identifier, directory)
-    if not (value.isdigit() and len(value) <= 3 and int(value) <= 255):
+    if not (value.isdigit() and len(value) <= 3 and (int(value) <= 255 or int(value) == REFUSED)):
         return None
     if kind == b"result":
         return Result(identifier, int(value), directory, (traps or b"").decode(errors="replace"))

@@ -28,7 +28,7 @@ from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.limits.own import as_numbers
 from sandkasten.local.linux.scratch import remove_tree
-from sandkasten.local.sessions.command import ShellCommand, beginning
+from sandkasten.local.sessions.command import Loan, ShellCommand, beginning
 from sandkasten.local.sessions.job import Job
 from sandkasten.local.sessions.lifetime import Lifetime
 from sandkasten.local.sessions.processes.process import ProcessJob
@@ -196,14 +196,14 @@ class Session:
         assert self._remains.group is not None
         return self._remains.group.usage()
 
-    def submit(self, cmd: str, timeout_ms: int) -> ShellCommand:
+    def submit(self, cmd: str, timeout_ms: int, loan: Loan | None = None) -> ShellCommand:
         """Run a command in the shell, and watch what it does to the disk.
 
         Raises:
             SandboxLostError: the sandbox is gone.
         """
         self._look_after_jobs()
-        command = self._shell.submit(cmd, timeout_ms)
+        command = self._shell.submit(cmd, timeout_ms, loan)
         self._keep_for(command)
         return command
 

@@ -34,7 +34,7 @@ from sandkasten.local.errors import CalledOffError, SandboxLostError
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.linux.processes import Process, identified
 from sandkasten.local.sessions import control
-from sandkasten.local.sessions.command import ShellCommand, ShellOutcome, does_nothing
+from sandkasten.local.sessions.command import Loan, ShellCommand, ShellOutcome, does_nothing
 from sandkasten.local.sessions.job import Channel
 from sandkasten.local.sessions.terminal import TerminalReader, Turns
 
@@ -89,7 +89,7 @@ class Shell:
         except TimeoutError:
             raise SandboxLostError("the shell did not start in time") from None
 
-    def submit(self, cmd: str, timeout_ms: int) -> ShellCommand:
+    def submit(self, cmd: str, timeout_ms: int, loan: Loan | None = None) -> ShellCommand:
         """Put a command in line; its time begins when its turn comes.
 
         Raises:
@@ -98,7 +98,7 @@ class Shell:
         if self._closed:
             raise SandboxLostError("the sandbox ended")
         self._terminal.note_use()
-        command = ShellCommand(":" if does_nothing(cmd) else cmd, timeout_ms, self)
+        command = ShellCommand(":" if does_nothing(cmd) else cmd, timeout_ms, self, loan)
         self._queue.append(command)
         self._start_next()
         return command
@@ -178,7 +178,7 @@ class Shell:
         command.earlier = self._sandbox.others(self._shell)
         if between := self._taken_between():
             command.add_output(between, Channel.TERMINAL)
-        self._send(control.frame(self._shell_name, command.id, self._traps, command.cmd))
+        self._send(control.frame(self._shell_name, command.id, command.loan.before(self._traps), command.cmd))
         self._set_timer(command.timeout_ms / 1000, self._on_deadline)
 
     def _send(self, data: bytes) -> None:
