@@ -183,3 +183,36 @@ def test_serve_is_the_server(home: Home) -> None:
         process.communicate(timeout=20)
     assert process.returncode == 0
     assert "--listen ADDRESS" in home("serve", "--help")
+
+
+def test_a_session_made_to_measure(cli: Home) -> None:
+    made = cli.run(
+        "new", "--name", "measured", "--label", "job=17", "--label", "team=a", "-e", "A=a b", "-e", "UNSET_HERE",
+        "-w", "made/here", "--memory", "64m", "--image", "base",
+    )  # fmt: skip
+    session = made.text.strip()
+    assert (
+        cli("exec", "measured", "--", 'echo "$A-${UNSET_HERE-unset}" $PWD')
+        == "a b-unset /workspace/made/here\n"
+    )
+    info = json.loads(cli("info", "measured", "--json"))
+    assert (info["id"], info["labels"]) == (session, {"job": "17", "team": "a"})
+    assert info["limits"]["memory_bytes"] == 64 * 1024**2
+    assert "name:" in cli("info", session)
+    assert cli("ls", "-q", "--label", "job=17") == f"{session}\n"
+    assert cli("ls", "-q", "--label", "job=18") == ""
+    assert cli("rm", session) == f"{session}\n"
+
+
+def test_what_no_session_can_have_is_a_usage_error(cli: Home) -> None:
+    for words in (
+        ("--label", "job"),
+        ("--env", "A-B=1"),
+        ("--env", "__sk_id=1"),
+        ("--name", "1st"),
+        ("--memory", "much"),
+        ("--memory", "1k"),
+        ("--cpus", "0"),
+        ("--cwd", ""),
+    ):
+        assert f"'{words[0]}'" in cli.run("new", *words, expect=2).sentence

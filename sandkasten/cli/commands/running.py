@@ -15,7 +15,7 @@ from sandkasten.cli.calls.stdin import is_piped
 from sandkasten.cli.calls.streaming import signals_end_us, stream
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, TIMED_OUT, USAGE, CommandLineError, sentence_of
-from sandkasten.cli.parsing import arguments, ids
+from sandkasten.cli.parsing import arguments, ids, measures
 from sandkasten.cli.parsing.foreign import RunsCommand, RunsCommandInSession
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @arguments.terminal_option
 @arguments.no_stdin_option
 @arguments.raw_option
+@measures.limit_options
 @arguments.command_argument
 @click.pass_obj
 def run_command(
@@ -56,6 +57,8 @@ def run_command(
     in_terminal: bool,
     no_stdin: bool,
     raw: bool,
+    memory: int | None,
+    cpus: float | None,
     command: str,
 ) -> int:
     """Run one command in a sandbox of its own, which ends with it.
@@ -76,7 +79,9 @@ def run_command(
     with (
         signals_end_us(),
         open_own_client(where) as client,
-        client.create_session(image=image, network=network, workspace_id=workspace) as session,
+        client.create_session(
+            image=image, network=network, workspace_id=workspace, limits=measures.limits_of(memory, cpus)
+        ) as session,
     ):
         for source, name in sources:
             transfers.push(session, source, arguments.ROOT, name)

@@ -12,7 +12,7 @@ from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.cli.calls.connecting import Where, open_client
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, CommandLineError, sentence_of
-from sandkasten.cli.parsing import arguments, ids, usage
+from sandkasten.cli.parsing import arguments, ids, measures, usage
 from sandkasten.cli.parsing.foreign import Strict
 
 if TYPE_CHECKING:
@@ -31,13 +31,21 @@ if TYPE_CHECKING:
     "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, MAX_TTL_SECONDS), metavar="SECONDS",
     help="Lifetime after the last use, up to 86400; the daemon's default, if not given.",
 )  # fmt: skip
+@measures.session_options
 @click.pass_obj
 def new_command(
     where: Where,
+    *,
     image: str,
     network: Literal["none", "host"] | None,
     workspace: str | None,
     ttl_seconds: int | None,
+    memory: int | None,
+    cpus: float | None,
+    env: dict[str, str],
+    cwd: str | None,
+    name: str | None,
+    labels: dict[str, str],
 ) -> None:
     """Make a session, and print its id.
 
@@ -46,8 +54,9 @@ def new_command(
     """
     with open_client(where) as client:
         session = client.create_session(
-            image=image, network=network, workspace_id=workspace, ttl_seconds=ttl_seconds
-        )
+            image=image, network=network, workspace_id=workspace, ttl_seconds=ttl_seconds,
+            env=env, cwd=cwd, limits=measures.limits_of(memory, cpus), name=name, labels=labels,
+        )  # fmt: skip
         out.emit(session.id)
 
 
@@ -58,15 +67,18 @@ def new_command(
 )  # fmt: skip
 @arguments.json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print only ids or names.")
+@measures.label_option
 @click.pass_obj
-def ls_command(where: Where, place: arguments.Remote | None, as_json: bool, quiet: bool) -> None:
+def ls_command(
+    where: Where, *, place: arguments.Remote | None, as_json: bool, quiet: bool, labels: dict[str, str]
+) -> None:
     """List the sessions, or a directory in one of them.
 
     Without a terminal, the fields of a line are between tabs, and there is no head.
     """
     with open_client(where) as client:
         if place is None:
-            _list_sessions(client, as_json=as_json, quiet=quiet)
+            _list_sessions(client, labels, as_json=as_json, quiet=quiet)
             return
         from sandkasten.cli.output import listing  # noqa: PLC0415
 
@@ -93,6 +105,8 @@ def info_command(where: Where, session_id: str, as_json: bool) -> None:
             "id": info.id,
             "image": info.image,
             "status": info.status,
+            "name": info.name,
+            "labels": " ".join(f"{name}={value}" for name, value in (info.labels or {}).items()) or None,
             "cwd": info.cwd,
             "workspace": info.workspace_id,
             "created": out.when(info.created_at),
@@ -183,8 +197,8 @@ def _end(client: SandboxClient, session_id: str, *, may_be_gone: bool) -> bool:
     return True
 
 
-def _list_sessions(client: SandboxClient, *, as_json: bool, quiet: bool) -> None:
-    sessions = sorted(client.list_sessions(), key=lambda info: info.created_at)
+def _list_sessions(client: SandboxClient, labels: dict[str, str], *, as_json: bool, quiet: bool) -> None:
+    sessions = sorted(client.list_sessions(labels=labels), key=lambda info: info.created_at)
     if as_json:
         out.emit_json(sessions)
     elif quiet:

@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def session(client: SandboxClient, typed: str) -> Session:
-    """Return the session whose id is the typed text, or begins with it.
+    """Return the session whose name is the typed text, or whose id begins with it.
 
     Raises:
         CommandLineError: several ids begin with the text.
@@ -25,7 +25,9 @@ def session(client: SandboxClient, typed: str) -> Session:
     """
     if _WHOLE.fullmatch(typed):
         return client.get_session(typed)
-    return client.get_session(complete(typed, [info.id for info in client.list_sessions()]))
+    sessions = client.list_sessions()
+    named = [info.id for info in sessions if info.name == typed]
+    return client.get_session(named[0] if named else complete(typed, [info.id for info in sessions]))
 
 
 def complete(typed: str, ids: Sequence[str]) -> str:

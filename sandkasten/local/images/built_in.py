@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from sandkasten.local.errors import ApiError
-from sandkasten.local.isolation.policy import Image
+from sandkasten.local.isolation.policy import OTHER_NAMES, Image
 
 _ROOT_DIRECTORIES = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 _PROGRAM_DIRECTORIES = ("/usr/local/bin", "/usr/bin")
@@ -27,10 +27,18 @@ def find_images() -> dict[str, Image]:
         elif os.path.isdir(path):
             read_only[path] = path
     return {
-        name: Image(name, read_only, links)
+        name: Image(name, read_only, links | _other_names(name))
         for name, program in _PROGRAM_OF_IMAGE.items()
         if program is None or _is_in_usr(program)
     }
+
+
+def _other_names(image: str) -> dict[str, str]:
+    """Return links for what people call the image's program, where it has only its full name here."""
+    if image != "python" or _is_in_usr("python"):
+        return {}
+    found = (f"{directory}/python3" for directory in _PROGRAM_DIRECTORIES)
+    return {f"{OTHER_NAMES}/python": next(path for path in found if os.path.exists(path))}
 
 
 def choose(images: Mapping[str, Image], name: str) -> Image:

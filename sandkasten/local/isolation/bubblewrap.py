@@ -81,6 +81,7 @@ def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors
 def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
     for host_path, path in policy.image.read_only.items():
         yield from ("--ro-bind", host_path, path)
+    yield from _usual_places(policy)
     for path, target in policy.image.links.items():
         yield from ("--symlink", target, path)
     for name, host_path in policy.etc.items():
@@ -106,6 +107,15 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
             yield from _memory(path, policy)
     yield from ("--bind", str(policy.workspace), WORKSPACE)
     yield from ("--remount-ro", "/")
+
+
+def _usual_places(policy: SandboxPolicy) -> Iterator[str]:
+    """Yield what programs expect to be there; an image with such directories has them as they are."""
+    tops = {*policy.image.read_only, *policy.image.links}
+    if "/opt" not in tops:
+        yield from ("--dir", "/opt")
+    if "/var" not in tops:
+        yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108  (the sandbox's own)
 
 
 def _memory(path: str, policy: SandboxPolicy) -> Iterator[str]:

@@ -15,6 +15,8 @@ HOME = "/home/sandbox"
 WORKSPACE = "/workspace"
 STATE_DIR = "/run/sandkasten"
 BASH = "/bin/bash"
+# Other names for programs of this machine, such as `python`, where programs are looked for last.
+OTHER_NAMES = "/opt/sandkasten/bin"
 CLOSED_BASH = "/etc/sandkasten/bash"
 # The file systems in memory, with their permissions.
 MEMORY: Mapping[str, str] = {"/dev/shm": "1777", "/tmp": "1777", HOME: "0700", STATE_DIR: "0700"}  # noqa: S108
@@ -24,7 +26,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOME": HOME,
     "LANG": "C.UTF-8",
     "LOGNAME": "sandbox",
-    "PATH": f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{OTHER_NAMES}",
     "SHELL": BASH,
     "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
     "USER": "sandbox",
