@@ -106,6 +106,13 @@ def test_an_unknown_image_is_refused_with_those_there_are(client: SandboxClient)
 
 def test_python_is_in_the_python_image(session: Session) -> None:
     assert session.exec("python3 -c 'print(6 * 7)'").output == "42\n"
+    assert session.exec("env python -c 'print(6 * 7)'").output == "42\n"
+
+
+def test_the_places_that_programs_expect_are_there(session: Session) -> None:
+    result = session.exec("cd /opt && echo x >/var/tmp/x && cat /tmp/x && ls /etc/fonts/fonts.conf")
+    assert result.output == "x\n/etc/fonts/fonts.conf\n"
+    assert not session.exec("touch /opt/x /var/x 2>/dev/null").ok
 
 
 def test_a_wrong_key_is_refused(daemon: LocalDaemon) -> None:
