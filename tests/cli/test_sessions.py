@@ -187,7 +187,8 @@ def test_serve_is_the_server(home: Home) -> None:
 
 def test_a_session_made_to_measure(cli: Home) -> None:
     made = cli.run(
-        "new", "--name", "measured", "--label", "job=17", "--label", "team=a", "-e", "A=a b", "-e", "UNSET_HERE",
+        "new", "--name", "measured", "--label", "job=17", "--label", "team=a", "-e", "A=a b",
+        "-e", "UNSET_HERE",
         "-w", "made/here", "--memory", "64m", "--image", "base",
     )  # fmt: skip
     session = made.text.strip()
