@@ -124,8 +124,9 @@ def _become(words: list[str], environ: dict[str, str], cwd: str, descriptors: li
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(cwd)
+    measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     os.environ.clear()
-    os.environ.update(environ)
+    os.environ.update(measuring | environ)
     sys.argv = ["sandkasten", *words]
 
 
