@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+from dataclasses import replace
 
 import pytest
 
 from tests.local.isolation.arena.attempts import ATTEMPTS
-from tests.local.isolation.arena.lab import AS_ROOT, Attempt, Lab, others_rule
+from tests.local.isolation.arena.lab import AS_ROOT, Annex, Attempt, Lab, others_rule
 
 OTHERS_RULE = others_rule()
 by_name = pytest.mark.parametrize("attempt", [pytest.param(one, id=one.name) for one in ATTEMPTS])
@@ -17,6 +18,12 @@ by_name = pytest.mark.parametrize("attempt", [pytest.param(one, id=one.name) for
 @by_name
 def test_it_is_stopped(laboratory: Lab, attempt: Attempt) -> None:
     assert_stopped(attempt, laboratory.inside(attempt))
+
+
+@by_name
+def test_it_is_stopped_beside_the_shell_too(laboratory: Lab, annex: Annex, attempt: Attempt) -> None:
+    stopped_by = attempt.beside or attempt.stopped_by
+    assert_stopped(replace(attempt, stopped_by=stopped_by), laboratory.beside(annex, attempt))
 
 
 @pytest.mark.parametrize(

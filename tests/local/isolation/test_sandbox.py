@@ -377,8 +377,11 @@ def test_no_process_outlives_the_daemon_even_when_it_is_killed(data_dir: Path) -
     run_dir = Path(daemon.target.socket_path or "").parent.parent
     try:
         with connect(daemon) as client:
-            Box(daemon, client).run(f"sleep {marker} & setsid sleep {marker} & disown -a")
-        until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 2)
+            box = Box(daemon, client)
+            box.run(f"sleep {marker} & setsid sleep {marker} & disown -a")
+            program = {"id": "0" * 32, "cmd": f"(setsid sleep {marker} &); exec sleep {marker}"}
+            assert client.post(f"{box.url}/processes", json=program).status_code == 200
+        until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 4)
         os.kill(daemon.pid, signal.SIGKILL)
         until(lambda: not host_processes_with(f"sleep\0{marker}"))
     finally:

@@ -86,7 +86,7 @@ raise Stopped("no descriptor leads there")
         "host-files/hard-link",
         """
 try: source, target = facts.own + "/file", facts.own + "/link"; os.stat(source)
-except OSError: source, target = "/opt/shared/file", "/workspace/link"
+except OSError: source, target = "/opt/shared/file", "/workspace/hard-link"
 os.link(source, target)
 os.unlink(target)
 """,
@@ -681,6 +681,7 @@ if os.waitpid(child, 0)[1]: raise Stopped("not root there")
         "call('setns', os.open('/proc/1/ns/mnt', os.O_RDONLY), 0)",
         "EPERM",
         (layers.FILTER, layers.NO_ADMIN, layers.NO_CHROOT),
+        beside="EACCES",  # the namespaces of process 1 cannot even be opened
     ),
 ]
 

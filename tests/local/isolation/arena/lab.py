@@ -6,11 +6,14 @@ only if it is shown to be real: with `layers` gone, or on the bare host, the sam
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import platform
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,11 +25,14 @@ from typing import Any
 
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.identity import Identity, popen_identity
+from sandkasten.local.identity import ROOT_DROPS_TO, Identity, popen_identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
 from sandkasten.local.isolation.etc import make_etc
-from sandkasten.local.isolation.policy import Launcher, SandboxPolicy
+from sandkasten.local.isolation.policy import ENVIRONMENT, Launcher, SandboxPolicy
+from sandkasten.local.isolation.programs import Program
+from sandkasten.local.isolation.spawner.channel import Spawner
+from sandkasten.local.isolation.spawner.entering import Entered, find_kit
 from tests.local.isolation.arena.targets import Targets, targets
 
 PYTHON = "/usr/bin/python3"  # of the host and of the sandbox
@@ -96,6 +102,7 @@ class Attempt:
         unproven: why it is not shown to be real.
         unproven_as_user: why not, where the tests are not root's.
         proof_says: the pattern of what it prints once nothing stops it.
+        beside: a pattern of what stops a program beside the shell, if that is something else.
         kernel_may_refuse: a pattern of what it prints on machines where nobody could do this anyway.
     """
 
@@ -109,6 +116,7 @@ class Attempt:
     unproven_as_user: str = ""
     proof_says: str = "^succeeded"
     kernel_may_refuse: str = "$^"
+    beside: str = ""
 
 
 # To import all of them takes longer than most programs: each gets those that it names.
@@ -238,6 +246,46 @@ class Lab:
         environment = dict(os.environ) | {"SK_TEST_SECRET": self.targets.secret}
         return self._run(self._command(attempt), environment, [], root=root)
 
+    @contextmanager
+    def annex(self) -> Iterator[Annex]:
+        """A sandbox with all layers, in which attempts are programs beside the shell."""
+        root = self._base / secrets.token_hex(4)
+        tree = Tree(root, StagingIn(root), self._identity, durable=False)
+        tree.create()
+        filter_inside = seccomp.descriptor(self._policy.seccomp)
+        info, info_inside = os.pipe()
+        try:
+            argv = bubblewrap.arguments(
+                self._bwrap,
+                replace(self._policy, workspace=tree.workspace),
+                ["/bin/sh", "-c", "echo ready; read _"],
+                bubblewrap.Descriptors(filter_inside, info_inside),
+            )
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[filter_inside, info_inside],
+                cwd="/",
+                **popen_identity(self._identity),
+            )
+        finally:
+            os.close(filter_inside)
+            os.close(info_inside)
+        with process, os.fdopen(info) as said:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            annex = Annex(int(json.load(said)["child-pid"]), self._identity)
+            try:
+                yield annex
+            finally:
+                annex.close()
+                process.kill()
+
+    def beside(self, annex: Annex, attempt: Attempt) -> str:
+        """Run it beside the shell."""
+        return annex.run(self._command(attempt))
+
     def _command(self, attempt: Attempt) -> list[str]:
         named = [name for name in MODULES if re.search(rf"\b{name}\b", attempt.program)]
         program = "".join(f"import {name}\n" for name in named) + attempt.program
@@ -260,6 +308,53 @@ class Lab:
             **identity,
         )
         return done.stdout
+
+
+class Annex:
+    """Runs programs beside the first one of a sandbox."""
+
+    def __init__(self, init_pid: int, identity: Identity) -> None:
+        self._runner = asyncio.Runner()
+        self._pidfd = os.pidfd_open(init_pid)
+        self._spawner = self._runner.run(self._made(init_pid, identity))
+
+    async def _made(self, init_pid: int, identity: Identity) -> Spawner:
+        kit = find_kit(identity).need()
+        return Spawner(Entered(kit, {}, init_pid, self._pidfd, lambda _: None))
+
+    def run(self, command: list[str]) -> str:
+        """Return what a program prints until its end."""
+        return self._runner.run(self._run(command))
+
+    async def _run(self, command: list[str]) -> str:
+        reads, writes = os.pipe()
+        null = os.open(os.devnull, os.O_RDONLY)
+        if AS_ROOT:
+            os.fchown(writes, ROOT_DROPS_TO, ROOT_DROPS_TO)
+        try:
+            env = {os.fsencode(name): os.fsencode(value) for name, value in ENVIRONMENT.items()}
+            program = Program(tuple(map(os.fsencode, command)), env, b"/workspace")
+            process = await self._spawner.spawn(program, null, writes, writes)
+        finally:
+            os.close(writes)
+            os.close(null)
+        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        process.on_ended(ended.set_result)
+        with os.fdopen(reads, errors="replace") as output:
+            said = await asyncio.to_thread(output.read)
+        await ended
+        return said
+
+    def close(self) -> None:
+        """End it."""
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+        async def close() -> None:
+            await asyncio.to_thread(self._spawner.close())
+
+        self._runner.run(close())
+        self._runner.close()
+        os.close(self._pidfd)
 
 
 def others_rule() -> str:
