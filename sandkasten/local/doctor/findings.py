@@ -13,6 +13,7 @@ from dataclasses import replace
 from sandkasten.local.doctor.finding import Finding, State
 from sandkasten.local.doctor.mounts import mounts
 from sandkasten.local.doctor.readings import Bubblewrap, Readings
+from sandkasten.local.doctor.spawning import spawning
 from sandkasten.local.isolation import causes
 from sandkasten.local.limits.limits import ALL_RESOURCES, GIB, counts_processes_per_sandbox
 from sandkasten.local.linux.kernel import kernel_version
@@ -361,6 +362,7 @@ _CHECKS: tuple[Callable[[Readings], Finding], ...] = (
     _trial,
     _cgroups,
     mounts,
+    spawning,
     _open_files,
     _user,
     _images,

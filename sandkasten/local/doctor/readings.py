@@ -74,11 +74,13 @@ class Trial:
         obstacle: the reason why no sandbox could be tried.
         complaint: bubblewrap's message; None, without an obstacle, means that a sandbox was built.
         launcher: what started bubblewrap; None: it was not built.
+        cannot_spawn: the reason why no process could be started beside its shell; empty if one could.
     """
 
     obstacle: str | None = None
     complaint: str | None = None
     launcher: Launcher | None = None
+    cannot_spawn: str = ""
 
     @property
     def works(self) -> bool:
@@ -251,7 +253,7 @@ def _try_a_sandbox(directory: Path | None, identity: Identity, bwrap: Bubblewrap
     except OSError as error:
         return Trial(str(error))
     settings.cgroups.close()
-    return Trial(launcher=settings.isolation.launcher)
+    return Trial(launcher=settings.isolation.launcher, cannot_spawn=settings.isolation.cannot_spawn)
 
 
 def _check_seccomp(machine: str) -> None:

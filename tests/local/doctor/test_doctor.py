@@ -73,6 +73,13 @@ def test_a_good_machine_has_nothing_to_fix() -> None:
 
 # What is there, what is said of it, and what is in the command that fixes it.
 GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
+    "processes": (
+        replace(GOOD, trial=replace(GOOD.trial, cannot_spawn="Processes cannot be started here.")),
+        "processes",
+        State.DEGRADED,
+        "cannot be started here",
+        "vm.memfd_noexec=1",
+    ),
     "kernel": (replace(GOOD, kernel="5.10.0-8-amd64"), "kernel", State.DEGRADED, "5.10.0", "5.14"),
     "packages": (
         replace(GOOD, missing_packages=("starlette", "uvicorn")),
@@ -544,7 +551,7 @@ def test_a_report_is_aligned_and_leaves_commands_whole() -> None:
 
 def test_a_report_counts_what_could_be_better() -> None:
     found_here = findings(replace(GOOD, images=frozenset({"base"}), open_files=256))
-    assert report(found_here).endswith("Sandboxes can be built here; 2 of 18 could be better.")
+    assert report(found_here).endswith("Sandboxes can be built here; 2 of 19 could be better.")
 
 
 def test_readings_are_understood() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from tests.local.isolation import test_directories, test_from_outside, test_memory, test_quota, test_sessions
 from tests.local.isolation.arena.attempts import ATTEMPTS
 from tests.local.isolation.arena.registry import WRITTEN_OUT
+from tests.local.isolation.spawner import test_attacks
 
 REGISTERED = (
+    test_attacks,
     test_directories,
     test_from_outside,
     test_memory,

@@ -198,7 +198,7 @@ class Spawner:
             self._on_spawner_ended(self._link)
 
     def _on_spawner_ended(self, link: Link) -> None:
-        """Have the next program start another one. What was started goes on: it is the daemon's own."""
+        """Have the next program start another one. Programs that run go on: they are the daemon's own."""
         if self._link is not link:
             return
         self._link = None
