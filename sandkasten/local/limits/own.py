@@ -41,9 +41,10 @@ def own_limits(
     return replace(most, **values)
 
 
-def as_numbers(limits: Limits) -> dict[str, Any]:
-    """Return limits as the wire has them; null is no limit."""
-    return {field.name: getattr(limits, field.name) for field in fields(limits)}
+def as_numbers(limits: Limits, bounded: Collection[Resource], kernel: tuple[int, int]) -> dict[str, Any]:
+    """Return the limits that this machine keeps, as the wire has them; null is no limit."""
+    names = [field.name for field in fields(limits)]
+    return {name: None if _unbounded(name, bounded, kernel) else getattr(limits, name) for name in names}
 
 
 def _check_most(name: str, value: float | None, most: float | None) -> None:

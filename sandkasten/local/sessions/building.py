@@ -150,6 +150,7 @@ class Builder:
             identity=settings.identity,
             names=settings.isolation.names if host_network else None,
             limits=limits,
+            bounded=settings.cgroups.bounded,
         )
 
     def _start(self, site: Site) -> Sandbox:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,9 @@ from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import ENVIRONMENT, WORKSPACE, Image
 from sandkasten.local.limits.cgroup_base import Usage
 from sandkasten.local.limits.cgroups import Group
-from sandkasten.local.limits.limits import Limits
+from sandkasten.local.limits.limits import Limits, Resource
 from sandkasten.local.limits.own import as_numbers
+from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.scratch import remove_tree
 from sandkasten.local.sessions.command import Loan, ShellCommand, beginning
 from sandkasten.local.sessions.job import Job
@@ -79,6 +80,7 @@ class Site:
         identity: whose its processes and files are.
         names: how it finds host names, if it has the host's network.
         limits: what it may take.
+        bounded: which of these limits control groups see to.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Site:
     identity: Identity
     names: HostNames | None
     limits: Limits
+    bounded: Collection[Resource]
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Session:
             "programs": self._programs,
             "name": self.name,
             "labels": dict(self.labels),
-            "limits": as_numbers(self.limits),
+            "limits": as_numbers(self.limits, self._site.bounded, kernel_version()),
         }
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 

@@ -21,11 +21,19 @@ def chosen(
     return own_limits(asked, MOST, bounded, kernel, WHY)
 
 
+def numbers(limits: Limits, bounded: Collection[Resource] = ALL_RESOURCES) -> dict[str, object]:
+    return as_numbers(limits, bounded, OLD)
+
+
+def test_what_the_machine_does_not_keep_is_shown_as_no_limit() -> None:
+    assert numbers(MOST, ()) == numbers(MOST) | {"cpus": None, "processes": None}
+
+
 def test_what_is_not_asked_for_is_as_the_daemon_has_it() -> None:
     assert chosen({}) == MOST
     assert chosen({"cpus": 0.5, "processes": 20}) == chosen({"processes": 20, "cpus": 0.5})
     limits = chosen({"cpus": 0.5, "file_bytes": "1m"})
-    assert as_numbers(limits) == as_numbers(MOST) | {"cpus": 0.5, "file_bytes": 1024**2}
+    assert numbers(limits) == numbers(MOST) | {"cpus": 0.5, "file_bytes": 1024**2}
 
 
 def test_files_in_memory_leave_room_for_programs() -> None:
