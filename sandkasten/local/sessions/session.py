@@ -38,6 +38,7 @@ from sandkasten.local.sessions.shell import Shell
 from sandkasten.local.sessions.terminal import Turns
 
 _BEGINNING_MS = 20_000
+_KILLED = 128 + 9
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ class Session:
         self._of_workspace = of_workspace
         self._programs = programs_of(site.image)
         self._jobs = set[Job[Any]]()
-        self.processes = Processes(sandbox, self.environment, self._begin, self._oom_kills, turns)
+        self._oom_kills_told = 0
+        self.processes = Processes(sandbox, self.environment, self._begin, self._ran_out_of_memory, turns)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -208,6 +210,7 @@ class Session:
         self._look_after_jobs()
         command = self._shell.submit(cmd, timeout_ms, loan)
         self._keep_for(command)
+        command.when_finished(lambda: self._on_command_finished(command))
         return command
 
     def _begin(self, job: ProcessJob) -> None:
@@ -223,8 +226,18 @@ class Session:
         if self._site.names is not None:
             self._site.names.refresh()
 
+    def _ran_out_of_memory(self) -> bool:
+        """Return whether the kernel ended a process for want of memory that nothing here ended by yet."""
+        is_new = self._oom_kills() > self._oom_kills_told
+        self._oom_kills_told += is_new
+        return is_new
+
     def _oom_kills(self) -> int:
         return 0 if self._remains.group is None else self._remains.group.events().oom_kills
+
+    def _on_command_finished(self, command: ShellCommand) -> None:
+        if command.outcome is not None and command.outcome.exit_code == _KILLED:  # that may have been why
+            self._oom_kills_told = self._oom_kills()
 
     async def furnish(self, asked: SessionSpec) -> None:
         """Give the session what its client asked for beside the sandbox itself.

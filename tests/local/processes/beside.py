@@ -51,9 +51,9 @@ def events(response: httpx.Response) -> Iterator[tuple[str, int, dict[str, Any]]
 class Beside:
     """A session."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, **body: Any) -> None:
         self.client = client
-        answer = client.post("/v1/sessions", json={"image": "base"})
+        answer = client.post("/v1/sessions", json={"image": "base"} | body)
         assert answer.status_code == 201, answer.text
         self.id: str = answer.json()["id"]
         self.session_url = f"/v1/sessions/{self.id}"

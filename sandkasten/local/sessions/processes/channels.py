@@ -9,8 +9,8 @@ import os
 import resource
 import struct
 import termios
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sandkasten._protocol import Code
@@ -286,18 +286,23 @@ def make_pipes(take: Take, is_shared: IsShared, *, has_input: bool) -> Channels:
     Raises:
         OSError: there are no descriptors left.
     """
-    with ExitStack() as opened:
-        (out, out_inside), (err, err_inside) = (_pipe(opened) for _ in range(2))
+    opened: list[int] = []
+    try:
+        out, out_inside = _added(opened, os.pipe())
+        err, err_inside = _added(opened, os.pipe())
         if has_input:
-            in_inside, writer = _pipe(opened)
+            in_inside, writer = _added(opened, os.pipe())
         else:
-            writer, in_inside = None, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            _close_later(opened, (in_inside,))
-        opened.pop_all()
+            (in_inside,) = _added(opened, (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC),))
+            writer = -1
+        _check_share(opened)
+    except BaseException:
+        _close(opened)
+        raise
     return Channels(
         (in_inside, out_inside, err_inside),
         (Source(out, Channel.STDOUT, take, is_shared), Source(err, Channel.STDERR, take, is_shared)),
-        None if writer is None else Input(writer, is_terminal=False),
+        Input(writer, is_terminal=False) if has_input else None,
     )
 
 
@@ -307,13 +312,15 @@ def make_terminal(take: Take, is_shared: IsShared, size: Size) -> Channels:
     Raises:
         OSError: there are no terminals or descriptors left.
     """
-    with ExitStack() as opened:
-        master, inside = os.openpty()
-        _close_later(opened, (master, inside))
+    opened: list[int] = []
+    try:
+        master, inside = _added(opened, os.openpty())
         set_size(master, size)
-        writer = fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 3)
-        _close_later(opened, (writer,))
-        opened.pop_all()
+        (writer,) = _added(opened, (fcntl.fcntl(master, fcntl.F_DUPFD_CLOEXEC, 3),))
+        _check_share(opened)
+    except BaseException:
+        _close(opened)
+        raise
     return Channels(
         (inside, inside, inside),
         (Source(master, Channel.STDOUT, take, is_shared),),
@@ -327,21 +334,21 @@ def set_size(terminal: int, size: Size) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
 
 
-def _pipe(opened: ExitStack) -> tuple[int, int]:
-    ends = os.pipe()
-    _close_later(opened, ends)
-    return ends
+def _added(opened: list[int], descriptors: tuple[int, ...]) -> tuple[int, ...]:
+    opened += descriptors
+    return descriptors
 
 
-def _close_later(opened: ExitStack, descriptors: Collection[int]) -> None:
-    """Close some descriptors unless all goes well.
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
-    Raises:
-        OSError: they are too many: the rest is for other sessions and for connections. The kernel gives the
-            lowest number that is free, so the number says how many there are.
+
+def _check_share(descriptors: Iterable[int]) -> None:
+    """Leave the rest of the descriptors to other sessions and to connections.
+
+    The kernel gives the lowest number that is free, so a number says how many there are.
     """
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for descriptor in descriptors:
-        opened.callback(os.close, descriptor)
     if soft >= 0 and max(descriptors) >= soft * _SHARE_OF_DESCRIPTORS:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

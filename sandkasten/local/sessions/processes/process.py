@@ -23,7 +23,7 @@ from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.programs import Program, Spawned
 from sandkasten.local.sessions.job import Channel, Job, Outcome
 from sandkasten.local.sessions.processes.channels import Channels
-from sandkasten.local.sessions.processes.output import Sink
+from sandkasten.local.sessions.processes.output import Captured, Sink
 from sandkasten.local.sessions.processes.request import Size
 
 # Between the two signals, for a process that nobody waits for.
@@ -33,6 +33,7 @@ PATIENCE_SECONDS = 2.0
 _KILL_SECONDS = 30.0
 _KILL_ROUNDS = 5
 _LOOK_SECONDS = 0.05
+_FIRST_LOOK_SECONDS = 0.01
 _KILLED = 128 + signal.SIGKILL
 
 
@@ -58,8 +59,10 @@ class ProcessJob(Job[ProcessOutcome]):
         pid: its number as the session's processes see it, if that is known.
     """
 
-    def __init__(self, program: Program, timeout_ms: int | None, count_oom_kills: Callable[[], int]) -> None:
-        """Wait to be started; `count_oom_kills` says how often the session ran out of memory."""
+    def __init__(
+        self, program: Program, timeout_ms: int | None, ran_out_of_memory: Callable[[], bool]
+    ) -> None:
+        """Wait to be started; `ran_out_of_memory` is asked of the session when a process was killed."""
         super().__init__(timeout_ms or 0, self)
         self._program: Program | None = program
         self.cwd = program.cwd.decode("utf-8", "replace")
@@ -68,8 +71,7 @@ class ProcessJob(Job[ProcessOutcome]):
         self.streams: Channels | None = None
         self.pid: int | None = None
         self._deadline_ms = timeout_ms
-        self._count_oom_kills = count_oom_kills
-        self._oom_kills = 0
+        self._ran_out_of_memory = ran_out_of_memory
         self._spawned: Spawned | None = None
         self._status: int | None = None
         self._stopping = False
@@ -88,7 +90,6 @@ class ProcessJob(Job[ProcessOutcome]):
             SandboxLostError: the sandbox is gone.
         """
         self.streams, self.sink = streams, sink
-        self._oom_kills = self._count_oom_kills()
         program, self._program = self._program, None  # it may be large
         assert program is not None
         try:
@@ -106,8 +107,11 @@ class ProcessJob(Job[ProcessOutcome]):
         self.started_at = time.monotonic()
         self.begun.set()
         spawned.on_ended(self._on_ended)
-        for source in streams.sources:
-            source.resume()
+        if isinstance(sink, Captured):
+            # Nobody sees it before the end, and most end sooner: what they printed is then in the pipes.
+            asyncio.get_running_loop().call_later(_FIRST_LOOK_SECONDS, self.output_taken)
+        else:
+            self.output_taken()
         if self.stopped_for is not None:  # while it was being started
             self._stop(self.stopped_for, RUNG_SECONDS)
         elif self._deadline_ms is not None:
@@ -269,7 +273,7 @@ class ProcessJob(Job[ProcessOutcome]):
         if self.stopped_for is not None:
             return self.stopped_for
         is_killed = status in {-signal.SIGKILL, _KILLED}  # or what it ran was, as a shell says it
-        if is_killed and self._count_oom_kills() > self._oom_kills:
+        if is_killed and self._ran_out_of_memory():
             return JobEnd.OUT_OF_MEMORY
         return JobEnd.FAILED if status else JobEnd.OK
 

@@ -74,7 +74,7 @@ class Processes:
         sandbox: Sandbox,
         environment: Mapping[str, str],
         begin: Callable[[ProcessJob], None],
-        count_oom_kills: Callable[[], int],
+        ran_out_of_memory: Callable[[], bool],
         turns: Turns | None = None,
     ) -> None:
         """Begin with none.
@@ -83,7 +83,7 @@ class Processes:
             sandbox: starts them.
             environment: of the session's shells.
             begin: called before each of them starts.
-            count_oom_kills: returns how often the session ran out of memory.
+            ran_out_of_memory: returns whether the session did since the last time that it was asked.
             turns: knows who shares the event loop with this session; None: nobody does.
         """
         self._turns = turns or Turns()
@@ -91,7 +91,7 @@ class Processes:
         self.directory = WORKSPACE  # where they begin
         self._environment = environment
         self._begin = begin
-        self._count_oom_kills = count_oom_kills
+        self._ran_out_of_memory = ran_out_of_memory
         self._running: dict[ProcessJob, None] = {}
         self._handles: dict[str, Handle] = {}  # those that run
         self._ended: OrderedDict[str, Handle] = OrderedDict()
@@ -111,7 +111,7 @@ class Processes:
         if self._is_closed:
             raise SandboxLostError("the session ended")
         program = program_of(spec, self._environment, self.directory)
-        return ProcessJob(program, spec.timeout_ms, self._count_oom_kills)
+        return ProcessJob(program, spec.timeout_ms, self._ran_out_of_memory)
 
     async def run(self, job: ProcessJob, sink: Captured, *, has_input: bool) -> None:
         """Begin a process that somebody waits for, with pipes.
