@@ -18,7 +18,6 @@ from pathlib import Path
 
 import _bench_interference
 import _bench_many
-import _bench_processes
 import _bench_sessions
 import _bench_start
 import _bench_transfers
@@ -110,14 +109,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--docs", action="store_true", help="put the figures into docs/performance.md")
     arguments = parser.parse_args()
-    kinds = (
-        _bench_start,
-        _bench_sessions,
-        _bench_transfers,
-        _bench_processes,
-        _bench_many,
-        _bench_interference,
-    )
+    kinds = (_bench_start, _bench_sessions, _bench_transfers, _bench_many, _bench_interference)
     rows = [row for kind in kinds for row in kind.figures()]
     print(as_table(rows))
     if arguments.docs:

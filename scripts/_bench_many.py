@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from _bench_tools import Figure
+from _bench_tools import Figure, client_of, daemon
 
+from sandkasten import SandboxClient as AsyncClient
+from sandkasten._config import Target
 from sandkasten_sync import SandboxClient, Session
 
 _SESSIONS = 64
@@ -26,6 +31,9 @@ _KEY = "bench-0123456789abcdef0123456789abcdef"
 def figures() -> Iterator[Figure]:
     """All of this kind."""
     yield from execs_per_second()
+    with daemon() as target, client_of(target) as client:
+        if "processes" in client.health().extensions:
+            yield asyncio.run(runs_per_second(target))
     yield memory_of_sessions()
 
 
@@ -40,6 +48,31 @@ def execs_per_second() -> Iterator[Figure]:
             value = one_run(None, url)
         name = "execs per second, 64 sessions at once / SDK 0.3.0 over TCP"
         yield Figure(name, floor, value, goal=6 if floor else None, unit="/s", at_least=True)
+
+
+async def runs_per_second(target: Target) -> Figure:
+    """Many runs at once in one session, beside as many sessions that each run commands."""
+    async with AsyncClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        made = await asyncio.gather(*(client.create_session(image="base") for _ in range(_SESSIONS)))
+        execs = [partial(session.exec, "true") for session in made]
+        runs = [partial(made[0].run, ["true"])] * _SESSIONS
+        for _ in range(3):  # the first is for warmth
+            floor, value = await per_second(execs), await per_second(runs)
+        await asyncio.gather(*(session.destroy() for session in made))
+    name = "64 runs at once in one session, per second / execs in 64 sessions"
+    return Figure(name, floor, value, goal=0.8, unit="/s", at_least=True)
+
+
+async def per_second(calls: list[Callable[[], Awaitable[object]]]) -> float:
+    """Make each call some times, one after another, all of them beside one another."""
+
+    async def work(call: Callable[[], Awaitable[object]]) -> None:
+        for _ in range(_EXECS_EACH):
+            await call()
+
+    start = time.perf_counter()
+    await asyncio.gather(*map(work, calls))
+    return len(calls) * _EXECS_EACH / (time.perf_counter() - start)
 
 
 def published_sdk(directory: Path) -> Path | None:

@@ -34,6 +34,8 @@ def figures() -> Iterator[Figure]:
     """All of this kind."""
     with daemon() as target, client_of(target) as client:
         yield from exec_true(client, target)
+        if "processes" in client.health().extensions:
+            yield run_true(client)
         yield first_command(client)
         yield echo_to_chunk(client)
     with daemon(pool_size=4) as target, client_of(target) as client:
@@ -49,6 +51,14 @@ def exec_true(client: SandboxClient, target: Target) -> Iterator[Figure]:
         bare, health, value = in_turns(300, *(partial(duration, action) for action in actions))
     yield Figure('session.exec("true") / the same request on a bare socket', bare, value, goal=3)
     yield Figure('session.exec("true") / client.health()', health, value, goal=2)
+
+
+def run_true(client: SandboxClient) -> Figure:
+    """A program that does nothing, beside a command of the shell that does nothing."""
+    with client.create_session(image="base") as session:
+        actions = partial(session.exec, "true"), partial(session.run, ["true"])
+        floor, value = in_turns(300, *(partial(duration, action) for action in actions))
+    return Figure('session.run(["true"]) / session.exec("true")', floor, value, goal=1.5)
 
 
 @contextlib.contextmanager

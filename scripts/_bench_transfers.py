@@ -29,6 +29,8 @@ def figures() -> Iterator[Figure]:
     """All of this kind."""
     with daemon() as target, client_of(target) as client:
         yield stream(client, target)
+        if "processes" in client.health().extensions:
+            yield output(client)
         yield small_writes(client)
         yield from large_files(client)
         yield transfer_memory(target)
@@ -44,6 +46,15 @@ def stream(client: SandboxClient, target: Target) -> Figure:
     return speed(name, _STREAM_BYTES, floor_ms, value_ms)
 
 
+def output(client: SandboxClient) -> Figure:
+    """Much output of a process, beside as much in a stream of the shell's."""
+    command = f"head -c {_FILE_BYTES} /dev/zero | tr '\\0' x | fold -w 16383"
+    with client.create_session(image="base") as session:
+        stream, process = partial(read_chunks, session, command), partial(read_process, session, command)
+        floor_ms, value_ms = in_turns(1, partial(duration, stream), partial(duration, process))
+    return speed("stdout of 256 MiB through start / through a stream", _FILE_BYTES, floor_ms, value_ms)
+
+
 def speed(name: str, size_bytes: int, floor_ms: float, value_ms: float) -> Figure:
     """Say how fast something went, beside something else of that size."""
     mb = size_bytes / 1e6
@@ -54,6 +65,13 @@ def read_chunks(session: Session, command: str) -> None:
     """Read a stream as one does."""
     with session.exec_stream(command, timeout_ms=60_000) as chunks:
         for _ in chunks:
+            pass
+
+
+def read_process(session: Session, command: str) -> None:
+    """Read the output of a process."""
+    with session.start(command) as process:
+        for _ in process:
             pass
 
 
