@@ -287,6 +287,17 @@ def test_a_directory_that_is_not_there_is_an_error(session: Session) -> None:
         for _ in stream:
             pass
     assert session.exec("ls /workspace; pwd").output == "/workspace\n"
+    # Only a command that asked for a directory can have been refused one.
+    assert session.exec("__sk_refused=300").exit_code == 1
+
+
+def test_directories_may_go_and_links_stay_links(session: Session) -> None:
+    session.exec("ln -s . link; mkdir gone; cd link/gone")
+    assert session.exec("sleep 600 & pwd", cwd="/tmp", env={"A": "1"}).output == "/tmp\n"
+    assert session.exec("pwd; kill %1; wait").output.startswith("/workspace/link/gone\n")
+    result = session.exec("rm -r /workspace/gone; pwd", cwd="/tmp")
+    assert (result.output, result.exit_code) == ("/tmp\n", 0)
+    assert session.exec("cd /workspace; ls").output == "link\n"
 
 
 @pytest.mark.parametrize("content", ["", "é\n", bytes(range(256)), b"x\0\n" * 3_000_000], ids=len)

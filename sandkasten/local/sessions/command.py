@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from sandkasten._options.text import lent
@@ -93,6 +93,8 @@ class ShellCommand(Job[ShellOutcome]):
 
     def finish(self, outcome: ShellOutcome | None, error: SandboxLostError | ApiError | None = None) -> None:
         """Set the outcome, or what prevents one, and forget the text, which may be large."""
+        if outcome is not None and outcome.exit_code == REFUSED and self.loan.cwd is None:
+            outcome = replace(outcome, exit_code=1)  # whoever says so made it up
         super().finish(outcome, error)
         self.cmd = ""
 
