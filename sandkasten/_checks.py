@@ -67,6 +67,15 @@ def max_bytes(value: int) -> int:
     return whole_number(value, "max_bytes", "bytes", 1, MAX_MEMORY_BYTES)
 
 
+def pattern(value: str, name: str) -> str:
+    """Return a pattern for names or lines."""
+    if not isinstance(value, str) or not value or len(value) > MAX_PATH_CHARS:
+        raise SandkastenInputError(
+            f"{name} is {shown(value)}: it must have 1 to {MAX_PATH_CHARS} characters."
+        )
+    return _name(value, name)
+
+
 def offset(value: int) -> int:
     """Return where in a file to begin, in bytes."""
     return whole_number(value, "offset", "bytes", 0, 2**62)

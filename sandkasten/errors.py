@@ -19,6 +19,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── InvalidRequestError                     400 INVALID_REQUEST
         │   ├── InvalidImageError                   400 INVALID_IMAGE
         │   ├── InvalidWorkspaceError               400 INVALID_WORKSPACE
+        │   ├── InvalidPatternError                 400 INVALID_PATTERN
         │   ├── SandboxIsDirectoryError(IsADirectoryError)          400 IS_DIRECTORY
         │   ├── SandboxNotADirectoryError(NotADirectoryError)       400 NOT_A_DIRECTORY
         │   └── CannotStartError                    400 CANNOT_START
@@ -30,6 +31,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── ProcessInputClosedError(BrokenPipeError)    409 INPUT_CLOSED
         ├── SandboxPermissionError(PermissionError)                 403 PERMISSION_DENIED
         │   └── SandboxReadOnlyError                /workspace is read-only
+        ├── SearchTimeoutError                  504 SEARCH_TIMEOUT
         ├── SandboxFileExistsError(FileExistsError)                 409 FILE_EXISTS
         ├── SandboxDirectoryNotEmptyError(OSError)                  409 DIRECTORY_NOT_EMPTY
         ├── WorkspacesDisabledError                 this daemon keeps no workspaces
@@ -269,6 +271,10 @@ class InvalidWorkspaceError(InvalidRequestError):
     """The workspace id is not well formed."""
 
 
+class InvalidPatternError(InvalidRequestError):
+    """The regular expression of a search is not one."""
+
+
 class SandboxIsDirectoryError(_PathError, InvalidRequestError, IsADirectoryError):
     """The path is a directory where a file is needed."""
 
@@ -371,6 +377,10 @@ class CapacityExceededError(SandkastenAPIError):
     """The daemon has as many sessions as it may have."""
 
     hint = "Destroy sessions that are not needed, or try again later."
+
+
+class SearchTimeoutError(SandkastenAPIError):
+    """A search outran its `timeout_ms`: there is too much to look through, or the pattern explodes."""
 
 
 class ExecTimeoutError(CommandDetails, SandkastenAPIError):

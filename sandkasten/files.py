@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import posixpath
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from sandkasten._transfer.sources import Source, open_source, source_of
 from sandkasten._transfer.targets import FileTarget, MemoryTarget
 from sandkasten._transfer.trees import TreeTarget
 from sandkasten.errors import SandboxIsDirectoryError
-from sandkasten.models import DirEntry, ReadResult, Rows
+from sandkasten.models import DirEntry, ReadResult, Rows, SearchResult
 
 from ._seam import run_in_thread, told_here, uninterrupted
 from .paths import PathVerbs
@@ -199,8 +200,11 @@ class FileVerbs(PathVerbs):
                 await run_in_thread(partial(remove_directories, made))
             raise
 
-    async def list(self, path: str | PurePosixPath = "/workspace") -> list[DirEntry]:
+    async def list(self, path: str | PurePosixPath = "/workspace", *, depth: int = 1) -> list[DirEntry]:
         """List a directory, sorted by name; symlinks are not followed.
+
+        With a `depth` of more than 1 the directories in it are listed as well, down to so many levels; names
+        are then paths below `path`. What may not be read is left out. This needs the extension `files`.
 
         Example::
 
@@ -215,8 +219,82 @@ class FileVerbs(PathVerbs):
             SandkastenError: any other failure.
         """
         path = check.sandbox_path(path)
+        if check.whole_number(depth, "depth", "levels", 1, 100) > 1:
+            await self._connection.require(Extension.FILES)
+            call = calls.find(self._of, path, depth, None)
+            entries = await self._connection.call(call)
+            return Rows(entries)
         ways = await self._ways(path)
         return Rows(await ways.entries(path))
+
+    async def glob(self, pattern: str, path: str | PurePosixPath = "/workspace") -> builtins.list[str]:
+        """Return the paths below a directory that match a pattern, sorted; symlinks are not followed.
+
+        `*`, `?` and `[...]` stand for characters of a name, hidden names included, and `**` for any number
+        of directories. Needs the extension `files`.
+
+        Example::
+
+            await session.write("src/main.py", "print(1)")
+            assert await session.glob("**/*.py") == ["src/main.py"]
+
+        Raises:
+            SandkastenInputError: an empty pattern.
+            SandboxFileNotFoundError: there is no such directory.
+            InvalidRequestError: there is too much to look through.
+            SandkastenError: any other failure.
+        """
+        path, pattern = check.sandbox_path(path), check.pattern(pattern, "pattern")
+        await self._connection.require(Extension.FILES)
+        call = calls.find(self._of, path, None, pattern)
+        entries = await self._connection.call(call)
+        return [entry.name for entry in entries]
+
+    async def search(
+        self,
+        pattern: str,
+        path: str | PurePosixPath = "/workspace",
+        *,
+        glob: str = "**",
+        ignore_case: bool = False,
+        max_results: int = 1000,
+        timeout_ms: int = 30_000,
+    ) -> SearchResult:
+        r"""Search for a regular expression in the lines of all files below a directory.
+
+        Binary files and symlinks are left out. A pattern that takes for ever is ended, and keeps nobody else
+        waiting. Needs the extension `files`.
+
+        Example::
+
+            await session.write("src/main.py", "import os\nprint(os.name)\n")
+            (found,) = (await session.search(r"^import (\\w+)", glob="**/*.py")).matches
+            assert (found.path, found.line_number) == ("src/main.py", 1)
+
+        Args:
+            pattern: a regular expression of Python's `re`.
+            path: the directory.
+            glob: which files, by their paths below it; see `glob`.
+            ignore_case: whether letters of either case are the same.
+            max_results: how many lines may come; at most 10,000.
+            timeout_ms: how long it may take, in milliseconds; at most 60,000.
+
+        Raises:
+            InvalidPatternError: the pattern is no regular expression.
+            SearchTimeoutError: it took too long.
+            SandboxFileNotFoundError: there is no such directory.
+            SandkastenError: any other failure.
+        """
+        params: dict[str, str | int] = {
+            "path": check.sandbox_path(path),
+            "pattern": check.pattern(pattern, "pattern"),
+            "glob": check.pattern(glob, "glob"),
+            "ignore_case": "true" if ignore_case else "false",
+            "max_results": check.whole_number(max_results, "max_results", "lines", 1, 10_000),
+        }
+        timeout_ms = check.whole_number(timeout_ms, "timeout_ms", "milliseconds", 1, 60_000)
+        await self._connection.require(Extension.FILES)
+        return await self._connection.call(calls.search(self._of, params, timeout_ms))
 
     async def _download_to(
         self, place: Path, path: str, max_bytes: int | None, on_progress: Progress | None

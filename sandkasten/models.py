@@ -12,39 +12,10 @@ from typing import TypeVar
 from attrs import field, frozen
 
 from sandkasten._options.limits import Limits as Limits  # noqa: PLC0414  (it is one of these)
+from sandkasten._shown import Shown, none_if_empty, none_if_zero, shortened, size
 from sandkasten.errors import CommandFailedError
 
 T = TypeVar("T")
-
-# How much of an output `repr` shows.
-_SHOWN_CHARS = 1000
-
-
-def _shortened(text: str) -> str:
-    return repr(text) if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]!r}... ({len(text)} characters)"
-
-
-def _size(content: bytes) -> str:
-    return f"<{len(content)} bytes>"
-
-
-def _none_if_empty(text: str | None) -> str | None:
-    return text or None
-
-
-def _none_if_zero(number: int | None) -> int | None:
-    return number or None
-
-
-class _Shown:
-    """A value that a notebook shows as a table, with or without the extension."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        from sandkasten.notebook.displays import html_of  # noqa: PLC0415  (notebooks only)
-
-        return html_of(self)
 
 
 class Rows(list[T]):
@@ -59,7 +30,7 @@ class Rows(list[T]):
 
 
 @frozen
-class ExecResult(_Shown):
+class ExecResult(Shown):
     """How a command ended.
 
     Attributes:
@@ -76,7 +47,7 @@ class ExecResult(_Shown):
 
     exit_code: int
     cwd: str
-    output: str = field(repr=_shortened)
+    output: str = field(repr=shortened)
     truncated: bool = False
     duration_ms: int = 0
     shell_restarted: bool = False
@@ -124,12 +95,12 @@ class ExecChunk:
     duration_ms: int | None = None
     shell_restarted: bool = False
     missed_bytes: int = 0
-    data: bytes = field(default=b"", repr=_size)
+    data: bytes = field(default=b"", repr=size)
     end: str | None = None
 
 
 @frozen
-class ProcessResult(_Shown):
+class ProcessResult(Shown):
     """How a process beside the shell ended, and what it printed.
 
     Attributes:
@@ -148,8 +119,8 @@ class ProcessResult(_Shown):
 
     exit_code: int
     signal: str | None
-    stdout_bytes: bytes = field(repr=_size)
-    stderr_bytes: bytes = field(repr=_size)
+    stdout_bytes: bytes = field(repr=size)
+    stderr_bytes: bytes = field(repr=size)
     end: str = "exited"
     truncated: bool = False
     duration_ms: int = 0
@@ -201,14 +172,14 @@ class ProcessChunk:
     """
 
     stream: str
-    data: bytes = field(repr=_size)
+    data: bytes = field(repr=size)
     text: str
     missed_bytes: int
     timestamp: datetime
 
 
 @frozen
-class ProcessInfo(_Shown):
+class ProcessInfo(Shown):
     """The facts that a daemon reports about a process.
 
     Attributes:
@@ -242,7 +213,7 @@ class ReadResult:
         truncated: whether the file is longer than `content`.
     """
 
-    content: bytes = field(repr=_size)
+    content: bytes = field(repr=size)
     path: str
     truncated: bool = False
 
@@ -257,7 +228,7 @@ class ReadResult:
 
 
 @frozen
-class SessionInfo(_Shown):
+class SessionInfo(Shown):
     """The facts that the daemon reports about a session.
 
     Attributes:
@@ -284,7 +255,7 @@ class SessionInfo(_Shown):
     cwd: str
     created_at: datetime
     expires_at: datetime
-    workspace_id: str | None = field(default=None, converter=_none_if_empty)
+    workspace_id: str | None = field(default=None, converter=none_if_empty)
     acquire_source: str | None = None
     acquire_detail: str | None = None
     last_activity: datetime | None = None
@@ -296,7 +267,7 @@ class SessionInfo(_Shown):
 
 
 @frozen
-class SessionStats(_Shown):
+class SessionStats(Shown):
     """The resources that a session uses right now.
 
     Attributes:
@@ -306,12 +277,12 @@ class SessionStats(_Shown):
     """
 
     memory_bytes: int
-    memory_limit: int | None = field(default=None, converter=_none_if_zero)
+    memory_limit: int | None = field(default=None, converter=none_if_zero)
     cpu_usage_usec: int = 0
 
 
 @frozen
-class WorkspaceInfo(_Shown):
+class WorkspaceInfo(Shown):
     """A workspace: files that outlive sessions.
 
     Attributes:
@@ -326,15 +297,17 @@ class WorkspaceInfo(_Shown):
 
 
 @frozen
-class DirEntry(_Shown):
+class DirEntry(Shown):
     """A name in a directory.
 
     Attributes:
-        name: the name alone; bytes that are not UTF-8 are as in `os.fsdecode`, so that `read` takes them.
+        name: the name alone, or the path below the directory of a listing with a `depth`; bytes that are not
+            UTF-8 are as in `os.fsdecode`, so that `read` takes them.
         is_dir: whether it is a directory; a symlink is not one, wherever it leads.
         kind: `file`, `directory`, `symlink` or `other`, where the daemon says.
         size_bytes: how long it is, where the daemon says.
         modified_at: when it was last written to, where the daemon says; code in the sandbox can set that.
+        link_target: where a symlink leads, where the daemon says.
     """
 
     name: str
@@ -342,6 +315,35 @@ class DirEntry(_Shown):
     kind: str | None = None
     size_bytes: int | None = None
     modified_at: datetime | None = None
+    link_target: str | None = None
+
+
+@frozen
+class SearchMatch:
+    """A line that a search found.
+
+    Attributes:
+        path: the file, relative to the directory that was searched.
+        line_number: the line, from 1 on.
+        line: its text, of which at most 500 characters are kept.
+    """
+
+    path: str
+    line_number: int
+    line: str
+
+
+@frozen
+class SearchResult:
+    """The lines that a search found.
+
+    Attributes:
+        matches: the lines, in the order of the paths.
+        truncated: whether there are more of them.
+    """
+
+    matches: tuple[SearchMatch, ...]
+    truncated: bool = False
 
 
 @frozen
@@ -371,7 +373,7 @@ class FileStat:
 
 
 @frozen
-class Health(_Shown):
+class Health(Shown):
     """The facts that a daemon reports about itself, without a key.
 
     Attributes:

@@ -28,7 +28,7 @@ from sandkasten._transfer.places import in_workspace
 from sandkasten._transfer.sources import Source
 from sandkasten._wire import Call
 from sandkasten.errors import SandkastenAPIError, SandkastenResponseError
-from sandkasten.models import DirEntry, ExecResult, FileStat, ReadResult
+from sandkasten.models import DirEntry, ExecResult, FileStat, ReadResult, SearchResult
 
 # Nothing between here and there may change the bytes, or count others.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
@@ -115,6 +115,24 @@ def list_directory(of: FilesOf, path: str | PurePosixPath) -> Call[list[DirEntry
     """`GET {owner}/fs`, which workspaces have; for a session it is the extension `files`."""
     params = {"path": of.sent(path)}
     return Call("GET", f"{of.path}/fs", _entries, params=params, idempotent=True)
+
+
+def find(of: FilesOf, path: str, depth: int | None, pattern: str | None) -> Call[list[DirEntry]]:
+    """`GET {owner}/fs/find`, of the extension `files`."""
+    params: dict[str, str | int] = {"path": path}
+    params |= {} if depth is None else {"depth": depth}
+    params |= {} if pattern is None else {"glob": pattern}
+    return Call("GET", f"{of.path}/fs/find", _entries, params=params, wait_ms=_WAIT_MS, idempotent=True)
+
+
+def search(of: FilesOf, params: Mapping[str, str | int], timeout_ms: int) -> Call[SearchResult]:
+    """`GET {owner}/fs/search`, of the extension `files`."""
+    params = {**params, "timeout_ms": timeout_ms}
+    # Others may be searching already.
+    wait_ms = timeout_ms + _WAIT_MS
+    return Call(
+        "GET", f"{of.path}/fs/search", _search_result, params=params, wait_ms=wait_ms, idempotent=True
+    )
 
 
 def stat(of: FilesOf, path: str, *, follow_symlinks: bool) -> Call[FileStat]:
@@ -285,10 +303,17 @@ def _named(field: str, answer: Any) -> Any:
 def _entries(answer: Any) -> list[DirEntry]:
     rows: list[Any] | None = as_object(answer).get("entries")
     if isinstance(rows, list):
-        named = [_named("name", row) for row in rows]
+        named = [_named("link_target", _named("name", row)) for row in rows]
         answer = {**answer, "entries": named}
     # A Go server writes an empty list as null.
     return list(structure(answer, _ListAnswer).entries or ())
+
+
+def _search_result(answer: Any) -> SearchResult:
+    rows: list[Any] | None = as_object(answer).get("matches")
+    if isinstance(rows, list):
+        answer = {**answer, "matches": [_named("path", row) for row in rows]}
+    return structure(answer, SearchResult)
 
 
 def _stat(answer: Any, *, path: str) -> FileStat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fnmatch
 import io
 import json
 import posixpath
@@ -176,6 +177,53 @@ def _all_of(files: Files, path: str, *, missing_ok: bool = False) -> Sequence[st
     return names
 
 
+def find(files: Files, request: Request) -> Answer:
+    """`GET .../fs/find`; `*` and `?` of a pattern match any characters, slashes too."""
+    path = request.query.get("path") or "/workspace"
+    names = below(files, path)
+    if inside_path(path) and not names:
+        raise RefusedError(404, "FILE_NOT_FOUND", f"There is no directory {path!r}.")
+    entries: dict[str, dict[str, Any]] = {}
+    for name in filter(None, names):
+        parts = name.rstrip("/").split("/")
+        for count in range(1, len(parts)):
+            above = "/".join(parts[:count])
+            entries[above] = {"name": above, "is_dir": True, "kind": "directory"}
+        if not name.endswith("/"):
+            content = files[posixpath.join(inside_path(path), name)]
+            entries[name] = {"name": name, "kind": "file", "size_bytes": len(content)}
+    depth, pattern = int(request.query.get("depth") or 100), request.query.get("glob") or "**"
+    kept = [
+        entries[name]
+        for name in sorted(entries)
+        if name.count("/") < depth and fnmatch.fnmatchcase(f"/{name}", "*/" + pattern.replace("**/", "*"))
+    ]
+    return json_answer({"entries": kept})
+
+
+def search(files: Files, request: Request) -> Answer:
+    """`GET .../fs/search`, in all files below the path."""
+    path = request.query.get("path") or "/workspace"
+    try:
+        pattern = re.compile(request.query.get("pattern") or "")
+    except re.error as error:
+        raise RefusedError(
+            400, "INVALID_PATTERN", f"The pattern is no regular expression: {error}."
+        ) from None
+    matches = [
+        {"path": name, "line_number": number, "line": line}
+        for name in sorted(filter(None, below(files, path)))
+        for number, line in enumerate(_text_of(files, path, name).split("\n"), start=1)
+        if pattern.search(line)
+    ]
+    most = int(request.query.get("max_results") or 1000)
+    return json_answer({"matches": matches[:most], "truncated": len(matches) > most})
+
+
+def _text_of(files: Files, path: str, name: str) -> str:
+    return files[posixpath.join(inside_path(path), name)].decode("utf-8", "replace")
+
+
 def stat(files: Files, request: Request) -> Answer:
     """`GET .../fs/stat`; there are no symlinks."""
     asked = request.query.get("path")
@@ -285,6 +333,8 @@ FILE_CALLS: Mapping[str, FileCall] = {
     "read": FileCall("GET", "/fs/read", read),
     "list_directory": FileCall("GET", "/fs", list_directory),
     "stat": FileCall("GET", "/fs/stat", stat, extension="files"),
+    "find": FileCall("GET", "/fs/find", find, extension="files"),
+    "search": FileCall("GET", "/fs/search", search, extension="files"),
     "mkdir": FileCall("POST", "/fs/mkdir", make_directory, creates=True, extension="files"),
     "remove": FileCall("POST", "/fs/remove", remove, extension="files"),
     "move": FileCall("POST", "/fs/move", move, extension="files"),

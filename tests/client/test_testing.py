@@ -24,6 +24,7 @@ from sandkasten.errors import (
     CapacityExceededError,
     ExecTimeoutError,
     InvalidImageError,
+    InvalidPatternError,
     InvalidRequestError,
     SandboxDirectoryNotEmptyError,
     SandboxFileNotFoundError,
@@ -214,6 +215,24 @@ def test_paths_are_changed(session: Session) -> None:
             call()
     assert [entry.name for entry in session.list()] == ["c", "d"]
     assert session.read("d/g").content == b"x"
+
+
+def test_trees_are_listed_and_searched(session: Session) -> None:
+    session.write("a/b/f.py", "one\ntwo\n")
+    session.write("g.py", "two")
+    session.mkdir("empty")
+    assert [entry.name for entry in session.list(depth=2)] == ["a", "a/b", "g.py"]
+    assert session.glob("**/*.py") == ["a/b/f.py", "g.py"]
+    assert session.glob("*.py", "a/b") == ["f.py"]
+    found = session.search("^two$")
+    assert [(match.path, match.line_number) for match in found.matches] == [("a/b/f.py", 2), ("g.py", 1)]
+    assert session.search("two", max_results=1).truncated
+    with pytest.raises(InvalidPatternError):
+        session.search("(")
+    with pytest.raises(SandboxFileNotFoundError):
+        session.glob("*", "missing")
+    session.append("g.py", "!")
+    assert session.read("g.py", offset=1).content == b"wo!"
 
 
 def test_workspaces_outlive_sessions(daemon: FakeDaemon, client: SandboxClient) -> None:

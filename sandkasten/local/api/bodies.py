@@ -240,6 +240,14 @@ def flag_query(request: Request, name: str, *, default: bool) -> bool:
     return default if text is None else text == "true"
 
 
+def number_query(request: Request, name: str, default: int, most: int) -> int:
+    """Return a whole number of the query, from 1 on."""
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+        raise invalid_request(f"{name!r} must be a whole number from 1 to {most}.")
+    return int(text)
+
+
 def mode_query(request: Request, *, most: int = 0o777) -> int | None:
     """The `mode` of a query, permission bits in octal; None: as it is."""
     text = request.query_params.get("mode", "")

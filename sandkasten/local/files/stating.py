@@ -41,22 +41,28 @@ class Entry:
     kind: str
     size_bytes: int
     modified_at: str | None
+    link_target: str | None
 
     @property
     def as_json(self) -> dict[str, Any]:
         """As the wire has it."""
-        return vars(self) | to_json("name", self.name)
+        target = {} if self.link_target is None else to_json("link_target", self.link_target)
+        return vars(self) | to_json("name", self.name) | target
 
 
-def entry_of(entry: os.DirEntry[str]) -> Entry:
-    """Return what a listing says of a name.
+def entry_of(entry: os.DirEntry[str], directory: int) -> Entry:
+    """Return what a listing says of a name in an open directory.
 
     Raises:
         FileNotFoundError: it is gone.
     """
     status = entry.stat(follow_symlinks=False)
     kind = kind_of(status)
-    return Entry(entry.name, kind == "directory", kind, status.st_size, modified_at(status))
+    target = None
+    if kind == "symlink":
+        with suppress(OSError):  # it is something else by now
+            target = os.readlink(entry.name, dir_fd=directory)
+    return Entry(entry.name, kind == "directory", kind, status.st_size, modified_at(status), target)
 
 
 def kind_of(status: os.stat_result) -> str:

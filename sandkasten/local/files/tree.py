@@ -250,7 +250,7 @@ class Tree:
                 with os.scandir(descriptor) as entries:
                     for entry in entries:
                         with suppress(FileNotFoundError):  # which it was a moment ago
-                            found.append(entry_of(entry))
+                            found.append(entry_of(entry, descriptor))
                             names_bytes += len(json.dumps(to_json("name", found[-1].name)))
                         if len(found) > MAX_ENTRIES or names_bytes > MAX_NAMES_BYTES:
                             raise invalid_request(_TOO_MANY.format(path))

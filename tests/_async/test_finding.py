@@ -1,0 +1,123 @@
+"""Trees are listed, matched and searched."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandkasten.errors import (
+    ExtensionMissingError,
+    InvalidPatternError,
+    InvalidRequestError,
+    SandboxFileNotFoundError,
+    SandboxNotADirectoryError,
+    SandkastenInputError,
+    SearchTimeoutError,
+)
+from sandkasten.models import SearchMatch
+from tests.go_daemon import GoDaemon
+
+from .seam import SandboxClient, Session
+
+SETUP = r"""
+mkdir -p a/b/c .hidden closed && echo 'needle one' >a/f.txt && echo 'Needle two' >a/b/g.txt
+touch a/b/c/h.py
+printf 'x\nneedle three\n' >.hidden/i.txt; ln -s a link; ln -s /etc out; mkfifo a/pipe
+printf 'needle\0' >a/binary; echo needle >closed/j.txt; chmod 0 closed; ln -s f.txt a/to-f
+"""
+
+
+async def test_a_tree_is_listed_level_by_level(session: Session) -> None:
+    (await session.exec(SETUP)).check()
+    two = await session.list(depth=2)
+    assert [entry.name for entry in two] == [
+        ".hidden", ".hidden/i.txt", "a", "a/b", "a/binary", "a/f.txt", "a/pipe", "a/to-f", "closed", "link",
+        "out",
+    ]  # fmt: skip
+    targets = {entry.name: entry.link_target for entry in two if entry.link_target is not None}
+    assert targets == {"a/to-f": "f.txt", "link": "a", "out": "/etc"}
+    assert {entry.name: entry.link_target for entry in await session.list()}["link"] == "a"
+    assert [entry.name for entry in await session.list("a/b", depth=100)] == ["c", "c/h.py", "g.txt"]
+    with pytest.raises(SandboxFileNotFoundError):
+        await session.list("missing", depth=2)
+    with pytest.raises(SandboxNotADirectoryError):
+        await session.list("a/f.txt", depth=2)
+    for path in ("..", "/etc"):
+        with pytest.raises(InvalidRequestError):
+            await session.list(path, depth=2)
+    for depth in (0, 101, True):
+        with pytest.raises(SandkastenInputError):
+            await session.list(depth=depth)
+
+
+async def test_patterns_match_paths(session: Session) -> None:
+    (await session.exec(SETUP)).check()
+    for pattern, found in (
+        ("*", [".hidden", "a", "closed", "link", "out"]),
+        ("**/*.txt", [".hidden/i.txt", "a/b/g.txt", "a/f.txt"]),
+        ("a/**", ["a", "a/b", "a/b/c", "a/b/c/h.py", "a/b/g.txt", "a/binary", "a/f.txt", "a/pipe", "a/to-f"]),
+        ("a/?/[g-h]*", ["a/b/g.txt"]),
+        ("**/b/**/*.py", ["a/b/c/h.py"]),
+        ("link/*", []),
+        ("out/*", []),
+        ("../*", []),
+    ):
+        assert await session.glob(pattern) == found, pattern
+    assert await session.glob("*.txt", "a") == ["f.txt"]
+    assert await session.glob("**/" * 500 + "*a" * 100) == []
+    for pattern in ("", "a\0", "x" * 5000):
+        with pytest.raises(SandkastenInputError):
+            await session.glob(pattern)
+
+
+async def test_lines_are_searched(session: Session) -> None:
+    (await session.exec(SETUP)).check()
+    result = await session.search("^needle")
+    assert result.matches == (
+        SearchMatch(".hidden/i.txt", 2, "needle three"),
+        SearchMatch("a/f.txt", 1, "needle one"),
+    )
+    assert not result.truncated
+    assert [match.path for match in (await session.search("needle", "a", ignore_case=True)).matches] == [
+        "b/g.txt", "f.txt",
+    ]  # fmt: skip
+    assert len((await session.search("needle", glob="a/*.txt")).matches) == 1
+    first = await session.search(".", max_results=1)
+    assert (len(first.matches), first.truncated) == (1, True)
+    with pytest.raises(InvalidPatternError, match="no regular expression"):
+        await session.search("(")
+    with pytest.raises(SandboxFileNotFoundError):
+        await session.search("x", "out")
+
+
+async def test_a_pattern_that_explodes_is_ended_and_keeps_nobody_waiting(session: Session) -> None:
+    await session.write("f", "a" * 60 + "!")
+    with pytest.raises(SearchTimeoutError):
+        await session.search("(a|aa)+$", timeout_ms=500)
+    assert (await session.search("a!")).matches[0].line_number == 1
+
+
+async def test_names_and_lines_may_be_any_bytes(session: Session) -> None:
+    await session.exec(r"printf 'caf\xe9 x\n' > $'caf\xe9'; head -c 2000 /dev/zero | tr '\0' y > long")
+    (found,) = (await session.search("x$")).matches
+    assert (found.path, found.line) == ("caf\udce9", "caf? x")
+    assert await session.glob("caf?") == ["caf\udce9"]
+    assert len((await session.search("y")).matches[0].line) == 500
+
+
+async def test_a_workspace_is_searched_without_a_session(client: SandboxClient) -> None:
+    workspace = client.workspace("searched-without-a-session")
+    await workspace.write("d/f", "one\ntwo\n")
+    assert await workspace.glob("**/f") == ["d/f"]
+    assert (await workspace.search("two")).matches == (SearchMatch("d/f", 2, "two"),)
+    await workspace.delete()
+
+
+async def test_other_daemons_say_that_they_cannot(go_daemon: GoDaemon) -> None:
+    async with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
+        workspace = client.workspace("never-searched")
+        with pytest.raises(ExtensionMissingError):
+            await workspace.glob("*")
+        with pytest.raises(ExtensionMissingError):
+            await workspace.search("x")
+        with pytest.raises(ExtensionMissingError):
+            await workspace.list(depth=2)
