@@ -24,14 +24,3 @@ def none_if_empty(text: str | None) -> str | None:
 def none_if_zero(number: int | None) -> int | None:
     """Return a number, if it is not zero."""
     return number or None
-
-
-class Shown:
-    """A value that a notebook shows as a table, with or without the extension."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        from sandkasten.notebook.displays import html_of  # noqa: PLC0415  (notebooks only)
-
-        return html_of(self)

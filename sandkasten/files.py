@@ -204,7 +204,8 @@ class FileVerbs(PathVerbs):
         """List a directory, sorted by name; symlinks are not followed.
 
         With a `depth` of more than 1 the directories in it are listed as well, down to so many levels; names
-        are then paths below `path`. What may not be read is left out. This needs the extension `files`.
+        are then paths below `path`. Directories that may not be read are left out. Needs the extension
+        `files`.
 
         Example::
 

@@ -12,10 +12,21 @@ from typing import TypeVar
 from attrs import field, frozen
 
 from sandkasten._options.limits import Limits as Limits  # noqa: PLC0414  (it is one of these)
-from sandkasten._shown import Shown, none_if_empty, none_if_zero, shortened, size
+from sandkasten._shown import none_if_empty, none_if_zero, shortened, size
 from sandkasten.errors import CommandFailedError
 
 T = TypeVar("T")
+
+
+class _Shown:
+    """A value that a notebook shows as a table, with or without the extension."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from sandkasten.notebook.displays import html_of  # noqa: PLC0415  (notebooks only)
+
+        return html_of(self)
 
 
 class Rows(list[T]):
@@ -30,7 +41,7 @@ class Rows(list[T]):
 
 
 @frozen
-class ExecResult(Shown):
+class ExecResult(_Shown):
     """How a command ended.
 
     Attributes:
@@ -100,7 +111,7 @@ class ExecChunk:
 
 
 @frozen
-class ProcessResult(Shown):
+class ProcessResult(_Shown):
     """How a process beside the shell ended, and what it printed.
 
     Attributes:
@@ -179,7 +190,7 @@ class ProcessChunk:
 
 
 @frozen
-class ProcessInfo(Shown):
+class ProcessInfo(_Shown):
     """The facts that a daemon reports about a process.
 
     Attributes:
@@ -228,7 +239,7 @@ class ReadResult:
 
 
 @frozen
-class SessionInfo(Shown):
+class SessionInfo(_Shown):
     """The facts that the daemon reports about a session.
 
     Attributes:
@@ -267,7 +278,7 @@ class SessionInfo(Shown):
 
 
 @frozen
-class SessionStats(Shown):
+class SessionStats(_Shown):
     """The resources that a session uses right now.
 
     Attributes:
@@ -282,7 +293,7 @@ class SessionStats(Shown):
 
 
 @frozen
-class WorkspaceInfo(Shown):
+class WorkspaceInfo(_Shown):
     """A workspace: files that outlive sessions.
 
     Attributes:
@@ -297,7 +308,7 @@ class WorkspaceInfo(Shown):
 
 
 @frozen
-class DirEntry(Shown):
+class DirEntry(_Shown):
     """A name in a directory.
 
     Attributes:
@@ -373,7 +384,7 @@ class FileStat:
 
 
 @frozen
-class Health(Shown):
+class Health(_Shown):
     """The facts that a daemon reports about itself, without a key.
 
     Attributes:

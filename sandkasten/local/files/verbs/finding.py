@@ -128,7 +128,7 @@ async def search(tree: Tree, query: Query, directory: int) -> tuple[list[dict[st
         directory: the query's directory, a descriptor.
 
     Raises:
-        ApiError: the pattern is none, or takes too long.
+        ApiError: the pattern is no regular expression, or takes too long.
     """
     identity = tree.identity
     asked = {
