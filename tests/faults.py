@@ -1,7 +1,8 @@
 """The outcome of each fault in each verb: one table, from which the tests and the page are made.
 
 A cell is the right result, one class of errors, or the reason why the two cannot meet. Each has two
-sides: a daemon that has the extensions `idempotency`, `resume` and `files`, and one that has none.
+sides: a daemon that has the extensions `idempotency`, `resume`, `files` and `processes`, and one that
+has none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,20 @@ from dataclasses import dataclass
 
 from sandkasten.testing import Fault, faults
 
-VERBS = ("exec", "stream", "read", "write", "upload", "download", "create", "destroy")
+VERBS = (
+    "exec",
+    "stream",
+    "run",
+    "start",
+    "follow",
+    "feed",
+    "read",
+    "write",
+    "upload",
+    "download",
+    "create",
+    "destroy",
+)
 
 OK = "ok"
 LOST = "SandkastenConnectionError"
@@ -60,22 +74,26 @@ class Row:
 
 def everywhere(outcome: Outcome, **others: Cell) -> dict[str, Cell]:
     """Return the same outcome for all verbs, except the given ones."""
-    return {verb: others.get(verb, Cell(outcome, outcome)) for verb in VERBS}
+    cells = {verb: others.get(verb, Cell(outcome, outcome)) for verb in VERBS}
+    return cells | {verb: Cell(cells[verb].able, NO_HANDLES) for verb in ("start", "follow", "feed")}
 
 
 def repeated(error: str, **others: Cell) -> dict[str, Cell]:
     """Return cells of faults that another attempt repairs, except for calls that need keys to be repeated."""
-    keyed = dict.fromkeys(("exec", "stream", "create"), Cell(OK, error))
+    keyed = dict.fromkeys(("exec", "stream", "run", "create"), Cell(OK, error))
     return everywhere(OK, **{**keyed, **others})
 
 
+NO_HANDLES = Never(
+    "only a daemon with the extension `processes` starts processes and lets them be followed and fed"
+)
 NO_EVENTS = Never("only a stream has events")
 BYTES = Never("the content comes as bytes, not as JSON")
 
 
 def in_streams(cell: Cell) -> dict[str, Cell]:
     """A fault of streams alone."""
-    return everywhere(NO_EVENTS, stream=cell)
+    return everywhere(NO_EVENTS, stream=cell, follow=cell)
 
 
 def in_json(error: str, **others: Cell) -> dict[str, Cell]:
@@ -128,7 +146,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "type": Row(
         "an answer declared as text",
-        everywhere(OK, stream=Cell(NONSENSE, NONSENSE)),
+        everywhere(OK, stream=Cell(NONSENSE, NONSENSE), follow=Cell(NONSENSE, NONSENSE)),
         faults.wrong_content_type(),
     ),
     "half-open": Row("the connection stays open, and nothing comes", everywhere(SILENT), faults.silence()),
@@ -137,6 +155,7 @@ TABLE: Mapping[str, Row] = {
         # The embedded daemon's sandboxes end with it; those of the other daemon do not.
         {
             **dict.fromkeys(VERBS, Cell(GONE, OK)),
+            **dict.fromkeys(("start", "follow", "feed"), Cell(GONE, NO_HANDLES)),
             "exec": Cell(GONE, LOST),
             "stream": Cell(GONE, LOST),
             "create": Cell(OK, OK),

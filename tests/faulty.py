@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import secrets
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -140,3 +141,19 @@ class Served:
             else:
                 return process
         raise AssertionError("the daemon does not answer")
+
+
+class OnlyOnce(io.RawIOBase):
+    """A stream that cannot be read twice; after its second part it calls something."""
+
+    def __init__(self, content: bytes, then: Callable[[], None]) -> None:
+        self._content = io.BytesIO(content)
+        self._then: list[Callable[[], None]] = [then, lambda: None]
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if self._then:
+            self._then.pop()()
+        return self._content.read(size)

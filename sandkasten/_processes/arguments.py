@@ -7,7 +7,7 @@ import re
 import signal as signals
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 
@@ -90,9 +90,8 @@ def program(args: Args, cwd: str | PurePosixPath | None, env: Env | None) -> Pro
 
 def _words(args: object) -> tuple[str, ...]:
     if not isinstance(args, list | tuple) or not args:
-        raise SandkastenInputError(
-            f"args is {check.shown(args)}: it must be a list such as ['python3', '-V'], or a str for bash."
-        )
+        shown = check.shown(cast("object", args))
+        raise SandkastenInputError(f"args is {shown}: it must be a list of words, or a str for bash.")
     words = tuple(_word(each, index) for index, each in enumerate(args))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if not words[0]:
         raise SandkastenInputError("args[0] is empty: it must be a program.")

@@ -222,7 +222,7 @@ def _infos(answer: Any) -> list[ProcessInfo]:
 
 
 def _position(answer: Any) -> int:
-    return int(as_object(answer).get("position") or 0)
+    return structure(answer, _Position).position
 
 
 def _delivered(answer: Any) -> bool:
@@ -269,6 +269,11 @@ class _Info:
     pid: int | None = None
     terminal: _Size | None = None
     result: dict[str, Any] | None = None
+
+
+@frozen(eq=False, repr=False)
+class _Position:
+    position: int
 
 
 @frozen(eq=False, repr=False)
