@@ -7,7 +7,7 @@ import re
 import signal as signals
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from attrs import frozen
 
@@ -89,8 +89,8 @@ def program(args: Args, cwd: str | PurePosixPath | None, env: Env | None) -> Pro
 
 
 def _words(args: object) -> tuple[str, ...]:
+    shown = check.shown(args)
     if not isinstance(args, list | tuple) or not args:
-        shown = check.shown(cast("object", args))
         raise SandkastenInputError(f"args is {shown}: it must be a list of words, or a str for bash.")
     words = tuple(_word(each, index) for index, each in enumerate(args))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if not words[0]:
@@ -98,23 +98,24 @@ def _words(args: object) -> tuple[str, ...]:
     return words
 
 
-def _word(value: object, index: int) -> str:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if not isinstance(value, str):
-        raise SandkastenInputError(f"args[{index}] is {check.shown(value)}: it must be a str or a path.")
-    return check.unicode_text(value, f"args[{index}]")
+def _word(value: Any, index: int) -> str:
+    word: Any = os.fspath(value) if isinstance(value, os.PathLike) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(word, str):
+        raise SandkastenInputError(f"args[{index}] is {check.shown(word)}: it must be a str or a path.")
+    return check.unicode_text(word, f"args[{index}]")
 
 
 def _variables(env: object) -> dict[str, str | None]:
+    shown = check.shown(env)
     if not isinstance(env, Mapping):
-        raise SandkastenInputError(f"env is {check.shown(env)}: it must be a dict of names and values.")
+        raise SandkastenInputError(f"env is {shown}: it must be a dict of names and values.")
     found: dict[str, str | None] = {}
-    for name, value in env.items():  # pyright: ignore[reportUnknownVariableType]
+    pairs: list[tuple[Any, Any]] = list(env.items())  # pyright: ignore[reportUnknownArgumentType]
+    for name, value in pairs:
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise SandkastenInputError(f"env has a name {check.shown(name)}: it must be a str without '='.")  # pyright: ignore[reportUnknownArgumentType]
+            raise SandkastenInputError(f"env has a name {check.shown(name)}: it must be a str without '='.")
         if value is not None and not isinstance(value, str):
-            raise SandkastenInputError(f"env[{name!r}] is {check.shown(value)}: it must be a str, or None.")  # pyright: ignore[reportUnknownArgumentType]
+            raise SandkastenInputError(f"env[{name!r}] is {check.shown(value)}: it must be a str, or None.")
         found[check.unicode_text(name, "env")] = (
             None if value is None else check.unicode_text(value, f"env[{name!r}]")
         )

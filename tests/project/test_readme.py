@@ -24,6 +24,7 @@ OUTPUTS = {
     "asyncio.run": ["Hello, World, from /tmp\n"],
     "uname": ["Linux\n"],
     "line $i": ["line 1\nline 2\nline 3\nexit code 0 after "],
+    "sort": ["9\n10\n", ">>> print(6 * 7)", "\n42"],
     "table.csv": ["blob.bin\ntable.csv\n", "ada,36", r"b'\x00\x01'"],
     "remember me": ["remember me\n", "['note.txt', 'todo.txt']"],
     "client.map": ["['42\\n', 'hello\\n']\n"],
@@ -51,7 +52,9 @@ def as_async(code: str) -> str:
 
 def with_await(code: str) -> str:
     """Put `await` before each call that waits, with parentheses so that `.output` can follow."""
-    verbs = "create_session|get_session|delete_workspace|close|exec|write|read|upload|list|destroy|map"
+    verbs = (
+        "create_session|get_session|delete_workspace|close|exec|run|start|write|read|upload|list|destroy|map"
+    )
     for start in reversed([match.start() for match in re.finditer(rf"\b\w+\.({verbs})\(", code)]):
         end = code.index("(", start) + 1
         while code[start:end].count("(") > code[start:end].count(")"):
