@@ -144,7 +144,8 @@ class Spawner:
             try:
                 process = await answer
             except OSError:
-                if entering.has_ended(self._sandbox.init_pidfd):
+                # As soon as process 1 is ending there is no memory for another process, as the kernel puts it.
+                if processes.has_ended(self._sandbox.init_pid):
                     raise SandboxLostError("the sandbox has ended") from None
                 raise
             finally:
@@ -180,13 +181,18 @@ class Spawner:
         answer, self._answer = self._answer, None
         link.take_child()
         (pid,) = _ANSWER.unpack(data)
-        if pid < 0:
-            answer.set_exception(OSError(-pid, os.strerror(-pid)))
-            return
         try:
-            answer.set_result(self._adopted(pid))
+            if pid < 0:
+                raise OSError(-pid, os.strerror(-pid))
+            process = self._adopted(pid)
         except OSError as error:
-            answer.set_exception(error)
+            if not answer.done():
+                answer.set_exception(error)
+            return
+        if answer.done():  # the event loop is ending, and nobody waits for anything any more
+            process.discard()
+        else:
+            answer.set_result(process)
 
     def _adopted(self, pid: int) -> SpawnedProcess:
         process = SpawnedProcess(pid, self._sandbox.init_pid, self._on_reaped)
@@ -219,7 +225,7 @@ class Spawner:
             with suppress(OSError):
                 self._adopted(child).discard()
         answer, self._answer = self._answer, None
-        if answer is not None:
+        if answer is not None and not answer.done():
             answer.set_exception(_spawner_ended())
 
     def _on_reaped(self, process: SpawnedProcess) -> None:
@@ -258,7 +264,7 @@ class Spawner:
         if link is not None:
             asyncio.get_running_loop().remove_reader(link.channel.fileno())
             link.close()
-        if answer is not None:
+        if answer is not None and not answer.done():
             answer.set_exception(SandboxLostError("the sandbox has ended"))
         for process in self._kept:
             process.forget()

@@ -118,7 +118,7 @@ def _read_all(descriptor: int) -> str:
 
 
 @asynccontextmanager
-async def beside(options: Options | None = None) -> AsyncIterator[Beside]:
+async def beside(options: Options | None = None, *, host_network: bool = False) -> AsyncIterator[Beside]:
     """A session of a daemon's parts."""
     identity = Identity.of_this_process()
     with run_dir(identity) as directory:
@@ -127,7 +127,8 @@ async def beside(options: Options | None = None) -> AsyncIterator[Beside]:
         catalogue = Catalogue(settings.isolation.images, directory / "images", identity)
         manager = Manager(settings, workspaces, catalogue, Observer())
         try:
-            yield Beside(await manager.create(SessionSpec("base")), manager)
+            spec = SessionSpec("base", host_network=host_network)
+            yield Beside(await manager.create(spec), manager)
         finally:
             with suppress(Exception):
                 await manager.close()

@@ -16,6 +16,7 @@ from sandkasten.local.errors import SandboxLostError
 from sandkasten.local.isolation import spawner
 from sandkasten.local.isolation.programs import ProgramError
 from sandkasten.local.linux import processes
+from sandkasten.local.options import Options
 from tests.local.isolation.spawner.beside import ENV, Beside, beside, soon
 
 FOLDER = Path(spawner.__file__).parent
@@ -236,6 +237,14 @@ async def test_the_end_of_the_sandbox_is_the_end_of_all() -> None:
         assert (await running.end()).code == -signal.SIGKILL
         with pytest.raises(SandboxLostError):
             await own.run("true")
+
+
+async def test_in_a_session_with_the_hosts_network_programs_have_that_too() -> None:
+    async with beside(Options(pool_size=0, allow_host_network=True), host_network=True) as own:
+        result = await own.run("readlink", "/proc/self/ns/net", "/proc/self/ns/pid")
+        net, pid = result.out.split()
+        assert net == os.readlink("/proc/self/ns/net")
+        assert pid != os.readlink("/proc/self/ns/pid")
 
 
 async def test_a_session_that_is_destroyed_ends_its_programs() -> None:
