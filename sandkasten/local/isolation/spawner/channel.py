@@ -144,7 +144,7 @@ class Spawner:
             try:
                 process = await answer
             except OSError:
-                # As soon as process 1 is ending there is no memory for another process, as the kernel puts it.
+                # While process 1 is ending, the kernel has "no memory" for another process.
                 if processes.has_ended(self._sandbox.init_pid):
                     raise SandboxLostError("the sandbox has ended") from None
                 raise
