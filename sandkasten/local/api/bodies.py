@@ -121,7 +121,7 @@ def _command(body: Fields) -> ExecBody:
         raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
     timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
     flags = (_flag(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
-    env = _checked(body, "env", problem_with_environment) or {}
+    env: dict[str, str] = _checked(body, "env", problem_with_environment) or {}
     cwd = _checked(body, "cwd", problem_with_directory)
     raw_output, pipe_input, pipe_output = flags
     return ExecBody(cmd, timeout_ms, raw_output, pipe_input, pipe_output, env, cwd)

@@ -166,7 +166,7 @@ def test_a_large_body_is_read_aside_from_the_event_loop(
 
 @pytest.mark.parametrize("length", ["50000000", None])
 def test_of_many_large_bodies_two_are_held_at_a_time(length: str | None) -> None:
-    """Each may take some hundred megabytes. Which are received is seen: no time has to pass."""
+    """Each may take some hundred megabytes. The test sees which are received, so no time has to pass."""
 
     async def work() -> int:
         begun, go_on = [], asyncio.Event()

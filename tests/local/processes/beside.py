@@ -15,7 +15,7 @@ import httpx
 
 @dataclass
 class Output:
-    """What a stream of events brought."""
+    """The output that a stream of events brought."""
 
     data: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b""})
     missed_bytes: int = 0

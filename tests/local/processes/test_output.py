@@ -1,4 +1,4 @@
-"""What is kept of the output of a process, and when the process waits; without a process or a wait."""
+"""The output of a process that is kept, and when the process waits; without a process or a wait."""
 
 from __future__ import annotations
 
