@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import builtins
 import posixpath
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from attrs import evolve
+
 from sandkasten import _checks as check
 from sandkasten._names import is_text
 from sandkasten._protocol import Extension
+from sandkasten._tar import TarReader
 from sandkasten._transfer import calls
+from sandkasten._transfer.archives import Archive, Given, Ignored
 from sandkasten._transfer.pieces import SMALL_BYTES, Progress
 from sandkasten._transfer.places import check_tree_place, make_directories, place_for, remove_directories
 from sandkasten._transfer.sources import Source, open_source, source_of
 from sandkasten._transfer.targets import FileTarget, MemoryTarget
 from sandkasten._transfer.trees import TreeTarget
-from sandkasten.errors import SandboxIsDirectoryError
+from sandkasten.errors import SandboxIsDirectoryError, SandkastenConnectionError
 from sandkasten.models import DirEntry, ReadResult, Rows, SearchResult
 
-from ._seam import run_in_thread, told_here, uninterrupted
+from ._seam import close_response, run_in_thread, told_here, uninterrupted
 from .paths import PathVerbs
 
 # How long somebody who was interrupted waits until a large half of a download is gone.
@@ -297,6 +302,62 @@ class FileVerbs(PathVerbs):
         timeout_ms = check.whole_number(timeout_ms, "timeout_ms", "milliseconds", 1, 60_000)
         self._connection.require(Extension.FILES)
         return self._connection.call(calls.search(self._of, params, timeout_ms))
+
+    def archive(self, path: str | PurePosixPath = "/workspace") -> Iterator[bytes]:
+        """Iterate over a directory as an uncompressed tar archive, in pieces.
+
+        Members are named relative to the directory. Symlinks are in it as they are; devices, FIFOs and
+        sockets are not. What comes has not been checked: unpack it with care (`tarfile` has a filter for
+        that), or use `download`. Needs the extension `files`.
+
+        Example::
+
+            with open("workspace.tar", "wb") as file:
+                for piece in session.archive():
+                    file.write(piece)
+
+        Raises:
+            SandboxFileNotFoundError: there is no such directory.
+            SandkastenError: any other failure; the archive is incomplete then.
+        """
+        path = check.sandbox_path(path)
+        self._connection.require(Extension.FILES)
+        response = self._connection.open_body(calls.get_tar(self._of, path))
+        try:
+            reader = TarReader(Ignored())
+            for piece in self._connection.parts(response):
+                run_in_thread(partial(calls.fed, reader, piece))
+                yield piece
+            calls.check_archive(reader, response)
+        finally:
+            close_response(response)
+
+    def unpack(self, archive: Archive, path: str | PurePosixPath = "/workspace") -> None:
+        """Unpack an uncompressed tar archive into a directory, which is made if it is missing.
+
+        It is merged into what is there; each file is complete or not there. Directories, plain files and
+        symlinks may be in it, under relative names without `..`. Needs the extension `files`.
+
+        Args:
+            archive: its bytes, a file that is open for binary reading, or an iterable of pieces.
+            path: the directory.
+
+        Raises:
+            SandkastenInputError: `archive` does not give bytes.
+            InvalidRequestError: it is no such archive.
+            InsufficientStorageError: the workspace or the disk is full.
+            SandkastenError: any other failure.
+        """
+        path = check.sandbox_path(path)
+        self._connection.require(Extension.FILES)
+        given = Given(archive)
+        call = calls.put_tar(self._of, path, given.pieces)
+        try:
+            self._connection.call(evolve(call, idempotent=given.can_repeat))
+        except SandkastenConnectionError:
+            if given.failure is not None:  # it is why the connection broke
+                raise given.failure from None
+            raise
 
     def _download_to(
         self, place: Path, path: str, max_bytes: int | None, on_progress: Progress | None

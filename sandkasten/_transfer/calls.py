@@ -22,7 +22,7 @@ from sandkasten import _wire
 from sandkasten._answers import RefusedError, api_error, as_object, structure
 from sandkasten._names import from_json
 from sandkasten._protocol import Code
-from sandkasten._tar import ERROR_NOTE
+from sandkasten._tar import ERROR_NOTE, TarError, TarReader
 from sandkasten._transfer.pieces import SMALL_BYTES
 from sandkasten._transfer.places import in_workspace
 from sandkasten._transfer.sources import Source
@@ -263,6 +263,32 @@ def error_in_archive(notes: Mapping[str, str], response: httpx.Response) -> Sand
     with suppress(ValueError, RecursionError):
         body = as_object(json.loads(notes[ERROR_NOTE]))
     return api_error(str(body.get("message", "The daemon could not pack the directory")), body, response)
+
+
+def fed(reader: TarReader, piece: bytes) -> None:
+    """Let a reader look at the next piece of a daemon's archive.
+
+    Raises:
+        SandkastenResponseError: it is not one.
+    """
+    try:
+        reader.feed(piece)
+    except TarError as error:
+        raise SandkastenResponseError(f"The daemon's answer is no archive. {error}") from error
+
+
+def check_archive(reader: TarReader, response: httpx.Response) -> None:
+    """Make sure that a daemon's archive is complete.
+
+    Raises:
+        SandkastenError: it is not; the daemon may have said why.
+    """
+    if (error := error_in_archive(reader.notes, response)) is not None:
+        raise error
+    try:
+        reader.close()
+    except TarError as error:
+        raise SandkastenResponseError(f"The daemon's answer is no archive. {error}") from error
 
 
 # --- answers

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 
 from sandkasten.errors import (
@@ -10,6 +13,7 @@ from sandkasten.errors import (
     InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxNotADirectoryError,
+    SandboxPermissionError,
     SandkastenInputError,
     SearchTimeoutError,
 )
@@ -102,6 +106,40 @@ async def test_names_and_lines_may_be_any_bytes(session: Session) -> None:
     assert (found.path, found.line) == ("caf\udce9", "caf? x")
     assert await session.glob("caf?") == ["caf\udce9"]
     assert len((await session.search("y")).matches[0].line) == 500
+
+
+async def test_archives_come_and_go(session: Session) -> None:
+    (await session.exec(r"mkdir -p d/e && head -c 3000000 /dev/urandom > d/e/f && ln -s e/f d/l")).check()
+    pieces = [piece async for piece in session.archive("d")]
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        assert sorted(archive.getnames()) == ["e", "e/f", "l"]
+    for number, given in enumerate((b"".join(pieces), io.BytesIO(b"".join(pieces)), iter(pieces))):
+        await session.unpack(given, f"copies/{number}")
+    for number in range(3):
+        compared = await session.exec(f"cmp d/e/f copies/{number}/e/f && readlink copies/{number}/l")
+        assert compared.output == "e/f\n"
+    with pytest.raises(SandboxFileNotFoundError):
+        _ = [piece async for piece in session.archive("missing")]
+    with pytest.raises(InvalidRequestError):
+        await session.unpack(b"no archive" * 100, "broken")
+    with pytest.raises(SandkastenInputError):
+        await session.unpack(iter(["text"]), "broken")  # type: ignore[arg-type]
+
+
+async def test_an_archive_that_leads_out_is_refused(session: Session) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("../evil"))
+    with pytest.raises(InvalidRequestError):
+        await session.unpack(buffer.getvalue())
+    assert (await session.exec("ls -A / /workspace | grep -c evil")).output == "0\n"
+
+
+async def test_a_directory_that_may_not_be_read_breaks_its_archive_off(session: Session) -> None:
+    await session.exec("mkdir -m 0 closed; touch f")
+    with pytest.raises(SandboxPermissionError):
+        _ = [piece async for piece in session.archive()]
+    await session.exec("chmod 700 closed")
 
 
 async def test_a_workspace_is_searched_without_a_session(client: SandboxClient) -> None:

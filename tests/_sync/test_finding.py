@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 
 from sandkasten.errors import (
@@ -13,6 +16,7 @@ from sandkasten.errors import (
     InvalidRequestError,
     SandboxFileNotFoundError,
     SandboxNotADirectoryError,
+    SandboxPermissionError,
     SandkastenInputError,
     SearchTimeoutError,
 )
@@ -105,6 +109,40 @@ def test_names_and_lines_may_be_any_bytes(session: Session) -> None:
     assert (found.path, found.line) == ("caf\udce9", "caf? x")
     assert session.glob("caf?") == ["caf\udce9"]
     assert len(session.search("y").matches[0].line) == 500
+
+
+def test_archives_come_and_go(session: Session) -> None:
+    session.exec(r"mkdir -p d/e && head -c 3000000 /dev/urandom > d/e/f && ln -s e/f d/l").check()
+    pieces = [piece for piece in session.archive("d")]
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        assert sorted(archive.getnames()) == ["e", "e/f", "l"]
+    for number, given in enumerate((b"".join(pieces), io.BytesIO(b"".join(pieces)), iter(pieces))):
+        session.unpack(given, f"copies/{number}")
+    for number in range(3):
+        compared = session.exec(f"cmp d/e/f copies/{number}/e/f && readlink copies/{number}/l")
+        assert compared.output == "e/f\n"
+    with pytest.raises(SandboxFileNotFoundError):
+        _ = [piece for piece in session.archive("missing")]
+    with pytest.raises(InvalidRequestError):
+        session.unpack(b"no archive" * 100, "broken")
+    with pytest.raises(SandkastenInputError):
+        session.unpack(iter(["text"]), "broken")  # type: ignore[arg-type]
+
+
+def test_an_archive_that_leads_out_is_refused(session: Session) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("../evil"))
+    with pytest.raises(InvalidRequestError):
+        session.unpack(buffer.getvalue())
+    assert session.exec("ls -A / /workspace | grep -c evil").output == "0\n"
+
+
+def test_a_directory_that_may_not_be_read_breaks_its_archive_off(session: Session) -> None:
+    session.exec("mkdir -m 0 closed; touch f")
+    with pytest.raises(SandboxPermissionError):
+        _ = [piece for piece in session.archive()]
+    session.exec("chmod 700 closed")
 
 
 def test_a_workspace_is_searched_without_a_session(client: SandboxClient) -> None:
