@@ -9,7 +9,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +61,19 @@ class Group(Protocol):
     def add(self, pid: int) -> None:
         """Put a process in, before it has children; in want of memory it goes before the host's. May block.
 
+        The first one is process 1 of the sandbox.
+
         Raises:
             OSError: it could not be bounded, and so must not run.
         """
         ...
 
-    def usage(self) -> Usage:
-        """Return the resources in use; call it in a thread."""
+    def usage(self, members: Collection[int] = ()) -> Usage:
+        """Return the resources in use; call it in a thread.
+
+        Args:
+            members: the processes, for machines without groups; otherwise those below process 1.
+        """
         ...
 
     def events(self) -> Events:
@@ -152,15 +158,16 @@ class _NoGroup:
         self._pidfd: int | None = None
 
     def add(self, pid: int) -> None:
-        self._pidfd, self._pid = os.pidfd_open(pid), pid
+        if self._pid is None:
+            self._pidfd, self._pid = os.pidfd_open(pid), pid
         expose_to_oom(pid)
 
-    def usage(self) -> Usage:
+    def usage(self, members: Collection[int] = ()) -> Usage:
         if self._pid is None:
             return Usage(0, None, 0, 0)
-        used = processes.usage(self._pid)
-        members = sum(1 for _ in processes.descendants(self._pid))
-        return Usage(used.memory_bytes, None, used.cpu_usage_usec, members)
+        counted = members or list(processes.descendants(self._pid))
+        used = processes.usage_of(counted)
+        return Usage(used.memory_bytes, None, used.cpu_usage_usec, len(counted))
 
     def events(self) -> Events:
         return Events()

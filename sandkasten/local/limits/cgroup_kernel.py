@@ -10,7 +10,7 @@ import secrets
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,11 +151,12 @@ class KernelGroup:
         """See `Group`."""
         for member in self._members:
             write(member / "cgroup.procs", str(pid))
-        self._pid = pid
+        self._pid = self._pid or pid
         expose_to_oom(pid)
 
-    def usage(self) -> Usage:
+    def usage(self, members: Collection[int] = ()) -> Usage:
         """See `Group`."""
+        del members
         memory, cpu = self._directories["memory"], self._directories.get("cpuacct")
         if self._is_v2:
             total, cached, spent = (

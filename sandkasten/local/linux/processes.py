@@ -49,8 +49,13 @@ def descendants(pid: int) -> Iterator[int]:
 
 def usage(pid: int) -> Usage:
     """Add up what the process and all below it use."""
+    return usage_of(descendants(pid))
+
+
+def usage_of(pids: Iterable[int]) -> Usage:
+    """Add up what some processes use."""
     memory_pages = cpu_ticks = 0
-    for member in descendants(pid):
+    for member in pids:
         with suppress(OSError, ValueError, IndexError):
             fields = _stat(member)
             cpu_ticks += sum(map(int, fields[11:15]))  # its own, and of the children it waited for

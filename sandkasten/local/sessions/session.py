@@ -199,7 +199,7 @@ class Session:
     def usage(self) -> Usage:
         """Measure what the session takes; blocks."""
         assert self._remains.group is not None
-        return self._remains.group.usage()
+        return self._remains.group.usage(self.members())
 
     def submit(self, cmd: str, timeout_ms: int, loan: Loan | None = None) -> ShellCommand:
         """Run a command in the shell, and watch what it does to the disk.

@@ -182,6 +182,17 @@ async def test_its_processes_are_members_and_work_of_the_sandbox(box: Beside) ->
     await running.end()
 
 
+async def test_what_it_uses_counts_and_process_1_stays_the_groups_first(box: Beside) -> None:
+    running = await box.start(
+        "python3", "-I", "-S", "-c", "x = bytearray(b'x' * (64 << 20)); print(1); input()"
+    )
+    while (await asyncio.to_thread(box.session.usage)).memory_bytes < 64 << 20:
+        await asyncio.sleep(0.01)
+    group = box.session._remains.group
+    assert getattr(group, "_pid", None) == box.sandbox.init_pid  # the spawner came later
+    await running.end()
+
+
 async def test_one_that_nobody_waits_for_any_more_is_ended(box: Beside) -> None:
     await box.run("true")
     spawner = box.sandbox._spawner
