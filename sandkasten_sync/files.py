@@ -307,7 +307,7 @@ class FileVerbs(PathVerbs):
         """Iterate over a directory as an uncompressed tar archive, in pieces.
 
         Members are named relative to the directory. Symlinks are in it as they are; devices, FIFOs and
-        sockets are not. What comes has not been checked: unpack it with care (`tarfile` has a filter for
+        sockets are not. The archive has not been checked: unpack it with care (`tarfile` has a filter for
         that), or use `download`. Needs the extension `files`.
 
         Example::

@@ -1,7 +1,7 @@
 """Shell text that gives a command what is its own for once; pure, for client and daemon.
 
 Each text runs its command in the same shell, so that what the command changes stays; before it begins,
-`$?` is what it was. What has `__sk_` in its text is passed over by a session's traps, as the shell's own
+`$?` is what it was. Code with `__sk_` in its text is passed over by a session's traps, as the shell's own
 plumbing is.
 """
 
@@ -16,7 +16,7 @@ _MARK = r"$'\n#__sk_'"
 def lent(cmd: str, env: Mapping[str, str]) -> str:
     """Return text that runs a command with variables which are gone afterwards; bash itself takes them back.
 
-    What had these names before, exported or not, an array or a number, is as it was. One that is read-only
+    The variables of these names, exported or not, arrays or numbers, are as they were. One that is read-only
     cannot be lent: then the command does not run.
     """
     attributes = "".join(f"${{{name}+${{{name}@a}}}}" for name in env)
