@@ -98,10 +98,11 @@ def _words(args: object) -> tuple[str, ...]:
     return words
 
 
-def _word(value: Any, index: int) -> str:
-    word: Any = os.fspath(value) if isinstance(value, os.PathLike) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+def _word(value: object, index: int) -> str:
+    shown = check.shown(value)
+    word: object = os.fspath(value) if isinstance(value, os.PathLike) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(word, str):
-        raise SandkastenInputError(f"args[{index}] is {check.shown(word)}: it must be a str or a path.")
+        raise SandkastenInputError(f"args[{index}] is {shown}: it must be a str or a path.")
     return check.unicode_text(word, f"args[{index}]")
 
 
