@@ -77,6 +77,15 @@ def test_a_process_is_started_listed_followed_and_killed(cli: Home, session: str
         each.close()
 
 
+def test_a_command_has_variables_and_a_directory_of_its_own(cli: Home, session: str) -> None:
+    words = ["-e", "A=1 2", "-e", "B=", "-w", "/tmp", session, "--", 'echo "$A|$B|$PWD"']
+    assert cli("exec", *words) == "1 2||/tmp\n"
+    assert cli("exec", session, "--", 'echo "$A|$PWD"') == "|/workspace\n"
+    process_id = cli("exec", "-d", *words).strip()
+    assert cli("logs", "-f", session, process_id) == "1 2||/tmp\n"
+    assert "has the name ''" in cli.run("exec", "-e", "=A", session, "--", "true", expect=2).sentence
+
+
 def test_mistakes_get_a_sentence(cli: Home, session: str) -> None:
     assert "-t needs a terminal" in cli.run("exec", "-t", session, "--", "true", expect=2).sentence
     assert "do not go together" in cli.run("exec", "-t", "-d", session, "--", "true", expect=2).sentence

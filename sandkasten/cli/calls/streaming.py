@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sandkasten._offline import lacks_network
 from sandkasten.cli.calls.stdin import sending_input, with_stdin
@@ -22,7 +22,14 @@ NO_NETWORK = "(The sandbox has no network. Give it the host's: sandkasten run or
 
 
 def stream(
-    session: Session, command: str, output: out.Output, timeout_ms: int = 0, *, has_input: bool = False
+    session: Session,
+    command: str,
+    output: out.Output,
+    timeout_ms: int = 0,
+    *,
+    has_input: bool = False,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
 ) -> ExecResult:
     """Run a command and print its output; leaving early, in whatever way, stops the command.
 
@@ -32,7 +39,8 @@ def stream(
     Raises:
         SandkastenError: as `Session.exec_stream` does.
     """
-    ending = _stream(session, command, output, timeout_ms, has_input=has_input)
+    place = {"env": env or None, "cwd": cwd}
+    ending = _stream(session, command, output, timeout_ms, has_input=has_input, place=place)
     network = session.first_info.network if session.first_info else None
     if lacks_network(ending.exit_code, output.end, network):
         out.say(NO_NETWORK)
@@ -40,7 +48,7 @@ def stream(
 
 
 def _stream(
-    session: Session, command: str, output: out.Output, timeout_ms: int, *, has_input: bool
+    session: Session, command: str, output: out.Output, timeout_ms: int, *, has_input: bool, place: Any
 ) -> ExecResult:
     from sandkasten.errors import ExtensionMissingError  # noqa: PLC0415  (loaded with the client)
 
@@ -48,7 +56,7 @@ def _stream(
     if output.is_piped or has_input:
         chunks = session.exec_stream(
             command, timeout_ms=timeout_ms, raw_output=output.raw,
-            pipe_input=has_input, pipe_output=output.is_piped, keep_bytes=0,
+            pipe_input=has_input, pipe_output=output.is_piped, keep_bytes=0, **place,
         )  # fmt: skip
         try:
             with sending_input(chunks) if has_input else nullcontext():
@@ -56,7 +64,7 @@ def _stream(
         except ExtensionMissingError:  # nothing was sent yet
             output.is_piped = False
     text = with_stdin(session, command) if has_input else command
-    chunks = session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw, keep_bytes=0)
+    chunks = session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw, keep_bytes=0, **place)
     return _print(chunks, output)
 
 

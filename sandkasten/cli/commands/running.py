@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @arguments.timeout_option
 @arguments.terminal_option
+@measures.command_env_option
+@measures.command_cwd_option
 @arguments.no_stdin_option
 @arguments.raw_option
 @measures.limit_options
@@ -55,6 +58,8 @@ def run_command(
     downloads: Sequence[str],
     timeout_ms: int,
     in_terminal: bool,
+    env: Mapping[str, str],
+    cwd: str | None,
     no_stdin: bool,
     raw: bool,
     memory: int | None,
@@ -86,9 +91,10 @@ def run_command(
         for source, name in sources:
             transfers.push(session, source, arguments.ROOT, name)
         if in_terminal:
-            code = run_in_terminal(session, command)
+            code = run_in_terminal(session, command, cwd=cwd, env=env)
         else:
-            code = _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=False)
+            how = _How(timeout_ms, no_stdin, raw, env, cwd)
+            code = _execute(session, command, how, goes_on=False)
         copied = [_download(session, path, name) for path, name in targets]
         return code or (0 if all(copied) else FAILED)
 
@@ -96,6 +102,8 @@ def run_command(
 @click.command("exec", cls=RunsCommandInSession)
 @arguments.timeout_option
 @arguments.terminal_option
+@measures.command_env_option
+@measures.command_cwd_option
 @click.option(
     "-d", "--detach", is_flag=True,
     help="Start it beside the shell, print the id of its process, and leave it alone.",
@@ -111,6 +119,8 @@ def exec_command(
     session_id: str,
     timeout_ms: int,
     in_terminal: bool,
+    env: Mapping[str, str],
+    cwd: str | None,
     detach: bool,
     no_stdin: bool,
     raw: bool,
@@ -139,22 +149,33 @@ def exec_command(
     with signals_end_us(), open_client(where) as client:
         session = ids.session(client, session_id)
         if in_terminal:
-            return run_in_terminal(session, command, cwd=session.info().cwd)
+            return run_in_terminal(session, command, cwd=cwd or session.info().cwd, env=env)
         if detach:
-            out.emit(session.start(command, cwd=session.info().cwd).id)
+            out.emit(session.start(command, cwd=cwd or session.info().cwd, env=env).id)
             return 0
-        return _execute(session, command, timeout_ms, no_stdin=no_stdin, raw=raw, goes_on=True)
+        how = _How(timeout_ms, no_stdin, raw, env, cwd)
+        return _execute(session, command, how, goes_on=True)
 
 
-def _execute(
-    session: Session, text: str, timeout_ms: int, *, no_stdin: bool, raw: bool, goes_on: bool
-) -> int:
+@dataclass(frozen=True)
+class _How:
+    """The options of a command."""
+
+    timeout_ms: int
+    no_stdin: bool
+    raw: bool
+    env: Mapping[str, str]
+    cwd: str | None
+
+
+def _execute(session: Session, text: str, how: _How, *, goes_on: bool) -> int:
     """Run a command and return its exit code; print advice about the session only if it goes on."""
     from sandkasten.errors import ExecTimeoutError  # noqa: PLC0415  (loaded with the client)
 
-    has_input = not no_stdin and is_piped(sys.stdin.fileno())
+    has_input = not how.no_stdin and is_piped(sys.stdin.fileno())
     try:
-        ending = stream(session, text, out.Output(raw=raw), timeout_ms, has_input=has_input)
+        output = out.Output(raw=how.raw)
+        ending = stream(session, text, output, how.timeout_ms, has_input=has_input, env=how.env, cwd=how.cwd)
     except ExecTimeoutError as error:
         out.say(sentence_of(error) if goes_on else f"{error.what} Give it a larger --timeout.")
         return TIMED_OUT

@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from sandkasten._options import rules
-from sandkasten.cli.parsing.arguments import Decorated
+from sandkasten.cli.parsing.arguments import Decorated, remote_path
 from sandkasten.local.limits.values import LimitsError, SessionLimits, parse_size, read_limits
 
 T = TypeVar("T")
@@ -107,6 +107,14 @@ def session_options(function: Decorated) -> Decorated:
     return limit_options(env(cwd(name(label_option(function)))))
 
 
+command_env_option = click.option(
+    "-e", "--env", callback=_variables, multiple=True, metavar="NAME[=VALUE]",
+    help="A variable for the command; repeatable.",
+)  # fmt: skip
+command_cwd_option = click.option(
+    "-w", "--cwd", type=remote_path, metavar="PATH",
+    help="The directory for the command, seen from /workspace.",
+)  # fmt: skip
 label_option = click.option(
     "--label", "labels", callback=_labels, multiple=True, metavar="NAME=VALUE",
     help="A note about a session; repeatable.",
