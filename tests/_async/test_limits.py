@@ -137,6 +137,18 @@ async def test_a_filler_of_the_workspace_is_stopped(greedy: Session, modest: Ses
     assert (await modest.exec("echo alive")).output == "alive\n"
 
 
+async def test_copies_and_additions_from_outside_stop_at_the_limit(greedy: Session) -> None:
+    await greedy.exec("mkdir d && head -c 30M /dev/zero > d/f")
+    with pytest.raises(InsufficientStorageError):
+        await greedy.copy("d", "copy")
+    assert [entry.name for entry in await greedy.list()] == ["d"]
+    with pytest.raises(InsufficientStorageError):
+        await greedy.append("d/f", bytes(20 * MIB))
+    assert (await greedy.stat("d/f")).size_bytes == 30 * MIB
+    await greedy.remove("d", recursive=True)
+    await greedy.write("f", bytes(MIB))
+
+
 async def test_a_filler_in_the_background_is_stopped_too(greedy: Session) -> None:
     await greedy.exec(f"({FILL}) &")
     for _ in range(100):

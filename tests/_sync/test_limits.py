@@ -138,6 +138,18 @@ def test_a_filler_of_the_workspace_is_stopped(greedy: Session, modest: Session) 
     assert modest.exec("echo alive").output == "alive\n"
 
 
+def test_copies_and_additions_from_outside_stop_at_the_limit(greedy: Session) -> None:
+    greedy.exec("mkdir d && head -c 30M /dev/zero > d/f")
+    with pytest.raises(InsufficientStorageError):
+        greedy.copy("d", "copy")
+    assert [entry.name for entry in greedy.list()] == ["d"]
+    with pytest.raises(InsufficientStorageError):
+        greedy.append("d/f", bytes(20 * MIB))
+    assert greedy.stat("d/f").size_bytes == 30 * MIB
+    greedy.remove("d", recursive=True)
+    greedy.write("f", bytes(MIB))
+
+
 def test_a_filler_in_the_background_is_stopped_too(greedy: Session) -> None:
     greedy.exec(f"({FILL}) &")
     for _ in range(100):
