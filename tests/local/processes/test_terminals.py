@@ -74,7 +74,7 @@ def test_keys_interrupt_and_stop_what_is_in_the_foreground(beside: Beside) -> No
         typist.sees(b"sleep 62\r\n")
         typist.type(b"\x1a")
         typist.sees(b"Stopped")
-        typist.type(b"kill %1; tty >/dev/null && echo it is a t''ty\n")
+        typist.type(b"kill %1; wait %1; tty >/dev/null && echo it is a t''ty\n")
         typist.sees(b"it is a tty\r\n")
         typist.closes()
     assert beside.wait(process)["end"] == "exited"
