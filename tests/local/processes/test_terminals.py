@@ -65,13 +65,14 @@ def test_size_and_kind_are_as_asked_and_change(beside: Beside) -> None:
 def test_keys_interrupt_and_stop_what_is_in_the_foreground(beside: Beside) -> None:
     with typing(beside, *BASH, env={"PS1": "ready> "}) as (typist, process):
         typist.sees(b"ready> ")
-        typist.type(b"sleep 61; echo after $?\n")
-        typist.sees(b"after $?\r\n")
+        # The keys are for a program that is in the foreground by then.
+        typist.type(b"sh -c 'echo r\\un; exec sleep 61'\n")
+        typist.sees(b"run\r\n")
         typist.type(b"\x03")
         typist.sees(b"^C")
         typist.sees(b"ready> ")
-        typist.type(b"sleep 62\n")
-        typist.sees(b"sleep 62\r\n")
+        typist.type(b"sh -c 'echo r\\un; exec sleep 62'\n")
+        typist.sees(b"run\r\n")
         typist.type(b"\x1a")
         typist.sees(b"Stopped")
         typist.type(b"kill %1; wait %1; tty >/dev/null && echo it is a t''ty\n")
