@@ -246,12 +246,13 @@ def test_permissions_hold_for_these_verbs_too(any_session: Session) -> None:
     """Whatever user the daemon has: what the session's own user may not do is not done."""
     any_session.exec("chmod 555 d; mkdir closed; touch closed/f; chmod 0 closed")
     for call in (
-        partial(any_session.remove, "d/f"),
-        partial(any_session.mkdir, "d/new"),
-        partial(any_session.move, "d/f", "f"),
         partial(any_session.stat, "closed/f"),
         partial(any_session.chmod, "closed/f", 0o600),
-        partial(any_session.copy, "closed/f", "f"),
+        partial(any_session.remove, "d/f"),
+        partial(any_session.move, "d/f", "f"),
+        # Before these a daemon of an ordinary user measures the disk, and opens directories for that.
+        partial(any_session.copy, "d/f", "d/new"),
+        partial(any_session.mkdir, "d/new"),
     ):
         with pytest.raises(SandboxPermissionError):
             call()
