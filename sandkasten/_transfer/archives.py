@@ -54,7 +54,7 @@ def _checked(archive: Archive) -> Iterator[bytes]:
                 f"archive gives {type(piece).__name__}: it must give bytes.", "Open the file with mode 'rb'."
             )
         if piece:
-            yield bytes(piece)
+            yield bytes(cast("bytes", piece))
 
 
 class Ignored:

@@ -30,7 +30,9 @@ _SHOWN_ID_CHARS = 8
 @click.option("-q", "--quiet", is_flag=True, help="Print only ids.")
 @click.pass_obj
 def ps_command(where: Where, session_id: str, as_json: bool, quiet: bool) -> None:
-    """List the processes that were started beside a session's shell: those that run, and the last that ended.
+    """List the processes that were started beside a session's shell.
+
+    These are those that run, and the last that ended.
 
     `sandkasten exec -d` and `session.start` start them.
     """
@@ -70,9 +72,10 @@ def _fields(info: ProcessInfo) -> dict[str, Any]:
 @click.argument("process_ids", metavar="PROCESS...", nargs=-1, required=True)
 @click.pass_obj
 def kill_command(where: Where, signal: str, session_id: str, process_ids: Sequence[str]) -> int:
-    """Send a signal to processes of a session, and to those of their groups.
+    """Send a signal to processes of a session.
 
-    The first characters of an id are enough. The exit code is 125 if one of them had ended before.
+    The whole process group of each gets the signal. The first characters of an id are enough. The exit code
+    is 125 if one of them had ended before.
     """
     number: str | int = int(signal) if signal.isascii() and signal.isdigit() else signal
     with open_client(where) as client:
@@ -90,10 +93,10 @@ def kill_command(where: Where, signal: str, session_id: str, process_ids: Sequen
 @click.argument("process_id", metavar="PROCESS")
 @click.pass_obj
 def logs_command(where: Where, is_followed: bool, session_id: str, process_id: str) -> int:
-    """Print what a process printed, as far as the daemon still has it.
+    """Print what a process printed, and follow it with -f.
 
-    Its standard output goes to ours and its standard error to ours, byte for byte, except on a terminal,
-    where escape sequences are left out. With -f the exit code is that of the process.
+    The daemon keeps the last of it. Standard output goes to ours and standard error to ours, byte for byte,
+    except on a terminal, where escape sequences are left out. With -f the exit code is that of the process.
     """
     with signals_end_us(), open_client(where) as client:
         session = ids.session(client, session_id)

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
+from sandkasten.local.api import jsonbodies
 from sandkasten.local.api.bodies import uploaded
 from sandkasten.local.api.files import Contents
 from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, read_json
@@ -146,9 +147,9 @@ def test_a_large_body_is_read_aside_from_the_event_loop(
 ) -> None:
     threads = []
 
-    def decode(text: str, **settings: Any) -> Any:
+    def decode(data: bytearray, most_values: int) -> Any:
         threads.append(threading.current_thread())
-        return original(text, **settings)
+        return original(data, most_values)
 
     def make(body: dict[str, Any]) -> int:
         threads.append(threading.current_thread())
@@ -157,8 +158,8 @@ def test_a_large_body_is_read_aside_from_the_event_loop(
     async def receive() -> Message:
         return {"type": "http.request", "body": json.dumps({"padding": padding}).encode()}
 
-    original = json.loads
-    monkeypatch.setattr("sandkasten.local.api.jsonbodies.json.loads", decode)
+    original = jsonbodies._object
+    monkeypatch.setattr(jsonbodies, "_object", decode)
     size = asyncio.run(read_json(Request({"type": "http"}, receive), MIB, make))
     assert (size, len(threads)) == (len(padding), 2)
     assert [thread is not threading.main_thread() for thread in threads] == [is_aside] * 2

@@ -250,6 +250,11 @@ EXAMPLES = {
         "['/workspace/project']\n['run', 'src']\n45\nproject-after\n",
         "'project-after/result.txt', 'project-after/run', 'project-after/src', 'project-after/src/main.py'",
     ],
+    "before": ["SandboxFileExistsError 17 tables/first.csv\nFalse ['data', 'tables']\nhello\n"],
+    "evil.txt": [
+        "['src/lib/util.py', 'src/main.py']\nsrc/lib/util.py 1 import re\nsrc/main.py 1 import os\n"
+        "SEARCH_TIMEOUT\n"
+    ],
     "model.bin": ["exceeds max_bytes=1000000"],
     "show": [" of 3000000\n", "3000000 of 3000000\n"],
 }
