@@ -34,7 +34,11 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("openai_agents", "agents", "openai-agents"), ("langchain", "langchain_core", "langchain")],
+    [
+        ("openai_agents", "agents", "openai-agents"),
+        ("langchain", "langchain_core", "langchain"),
+        ("fsspec", "fsspec", "fsspec"),
+    ],
 )
 def test_a_framework_that_is_missing_is_named_with_its_extra(name: str, module: str, extra: str) -> None:
     done = run(WITHOUT.format(module=module) + f"import sandkasten.integrations.{name}")
@@ -57,6 +61,7 @@ def test_something_else_that_is_missing_keeps_its_own_error(name: str) -> None:
         ("openai_agents", {"langchain_core"}),
         ("langchain", {"agents", "langgraph"}),
         ("users", {"agents", "langchain_core", "pydantic"}),
+        ("fsspec", {"agents", "langchain_core", "pydantic", "pandas"}),
     ],
 )
 def test_a_module_loads_no_framework_but_its_own(name: str, absent: set[str]) -> None:
@@ -69,4 +74,10 @@ def test_a_module_loads_no_framework_but_its_own(name: str, absent: set[str]) ->
 def test_the_client_loads_no_integration(package: str) -> None:
     done = run(f"import sys, {package}; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
-    assert not set(done.stdout.split()) & {"agents", "langchain_core", "pydantic", "sandkasten.integrations"}
+    assert not set(done.stdout.split()) & {
+        "agents",
+        "fsspec",
+        "langchain_core",
+        "pydantic",
+        "sandkasten.integrations",
+    }
