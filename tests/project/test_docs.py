@@ -159,7 +159,9 @@ def test_what_is_marked_runs_and_prints_what_stands_below(
     block: Block, daemon: LocalDaemon, own_data_dir: Path
 ) -> None:
     assert block.output is not None, "write what it prints below it, as ```text"
-    assert run(block.code, own_data_dir, address_of(daemon)) == block.output
+    # Only a daemon of its own lists just what it made.
+    address = {} if re.search(r"\blist_(sessions|workspaces)\(", block.code) else address_of(daemon)
+    assert run(block.code, own_data_dir, address) == block.output
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
