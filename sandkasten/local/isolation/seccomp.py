@@ -64,6 +64,9 @@ _MACHINES: Mapping[str, _Machine] = {
 # The CLONE_NEW* flags for a namespace of mounts, cgroups, UTS, IPC, users, processes, network. (That of
 # time has no flag here: clone takes its bit for part of a signal's number.)
 _CLONE_NEW = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000
+# The parent of a program beside the shell is the daemon. With this flag its children would be the daemon's, too:
+# nobody would find them below process 1 and end them, nor wait for them, for which process 1 waits in its turn.
+_CLONE_PARENT = 0x0000_8000
 
 _FORBIDDEN_IOCTLS = (
     0x540A,  # TCXONC stops a terminal's output, for ever
@@ -115,7 +118,7 @@ _NETLINK_PROTOCOLS = (0, 4, 15)
 
 # The calls that the spawner still needs when the filter holds for it (see `spawner/spawner.c`). Each program
 # that it starts gets their rules last.
-_LAST = ("unshare", "prctl", "seccomp")
+_LAST = ("clone", "unshare", "prctl", "seccomp")
 
 
 def program(machine: str) -> bytes:
@@ -252,7 +255,7 @@ def _fail(error: int) -> _Code:
 
 def _checks() -> Mapping[str, _Code]:
     """By the name of a call: what decides on its arguments."""
-    clone = (_load_argument(0), *_when(_ANY_BIT, _CLONE_NEW, _fail(EPERM)), *_PASS)
+    clone = (_load_argument(0), *_when(_ANY_BIT, _CLONE_NEW | _CLONE_PARENT, _fail(EPERM)), *_PASS)
     personality = (
         _load_argument(0),
         *_when(_EQUAL, _ASK_PERSONALITY, _PASS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -117,6 +118,13 @@ async def test_it_has_three_descriptors_and_all_that_the_shell_is_under(box: Bes
 @attempt("programs/new-rights")
 async def test_it_gets_no_new_rights(box: Beside, code: str) -> None:
     assert (await box.python(f"{code}\nprint(r)")).out == "-1\n"
+
+
+@attempt("programs/outlive-its-end-as-a-child-of-the-daemons")
+async def test_it_makes_no_children_for_its_own_parent(box: Beside) -> None:
+    clone = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+    code = f"import ctypes, os; r = ctypes.CDLL(None).syscall({clone}, 0x8000 | 17, 0, 0, 0, 0)"
+    assert (await box.python(f"{code}\nif not r: os._exit(0)\nprint(r)")).out == "-1\n"
 
 
 @attempt("programs/script-of-its-own-program")
