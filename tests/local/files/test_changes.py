@@ -11,8 +11,9 @@ import pytest
 
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.tree import Tree
-from sandkasten.local.files.verbs import changing, copying
+from sandkasten.local.files.verbs import changing, copying, removing
 from sandkasten.local.files.verbs.copying import copy
+from sandkasten.local.files.verbs.searcher import Glob
 from tests.local.files.place import Place, Swapping
 
 
@@ -142,6 +143,43 @@ def test_many_files_are_removed(place: Place) -> None:
     os.close(here)
     remove(place.tree, "many")
     assert os.listdir(place.inside) == []
+
+
+def test_who_fills_a_directory_keeps_no_removal_for_ever(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.inside / "filled").mkdir()
+    (place.inside / "filled/0").touch()
+    steps = iter(range(1, 1_000_000))
+
+    def fill() -> None:
+        (place.inside / "filled" / f"{next(steps)}").touch()
+
+    monkeypatch.setattr(removing, "_AGAIN_SECONDS", 0)
+    with pytest.raises(ApiError) as refused:
+        changing.remove(place.tree, "filled", recursive=True, missing_ok=False, go_on=fill)
+    assert refused.value.code == "DIRECTORY_NOT_EMPTY"
+
+
+def test_a_removal_ends_at_the_next_step_once_nobody_waits(place: Place) -> None:
+    (place.inside / "d").mkdir()
+    (place.inside / "d/f").touch()
+
+    def leave() -> None:
+        raise ApiError(499, "CANCELLED", "Nobody waits.")
+
+    with pytest.raises(ApiError, match="Nobody waits"):
+        changing.remove(place.tree, "d", recursive=True, missing_ok=True, go_on=leave)
+    assert (place.inside / "d/f").exists()
+
+
+def test_any_number_of_two_stars_is_tried_as_one() -> None:
+    glob = Glob("**/" * 1300 + "x")
+    assert len(glob._parts) == 2
+    assert glob.matches(["a", "b", "x"])
+    assert glob.matches(["x"])
+    assert not glob.matches(["x", "y"])
+    assert Glob("**/a/**/**/b/**").matches(["a", "b", "c"])
 
 
 @pytest.mark.parametrize("verb", [remove, copy_from, chmod], ids=lambda verb: verb.__name__)

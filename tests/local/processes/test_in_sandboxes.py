@@ -68,6 +68,12 @@ def test_a_shell_that_is_killed_and_processes_leave_each_other_be(inside: Beside
     assert inside.info(process)["running"]
 
 
+@pytest.mark.parametrize("body", [rb'{"args":["no\udc80"]}', rb'{"args":["true"],"cwd":"/no\udc80"}'])
+def test_a_name_that_is_no_text_and_not_there_gets_an_answer(inside: Beside, body: bytes) -> None:
+    answer = inside.client.post(f"{inside.url}/run", content=body)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "CANNOT_START")
+
+
 def test_the_disks_share_holds_for_processes(daemon: LocalDaemon) -> None:
     with connect(daemon) as client:
         beside = Beside(client, limits={"workspace_bytes": "2m"})

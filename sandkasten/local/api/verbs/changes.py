@@ -57,14 +57,19 @@ class Changes:
         return answer({"ok": True})
 
     async def remove(self, owner: Owner, request: Request) -> Response:
-        """Remove a file or a directory."""
+        """Remove a file or a directory; a client that leaves ends it."""
         path = bodies.path_query(request)
         recursive = bodies.flag_query(request, "recursive", default=False)
         missing_ok = bodies.flag_query(request, "missing_ok", default=False)
         work = partial(changing.remove, owner.tree, path, recursive=recursive, missing_ok=missing_ok)
         if recursive:
+            waiting = _Admission(owner)
             async with self._long, owner.written():
-                await in_thread(work)
+                with when_client_leaves(request.receive, waiting.stop):
+                    try:
+                        await in_thread(partial(work, go_on=waiting.go_on))
+                    finally:
+                        waiting.stop()
         else:
             await _do(owner, work)
         return answer({"ok": True})
@@ -109,7 +114,7 @@ async def _do(owner: Owner, work: Callable[[], None]) -> None:
 
 
 class _Admission:
-    """Admits what a thread writes, piece by piece, until somebody stops it."""
+    """Admits what a thread does, step by step, until somebody stops it."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -118,13 +123,17 @@ class _Admission:
         self._pending_bytes = 0
 
     def stop(self) -> None:
-        """Let the next piece be refused."""
+        """Let the next step be refused."""
         self._is_stopped = True
+
+    def go_on(self) -> None:
+        """See `removing.GoOn`; called in the thread."""
+        if self._is_stopped:
+            raise ApiError(499, Code.CANCELLED, "Nobody waits for this any more.")
 
     def admit(self, size_bytes: int) -> None:
         """See `copying.Admit`; called in the thread."""
-        if self._is_stopped:
-            raise ApiError(499, Code.CANCELLED, "Nobody waits for the copy any more.")
+        self.go_on()
         self._pending_bytes += size_bytes or _ENTRY_BYTES
         if self._pending_bytes >= _ADMITTED_BYTES:
             pending_bytes, self._pending_bytes = self._pending_bytes, 0

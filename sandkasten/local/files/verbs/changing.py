@@ -16,7 +16,7 @@ from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.tree import Tree, check_inside, inside_path, open_directory
-from sandkasten.local.files.verbs.removing import remove_entry
+from sandkasten.local.files.verbs.removing import GoOn, remove_entry
 from sandkasten.local.linux.syscalls import open_inside, rename_new
 
 
@@ -77,7 +77,7 @@ def _leads_to_directory(tree: Tree, path: str) -> bool:
     return False
 
 
-def remove(tree: Tree, path: str, *, recursive: bool, missing_ok: bool) -> None:
+def remove(tree: Tree, path: str, *, recursive: bool, missing_ok: bool, go_on: GoOn = lambda: None) -> None:
     """Remove a file, a symlink, a directory that is empty, or one with all that is in it.
 
     Raises:
@@ -85,7 +85,7 @@ def remove(tree: Tree, path: str, *, recursive: bool, missing_ok: bool) -> None:
     """
     try:
         with parent_of(tree, path, make=False) as (parent, name):
-            remove_entry(parent, name, recursive=recursive)
+            remove_entry(parent, name, recursive=recursive, go_on=go_on)
     except ApiError as error:
         if not (missing_ok and error.code == Code.FILE_NOT_FOUND):
             raise

@@ -10,17 +10,31 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from sandkasten.local.linux.syscalls import open_inside
 
 _MAX_DEPTH = 32
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-# Code that fills a directory faster than this empties it must not keep a thread for ever.
-_MAX_PASSES = 1000
+# Code that fills a directory faster than this empties it must not keep a thread for ever: neither by what it
+# adds before the first pass comes to its end, nor by what is found there after that.
+_MAX_SECONDS = 600.0
+_AGAIN_SECONDS = 30.0
+
+GoOn = Callable[[], None]
+"""Raises if nobody waits any more."""
 
 
-def remove_entry(parent: int, name: str, *, recursive: bool, open_up: bool = False) -> None:
+def _goes_on() -> None:
+    pass
+
+
+def remove_entry(
+    parent: int, name: str, *, recursive: bool, open_up: bool = False, go_on: GoOn = _goes_on
+) -> None:
     """Remove an entry of a directory.
 
     Args:
@@ -28,9 +42,11 @@ def remove_entry(parent: int, name: str, *, recursive: bool, open_up: bool = Fal
         name: the entry's name.
         recursive: whether a directory goes with all that is in it.
         open_up: whether directories that are closed to their owner are opened for that.
+        go_on: called before each step.
 
     Raises:
         OSError: it is not there, or cannot be removed, or has something in it.
+        Exception: what `go_on` raises.
     """
     try:
         os.unlink(name, dir_fd=parent)
@@ -42,16 +58,31 @@ def remove_entry(parent: int, name: str, *, recursive: bool, open_up: bool = Fal
         if status.st_mode & 0o170000 != 0o040000:
             raise
     if recursive:
-        _remove_directory(parent, name, open_up=open_up)
+        _remove_directory(parent, name, open_up=open_up, go_on=go_on)
     else:
         os.rmdir(name, dir_fd=parent)
 
 
-def _remove_directory(parent: int, name: str, *, open_up: bool) -> None:
+@dataclass
+class _Removal:
+    top: int
+    open_up: bool
+    go_on: GoOn
+    ends_at: float
+
+    def check(self) -> None:
+        self.go_on()
+        if time.monotonic() > self.ends_at:
+            raise OSError(errno.ENOTEMPTY, "is filled while it is emptied")
+
+
+def _remove_directory(parent: int, name: str, *, open_up: bool, go_on: GoOn) -> None:
     top = _opened(parent, name, open_up=open_up)
+    removal = _Removal(top, open_up, go_on, time.monotonic() + _MAX_SECONDS)
+    is_first = True
     try:
-        for _ in range(_MAX_PASSES):
-            _empty(top, top, 0, open_up=open_up)
+        while True:
+            _empty(top, removal, 0)
             try:
                 os.rmdir(name, dir_fd=parent)
                 return
@@ -59,7 +90,9 @@ def _remove_directory(parent: int, name: str, *, open_up: bool) -> None:
                 # What was deep lies at the top now; or somebody adds to it.
                 if error.errno != errno.ENOTEMPTY:
                     raise
-        raise OSError(errno.ENOTEMPTY, "is filled while it is emptied")
+            if is_first:
+                is_first, removal.ends_at = False, time.monotonic() + _AGAIN_SECONDS
+            removal.check()
     finally:
         os.close(top)
 
@@ -70,17 +103,18 @@ def _opened(parent: int, name: str, *, open_up: bool) -> int:
     return open_inside(parent, name, _FLAGS)
 
 
-def _empty(directory: int, top: int, depth: int, *, open_up: bool) -> None:
+def _empty(directory: int, removal: _Removal, depth: int) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
+            removal.check()
             with suppress(FileNotFoundError):  # which it was a moment ago
                 if not entry.is_dir(follow_symlinks=False):
                     _unlink(directory, entry.name)
                 elif depth < _MAX_DEPTH:
-                    _remove_below(directory, entry.name, top, depth + 1, open_up=open_up)
+                    _remove_below(directory, entry.name, removal, depth + 1)
                 else:
                     hoisted = f".sandkasten-{secrets.token_hex(8)}"
-                    os.rename(entry.name, hoisted, src_dir_fd=directory, dst_dir_fd=top)
+                    os.rename(entry.name, hoisted, src_dir_fd=directory, dst_dir_fd=removal.top)
 
 
 def _unlink(directory: int, name: str) -> None:
@@ -88,9 +122,9 @@ def _unlink(directory: int, name: str) -> None:
         os.unlink(name, dir_fd=directory)
 
 
-def _remove_below(directory: int, name: str, top: int, depth: int, *, open_up: bool) -> None:
+def _remove_below(directory: int, name: str, removal: _Removal, depth: int) -> None:
     try:
-        child = _opened(directory, name, open_up=open_up)
+        child = _opened(directory, name, open_up=removal.open_up)
     except OSError as error:
         if error.errno in {
             errno.ENOTDIR,
@@ -99,7 +133,7 @@ def _remove_below(directory: int, name: str, top: int, depth: int, *, open_up: b
             return
         raise
     try:
-        _empty(child, top, depth, open_up=open_up)
+        _empty(child, removal, depth)
     finally:
         os.close(child)
     try:

@@ -33,10 +33,12 @@ class Glob:
 
     def __init__(self, pattern: str) -> None:
         """Read a pattern; a part of it matches in time that is linear in the name."""
+        parts = [part for part in pattern.split("/") if part not in {"", "."}]
+        # Several `**` in a row say no more than one, and cost the square of their number.
         self._parts = [
             None if part == "**" else re.compile(fnmatch.translate(part))
-            for part in pattern.split("/")
-            if part not in {"", "."}
+            for part, before in zip(parts, ["", *parts], strict=False)
+            if (part, before) != ("**", "**")
         ]
 
     def matches(self, path: Sequence[str]) -> bool:

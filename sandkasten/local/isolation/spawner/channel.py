@@ -23,6 +23,7 @@ from sandkasten.local.linux import processes
 _REQUEST = struct.Struct("=4I")
 _ANSWER = struct.Struct("=i")
 _MOST_BYTES = 4 << 20
+_SHOWN_BYTES = 1024
 _DIRECTORY, _EXECUTION = 8, 9  # the stages at which a program fails for reasons of its own
 _ITS_OWN = {
     errno.ENOENT: "not found",
@@ -329,7 +330,7 @@ async def _reports(reads: int) -> tuple[int, int] | None:
 
 def _failure(program: Program, stage: int, error: int) -> OSError:
     if stage == _DIRECTORY:
-        return ProgramError(error, f"{os.fsdecode(program.cwd)}: {os.strerror(error)}")
+        return ProgramError(error, f"{_shown(program.cwd)}: {os.strerror(error)}")
     if stage == _EXECUTION and error in _ITS_OWN:
         where = " in PATH" if error == errno.ENOENT and b"/" not in program.args[0] else ""
         return ProgramError(error, f"{_name(program)}: {_ITS_OWN[error]}{where}")
@@ -337,7 +338,12 @@ def _failure(program: Program, stage: int, error: int) -> OSError:
 
 
 def _name(program: Program) -> str:
-    return os.fsdecode(program.args[0]) if program.args else ""
+    return _shown(program.args[0]) if program.args else ""
+
+
+def _shown(name: bytes) -> str:
+    """Return a name as a sentence has it, which is sent: whatever its bytes are, and not all of a long one."""
+    return name[:_SHOWN_BYTES].decode("utf-8", "replace")
 
 
 def _spawner_ended() -> OSError:
