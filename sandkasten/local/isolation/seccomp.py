@@ -64,8 +64,8 @@ _MACHINES: Mapping[str, _Machine] = {
 # The CLONE_NEW* flags for a namespace of mounts, cgroups, UTS, IPC, users, processes, network. (That of
 # time has no flag here: clone takes its bit for part of a signal's number.)
 _CLONE_NEW = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000
-# The parent of a program beside the shell is the daemon. With this flag its children would be the daemon's, too:
-# nobody would find them below process 1 and end them, nor wait for them, for which process 1 waits in its turn.
+# The parent of a program beside the shell is the daemon. With this flag its children would be the daemon's,
+# too: nobody would find them below process 1 and end them, nor wait for them, for which process 1 waits.
 _CLONE_PARENT = 0x0000_8000
 
 _FORBIDDEN_IOCTLS = (

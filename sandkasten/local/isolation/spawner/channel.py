@@ -342,7 +342,7 @@ def _name(program: Program) -> str:
 
 
 def _shown(name: bytes) -> str:
-    """Return a name as a sentence has it, which is sent: whatever its bytes are, and not all of a long one."""
+    """Return a name for a sentence that is sent, whatever its bytes are; of a long one, the beginning."""
     return name[:_SHOWN_BYTES].decode("utf-8", "replace")
 
 
