@@ -71,9 +71,18 @@ def pattern(value: str, name: str) -> str:
     """Return a pattern for names or lines."""
     if not isinstance(value, str) or not value or len(value) > MAX_PATH_CHARS:
         raise SandkastenInputError(
-            f"{name} is {shown(value)}: it must have 1 to {MAX_PATH_CHARS} characters."
+            f"{name} is {shown(value)}: it must be a str of 1 to {MAX_PATH_CHARS} characters."
         )
     return _name(value, name)
+
+
+def name_pattern(value: str, name: str) -> str:
+    """Return a pattern for paths below a directory."""
+    if pattern(value, name).startswith("/"):
+        raise SandkastenInputError(
+            f"{name} is {shown(value)}: it must be relative to the directory.", "Pass the directory as path=."
+        )
+    return value
 
 
 def offset(value: int) -> int:
@@ -96,7 +105,8 @@ def mode(value: int, *, most: int = 0o1777) -> int:
 def command(value: str) -> str:
     """Return a command for the shell: not empty, no NUL, at most 1 MiB of UTF-8."""
     if not isinstance(value, str) or not value.strip():
-        raise SandkastenInputError(f"cmd is {shown(value)}: it must be a str, a shell command.")
+        hint = "run() takes a list of words." if isinstance(value, list | tuple) else ""
+        raise SandkastenInputError(f"cmd is {shown(value)}: it must be a str, a shell command.", hint)
     size_bytes = len(unicode_text(value, "cmd").encode())
     if size_bytes > MAX_COMMAND_BYTES:
         raise SandkastenInputError(
@@ -115,13 +125,13 @@ def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
     return _name(str(value), name)
 
 
-def content(value: str | bytes) -> str | bytes:
+def content(value: str | bytes, name: str = "content") -> str | bytes:
     """Return the content for a file: text (stored as UTF-8) or bytes."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
-        raise SandkastenInputError(f"content is of type {type(value).__name__}: it must be str or bytes.")
-    return unicode_text(value, "content", nul=True)
+        raise SandkastenInputError(f"{name} is of type {type(value).__name__}: it must be str or bytes.")
+    return unicode_text(value, name, nul=True)
 
 
 def filename(value: str) -> str:

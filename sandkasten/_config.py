@@ -57,6 +57,8 @@ def resolve_target(
         cannot stand in a header.
     """
     url = base_url if base_url is not None else environ.get("SANDKASTEN_BASE_URL") or None
+    if url is not None and not isinstance(url, str):
+        raise SandkastenInputError(f"base_url is of type {type(url).__name__}.", "Pass a URL as a str.")
     key = api_key if api_key is not None else environ.get("SANDKASTEN_API_KEY") or None
     if key is not None:
         _check_api_key(key)

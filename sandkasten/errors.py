@@ -178,7 +178,9 @@ class CommandFailedError(SandkastenError):
     def __init__(self, result: ExecResult | ProcessResult) -> None:
         """Make a text of the status and the last line of the output, which is mostly the reason."""
         last_line = result.output.rstrip().rpartition("\n")[2][:200]
-        super().__init__(f"The command ended with status {result.exit_code}: {last_line or '(no output)'}")
+        why = f" ({result.end})" if result.end not in {None, "exited", "signal"} else ""
+        text = f"The command ended with status {result.exit_code}{why}: {last_line or '(no output)'}"
+        super().__init__(text)
         self.result = result
 
 
@@ -306,7 +308,7 @@ class SandboxDirectoryNotEmptyError(_PathError):
 class CannotStartError(InvalidRequestError):
     """A program is not there, or cannot be executed, or its directory is not there."""
 
-    hint = "Look for it with `command -v`; a string instead of a list is run by bash."
+    hint = "Check the command and its directory; a string instead of a list is run by bash."
 
 
 class NotFoundError(SandkastenAPIError):

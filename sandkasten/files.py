@@ -245,12 +245,12 @@ class FileVerbs(PathVerbs):
             assert await session.glob("**/*.py") == ["src/main.py"]
 
         Raises:
-            SandkastenInputError: an empty pattern.
+            SandkastenInputError: an empty pattern, or one that begins with a slash.
             SandboxFileNotFoundError: there is no such directory.
             InvalidRequestError: there is too much to look through.
             SandkastenError: any other failure.
         """
-        path, pattern = check.sandbox_path(path), check.pattern(pattern, "pattern")
+        path, pattern = check.sandbox_path(path), check.name_pattern(pattern, "pattern")
         await self._connection.require(Extension.FILES)
         call = calls.find(self._of, path, None, pattern)
         entries = await self._connection.call(call)
@@ -294,7 +294,7 @@ class FileVerbs(PathVerbs):
         params: dict[str, str | int] = {
             "path": check.sandbox_path(path),
             "pattern": check.pattern(pattern, "pattern"),
-            "glob": check.pattern(glob, "glob"),
+            "glob": check.name_pattern(glob, "glob"),
             "ignore_case": "true" if ignore_case else "false",
             "max_results": check.whole_number(max_results, "max_results", "lines", 1, 10_000),
         }

@@ -126,7 +126,7 @@ class Process:
             ProcessInputClosedError: the input was closed, or the process ended (a `BrokenPipeError` too).
             SandkastenError: any other failure.
         """
-        data = check.given_input(content)
+        data = check.given_input(content, "content")
         async with self._writing:
             position = await self._connection.call(calls.put_input(self._path, 0, b""))
             for start in range(0, len(data), calls.INPUT_PIECE_BYTES):

@@ -279,7 +279,7 @@ class Session(FileVerbs):
         call = calls.start(
             self._id,
             arguments.program(args, cwd, env),
-            stdin=bool(stdin),
+            stdin=arguments.flag(stdin, "stdin", "Pass the input to Process.write()."),
             terminal=arguments.terminal(terminal),
             timeout_ms=arguments.run_timeout_ms(timeout_ms),
         )

@@ -62,7 +62,7 @@ def limits(value: Limits | Mapping[str, Any]) -> dict[str, int | float]:
 
 def stdin(value: str | bytes) -> bytes:
     """Return the bytes of a command's input; text is UTF-8."""
-    content = _checks.content(value)
+    content = _checks.content(value, "input")
     return content.encode() if isinstance(content, str) else content
 
 

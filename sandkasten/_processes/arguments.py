@@ -123,15 +123,22 @@ def _variables(env: object) -> dict[str, str | None]:
     return found
 
 
-def given_input(value: str | bytes | None) -> bytes:
+def flag(value: bool, name: str, hint: str = "") -> bool:
+    """Return a choice of yes or no."""
+    if not isinstance(value, bool):
+        raise SandkastenInputError(f"{name} is {check.shown(value)}: it must be True or False.", hint)
+    return value
+
+
+def given_input(value: str | bytes | None, name: str = "input") -> bytes:
     """Return what a process is to read, as bytes."""
     if value is None:
         return b""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
-        raise SandkastenInputError(f"input is of type {type(value).__name__}: it must be str or bytes.")
-    return check.unicode_text(value, "input", nul=True).encode()
+        raise SandkastenInputError(f"{name} is of type {type(value).__name__}: it must be str or bytes.")
+    return check.unicode_text(value, name, nul=True).encode()
 
 
 def run_timeout_ms(value: int | None) -> int | None:

@@ -47,6 +47,11 @@ def _checked(archive: Archive) -> Iterator[bytes]:
         yield from (bytes(view[at : at + PIECE_BYTES]) for at in range(0, len(view), PIECE_BYTES))
         return
     read = getattr(archive, "read", None)
+    if read is None and not hasattr(archive, "__iter__"):
+        raise SandkastenInputError(
+            f"archive is of type {type(archive).__name__}: it must be bytes, an open file or pieces.",
+            "Open a file with mode 'rb' and pass that.",
+        )
     given = cast("Iterable[Any]", archive) if read is None else iter(partial(read, PIECE_BYTES), b"")
     for piece in given:
         if not isinstance(piece, bytes | bytearray | memoryview):

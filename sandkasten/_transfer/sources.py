@@ -257,7 +257,7 @@ def _check_binary(file: BinaryIO) -> None:
         raise SandkastenInputError("The file is open as text.", "Open it in binary mode ('rb').")
     if not callable(getattr(file, "read", None)):
         raise SandkastenInputError(
-            f"A {type(file).__name__} is neither a path nor an open file.",
+            f"file is of type {type(file).__name__}: it is neither a path nor an open file.",
             "Pass one of those; write() takes text and bytes.",
         )
 

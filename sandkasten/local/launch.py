@@ -77,7 +77,7 @@ class LocalOptions:
             text = (
                 str(error)
                 if isinstance(error, LimitsError)
-                else f"limits is {self.limits!r}: pass a mapping."
+                else f"limits is {self.limits!r:.200}. Pass a mapping, as {{'memory_bytes': '1g'}}."
             )
             raise SandkastenInputError(text) from None
 

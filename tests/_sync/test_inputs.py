@@ -135,3 +135,25 @@ def test_client_timeouts_that_are_no_time_are_refused(timeout: float) -> None:
 def test_input_errors_are_value_errors_and_httpx_errors() -> None:
     assert issubclass(SandkastenInputError, ValueError)
     assert issubclass(SandkastenError, httpx.HTTPError)
+
+
+def test_the_names_in_errors_are_those_of_the_arguments(unconnected: Session) -> None:
+    with pytest.raises(SandkastenInputError, match=r"^input is of type int"):
+        unconnected.exec("cat", input=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SandkastenInputError, match=r"^content is of type int"):
+        unconnected.process("0" * 32).write(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SandkastenInputError, match=r"^stdin is 'text'.*Process.write"):
+        unconnected.start("cat", stdin="text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SandkastenInputError, match=r"cmd is \['ls'\].*run\(\) takes a list"):
+        unconnected.exec(["ls"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SandkastenInputError, match=r"base_url is of type int"):
+        SandboxClient(base_url=8080)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_patterns_that_can_match_nothing_are_refused(unconnected: Session) -> None:
+    with pytest.raises(SandkastenInputError, match=r"pattern is '/workspace/\*'.*path="):
+        unconnected.glob("/workspace/*")
+    with pytest.raises(SandkastenInputError, match=r"glob is '/src/\*'.*path="):
+        unconnected.search("x", glob="/src/*")
+    with pytest.raises(SandkastenInputError, match="must be a str"):
+        unconnected.glob(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

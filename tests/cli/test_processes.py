@@ -86,6 +86,21 @@ def test_a_command_has_variables_and_a_directory_of_its_own(cli: Home, session: 
     assert "has the name ''" in cli.run("exec", "-e", "=A", session, "--", "true", expect=2).sentence
 
 
+def test_a_limit_of_time_holds_in_a_terminal_and_in_the_background(cli: Home, session: str) -> None:
+    typist = Typist(cli, "exec", "-t", "--timeout", "0.3", session, "--", "echo begun; sleep 1000")
+    typist.read_until("begun")
+    typist.read_until("was stopped after 300 ms")
+    assert typist.process.wait(30) == 124
+    os.close(typist.terminal)
+    process_id = cli("exec", "-d", "--timeout", "0.3", session, "--", "sleep 1000").strip()
+    cli.run("logs", "-f", session, process_id, expect=143)
+    assert cli("ps", session).splitlines()[-1].split("\t")[1] == "timeout"
+    assert (
+        "Check the command and its directory"
+        in cli.run("exec", "-d", "-w", "gone", session, "--", "true", expect=125).sentence
+    )
+
+
 def test_mistakes_get_a_sentence(cli: Home, session: str) -> None:
     assert "-t needs a terminal" in cli.run("exec", "-t", session, "--", "true", expect=2).sentence
     assert "do not go together" in cli.run("exec", "-t", "-d", session, "--", "true", expect=2).sentence
@@ -100,7 +115,7 @@ def test_a_table_on_a_terminal_has_a_head_and_no_escape_sequences(cli: Home, ses
     [row] = json.loads(cli("ps", "--json", session))
     cli.run("logs", "-f", session, row["id"], expect=4)
     shown = on_a_terminal(cli, "ps", session)
-    assert "process" in shown
+    assert "PROCESS" in shown
     assert "exited 4" in shown
     assert "\x1b]0" not in on_a_terminal(cli, "logs", session, row["id"])
 

@@ -14,7 +14,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from sandkasten.cli.output.failures import USAGE, CommandLineError
+from sandkasten.cli.output import out
+from sandkasten.cli.output.failures import TIMED_OUT, USAGE, CommandLineError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,11 +27,17 @@ _PIECE_BYTES = 64 * 1024
 
 
 def run_in_terminal(
-    session: Session, command: str, *, cwd: str | None = None, env: Mapping[str, str] | None = None
+    session: Session,
+    command: str,
+    *,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_ms: int | None = None,
 ) -> int:
-    """Run a command in a terminal of its own, connected with ours; return its exit code.
+    """Run a command in a terminal of its own, connected with ours.
 
-    However this ends, the command ends with it, and our terminal is as it was before.
+    However this ends, the command ends with it, and our terminal is as it was before. Return its exit
+    code, or 124 if it was stopped after `timeout_ms`.
 
     Raises:
         CommandLineError: we have no terminal.
@@ -41,11 +48,17 @@ def run_in_terminal(
             "-t needs a terminal, and standard input or output is none. Leave -t out.", USAGE
         )
     descriptor = sys.stdin.fileno()
-    with session.start(command, terminal=window_size(), cwd=cwd, env=env) as process:
+    with session.start(command, terminal=window_size(), cwd=cwd, env=env, timeout_ms=timeout_ms) as process:
         with _raw(descriptor), _window_changes() as asked, _typing(process, descriptor, asked):
             for chunk in process:
                 _write(sys.stdout.fileno(), chunk.data)
-        return process.result.exit_code
+        result = process.result
+    if result.end == "timeout":
+        out.say(f"The command was stopped after {timeout_ms} ms. Give it a larger --timeout.")
+        return TIMED_OUT
+    if result.end == "out_of_memory":
+        out.say("The command was ended because the session ran out of memory. Give it more with --memory.")
+    return result.exit_code
 
 
 def window_size() -> tuple[int, int]:

@@ -44,7 +44,7 @@ def ps_command(where: Where, session_id: str, as_json: bool, quiet: bool) -> Non
         for info in found:
             out.emit(info.id)
     else:
-        columns = ("process", "state", "started", "command")
+        columns = ("PROCESS", "STATE", "STARTED", "COMMAND")
         rows = [
             (info.id[:_SHOWN_ID_CHARS], _state(info), out.when(info.started_at), shlex.join(info.args))
             for info in found
@@ -55,7 +55,10 @@ def ps_command(where: Where, session_id: str, as_json: bool, quiet: bool) -> Non
 def _state(info: ProcessInfo) -> str:
     if info.result is None:
         return "running"
-    return info.result.signal or f"{info.result.end} {info.result.exit_code}"
+    if info.result.end == "signal" and info.result.signal:
+        return info.result.signal
+    code = f" {info.result.exit_code}" if info.result.end == "exited" else ""
+    return info.result.end.replace("_", " ") + code
 
 
 def _fields(info: ProcessInfo) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from sandkasten._protocol import MAX_TIMEOUT_MS
 from sandkasten.cli.calls import transfers
 from sandkasten.cli.calls.attaching import run_in_terminal
 from sandkasten.cli.calls.connecting import Where, open_client, open_own_client
@@ -56,7 +57,7 @@ def run_command(
     workspace: str | None,
     uploads: Sequence[str],
     downloads: Sequence[str],
-    timeout_ms: int,
+    timeout_ms: int | None,
     in_terminal: bool,
     env: Mapping[str, str],
     cwd: str | None,
@@ -91,7 +92,7 @@ def run_command(
         for source, name in sources:
             transfers.push(session, source, arguments.ROOT, name)
         if in_terminal:
-            code = run_in_terminal(session, command, cwd=cwd, env=env)
+            code = run_in_terminal(session, command, cwd=cwd, env=env, timeout_ms=timeout_ms)
         else:
             how = _How(timeout_ms, no_stdin, raw, env, cwd)
             code = _execute(session, command, how, goes_on=False)
@@ -117,7 +118,7 @@ def exec_command(
     where: Where,
     *,
     session_id: str,
-    timeout_ms: int,
+    timeout_ms: int | None,
     in_terminal: bool,
     env: Mapping[str, str],
     cwd: str | None,
@@ -149,9 +150,11 @@ def exec_command(
     with signals_end_us(), open_client(where) as client:
         session = ids.session(client, session_id)
         if in_terminal:
-            return run_in_terminal(session, command, cwd=cwd or session.info().cwd, env=env)
+            place = cwd or session.info().cwd
+            return run_in_terminal(session, command, cwd=place, env=env, timeout_ms=timeout_ms)
         if detach:
-            out.emit(session.start(command, cwd=cwd or session.info().cwd, env=env).id)
+            place = cwd or session.info().cwd
+            out.emit(session.start(command, cwd=place, env=env, timeout_ms=timeout_ms).id)
             return 0
         how = _How(timeout_ms, no_stdin, raw, env, cwd)
         return _execute(session, command, how, goes_on=True)
@@ -161,7 +164,7 @@ def exec_command(
 class _How:
     """The options of a command."""
 
-    timeout_ms: int
+    timeout_ms: int | None
     no_stdin: bool
     raw: bool
     env: Mapping[str, str]
@@ -175,7 +178,8 @@ def _execute(session: Session, text: str, how: _How, *, goes_on: bool) -> int:
     has_input = not how.no_stdin and is_piped(sys.stdin.fileno())
     try:
         output = out.Output(raw=how.raw)
-        ending = stream(session, text, output, how.timeout_ms, has_input=has_input, env=how.env, cwd=how.cwd)
+        limit_ms = MAX_TIMEOUT_MS if how.timeout_ms is None else how.timeout_ms
+        ending = stream(session, text, output, limit_ms, has_input=has_input, env=how.env, cwd=how.cwd)
     except ExecTimeoutError as error:
         out.say(sentence_of(error) if goes_on else f"{error.what} Give it a larger --timeout.")
         return TIMED_OUT

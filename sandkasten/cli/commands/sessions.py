@@ -206,7 +206,7 @@ def _list_sessions(client: SandboxClient, labels: dict[str, str], *, as_json: bo
             out.emit(info.id)
     else:
         out.emit_table(
-            ("ID", "IMAGE", "STATUS", "CREATED", "EXPIRES", "WORKSPACE", "DIRECTORY"),
+            ("ID", "IMAGE", "STATUS", "CREATED", "EXPIRES", "WORKSPACE", "DIRECTORY", "NAME"),
             [
                 (
                     info.id,
@@ -216,6 +216,7 @@ def _list_sessions(client: SandboxClient, labels: dict[str, str], *, as_json: bo
                     out.when(info.expires_at),
                     info.workspace_id or "-",
                     info.cwd,
+                    info.name or "-",
                 )
                 for info in sessions
             ],

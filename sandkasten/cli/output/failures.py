@@ -32,6 +32,7 @@ _HINTS_BY_CODE: Mapping[str | None, str] = {
 }
 _HINTS: Mapping[str, str] = {
     "AuthenticationError": "Give the daemon's key with --api-key-file or SANDKASTEN_API_KEY.",
+    "CannotStartError": "Check the command and its directory.",
     "CapacityExceededError": "End sessions that are not needed: sandkasten rm SESSION.",
     "ExecTimeoutError": "The session goes on; give the command a larger --timeout if it needs longer.",
     "ExtensionMissingError": "Use the embedded daemon, or one that has it.",

@@ -172,9 +172,8 @@ timeout_option = click.option(
     "--timeout",
     "timeout_ms",
     type=milliseconds,
-    default=str(_LONGEST_SECONDS),
     metavar="SECONDS",
-    help="Time limit of the command; 600, the maximum, if not given.",
+    help="Time limit of the command, up to 600. If not given, it is 600, and none with -t or -d.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 raw_option = click.option(

@@ -130,7 +130,9 @@ async def _unpack(owner: Owner, sink: TreeSink, request: Request) -> None:
         reader.close()
         await in_thread(owner.tree.sync)
     except TarError as error:
-        raise invalid_request(str(error)) from error
+        raise invalid_request(
+            f"{error} Send a whole, uncompressed tar archive whose members stay inside it."
+        ) from error
     finally:
         await behind.settle()
         await in_thread(sink.discard)

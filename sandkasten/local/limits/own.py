@@ -50,7 +50,7 @@ def as_numbers(limits: Limits, bounded: Collection[Resource], kernel: tuple[int,
 def _check_most(name: str, value: float | None, most: float | None) -> None:
     if most is not None and (value is None or value > most):
         told = "unlimited" if value is None else value
-        raise LimitsError(f"{name} is {told}: this daemon's sessions may have at most {most}.")
+        raise LimitsError(f"{name} is {told}: this daemon's sessions may have at most {most}. Ask for less.")
 
 
 def _unbounded(name: str, bounded: Collection[Resource], kernel: tuple[int, int]) -> str | None:

@@ -38,6 +38,7 @@ from sandkasten.local.sessions.shell import Shell
 from sandkasten.local.sessions.terminal import Turns
 
 _BEGINNING_MS = 20_000
+_WHERE = "Name a directory in /workspace, /tmp or the home directory."
 _KILLED = 128 + 9
 
 
@@ -258,7 +259,7 @@ class Session:
             said += b"".join(data for _channel, data in output)
         if command.outcome is None or command.outcome.exit_code:
             reason = said.decode(errors="replace").strip().rpartition(": ")[2] or "it took too long"
-            raise invalid_request(f"A shell cannot begin in the directory {asked.cwd!r} ({reason}).")
+            raise invalid_request(f"A shell cannot begin in the directory {asked.cwd!r} ({reason}). {_WHERE}")
 
     def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
         """Make the pipes of a command in the workspace; this does not block for long.

@@ -66,7 +66,8 @@ class Processes:
         position = last_event_id(request)
         if position > handle.tape.end:
             raise invalid_request(
-                f"Last-Event-ID is behind the end of the output, which has {handle.tape.end} bytes."
+                f"Position {position} is behind the end of the output, which has {handle.tape.end} bytes. "
+                "Begin at the position of a reader, or at 0."
             )
         pause_seconds = bodies.keep_alive_seconds(request) or MAX_KEEP_ALIVE_MS / 1000
         reader = handle.tape.read_from(position)
@@ -130,7 +131,7 @@ class Processes:
         _session, handle = self._handle(request)
         size = await resize_body(request)
         if not handle.resize(size):
-            raise invalid_request("This process has no terminal. Start one with 'terminal'.")
+            raise invalid_request("This process has no terminal. Start one with terminal=(columns, rows).")
         return answer({"ok": True})
 
     async def end(self, request: Request) -> Response:

@@ -126,7 +126,7 @@ def _nobody(_channel: Channel, _data: bytes) -> None:
 
 def input_closed() -> ApiError:
     """Return the error for input that nobody can read."""
-    sentence = "The process does not read its standard input any more: it has ended, or closed it."
+    sentence = "The process reads no standard input: it was started without, or closed it, or has ended."
     return ApiError(409, Code.INPUT_CLOSED, sentence)
 
 

@@ -203,7 +203,7 @@ class Processes:
         """
         found = self._known(process_id)
         if found is None or not found.job.begun.is_set():
-            sentence = f"This session knows no process {process_id[:64]!r}. List those that it knows."
+            sentence = f"This session knows no process {process_id[:64]!r}."
             raise ApiError(404, Code.PROCESS_NOT_FOUND, sentence)
         return found
 
@@ -275,7 +275,7 @@ def refusal(error: Exception) -> ApiError | SandboxLostError:
     if isinstance(error, SandboxLostError):
         return error
     if isinstance(error, ProgramError):
-        return ApiError(400, Code.CANNOT_START, f"{error.strerror}. Correct the command, or its directory.")
+        return ApiError(400, Code.CANNOT_START, f"{error.strerror}.")
     if isinstance(error, CannotSpawnError):
         return ApiError(400, Code.CANNOT_START, str(error))
     reason = error.strerror if isinstance(error, OSError) else str(error)
