@@ -25,3 +25,20 @@ class JobEnd(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # ended by the kernel
     OVER_QUOTA = "over_quota"  # stopped, since the workspace became too large
     TIMEOUT = "timeout"  # stopped at its deadline
+
+    def told(self, *, is_signal: bool = False) -> str:
+        """Return the word that clients read in a result.
+
+        Args:
+            is_signal: whether a signal ended the process, which nothing here sent.
+        """
+        return _TOLD.get(self, "signal" if is_signal else "exited")
+
+
+_TOLD = {
+    JobEnd.INTERRUPTED: "interrupted",
+    JobEnd.LOST: "lost",
+    JobEnd.OUT_OF_MEMORY: "out_of_memory",
+    JobEnd.OVER_QUOTA: "disk_full",
+    JobEnd.TIMEOUT: "timeout",
+}

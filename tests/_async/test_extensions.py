@@ -27,7 +27,7 @@ async def test_interrupt_stops_the_command_and_the_shell_goes_on(session: Sessio
         result, interrupted = await together(run, interrupt)
     assert interrupted is True
     assert isinstance(result, ExecResult)
-    assert (result.exit_code, result.output.strip()) == (130, "before")
+    assert (result.exit_code, result.output.strip(), result.end) == (130, "before", "interrupted")
     assert (await session.exec("echo $plain")).output == "kept\n"
 
 

@@ -30,6 +30,7 @@ def test_gives_output_status_directory_and_duration(session: Session) -> None:
     result = session.exec("echo out; echo err >&2; sleep 0.1; (exit 7)")
     elapsed_ms = (time.monotonic() - started) * 1000
     assert (result.output, result.exit_code, result.cwd) == ("out\nerr\n", 7, "/workspace")
+    assert result.end == "exited"
     assert not result.ok
     assert not result.truncated
     assert 100 <= result.duration_ms <= elapsed_ms

@@ -55,7 +55,7 @@ class Outcome:
     @property
     def details(self) -> dict[str, Any]:
         """The fields that the wire has besides the exit code."""
-        return {"duration_ms": self.duration_ms}
+        return {"duration_ms": self.duration_ms, "end": self.end.told()}
 
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome)

@@ -106,7 +106,7 @@ class Shell:
     def interrupt(self) -> bool:
         """Stop the command that runs; whether one did."""
         is_running = self._current is not None
-        self._stop_current()
+        self._stop_current(JobEnd.INTERRUPTED)
         return is_running
 
     @property
@@ -125,7 +125,7 @@ class Shell:
             killed = self._sandbox.signal_others(self._shell, frozenset[Process](), signal.SIGKILL)
         if self._current is not None:
             self._current.stopped_for = JobEnd.OVER_QUOTA
-        self._stop_current()
+        self._stop_current(JobEnd.OVER_QUOTA)
         if with_shell and self._is_ready:
             self._kill_shell()
         if killed is not None:
@@ -164,7 +164,7 @@ class Shell:
             job.finish(None, CalledOffError("nobody waited for the command"))
             return
         self.output_taken()
-        self._stop_current()
+        self._stop_current(JobEnd.INTERRUPTED)
 
     # --- commands
 
@@ -223,14 +223,13 @@ class Shell:
     # --- stopping
 
     def _on_deadline(self) -> None:
-        assert self._current is not None
-        self._current.stopped_for = self._current.stopped_for or JobEnd.TIMEOUT
-        self._stop_current()
+        self._stop_current(JobEnd.TIMEOUT)
 
-    def _stop_current(self) -> None:
+    def _stop_current(self, reason: JobEnd) -> None:
         if self._current is None or self._current.stopping or not self._is_ready:
             return
         self._current.stopping = True
+        self._current.stopped_for = self._current.stopped_for or reason
         self._interrupt_shell(self._current)
         self._stop_what_it_started(self._current, signal.SIGINT)
         self._set_timer(_RUNG_SECONDS, self._stop_harder, signal.SIGTERM)

@@ -178,7 +178,7 @@ def test_an_interrupt_takes_the_same_ladder_without_a_deadline() -> None:
         played.inside.reactions["shell", SIGKILL] = shell_dies(played.inside)
         await ended(command)
         assert command.outcome is not None
-        assert command.outcome.end is JobEnd.FAILED
+        assert command.outcome.end is JobEnd.INTERRUPTED
         assert not played.shell.interrupt()
 
     assert play(scene).rungs[: len(LADDER)] == LADDER

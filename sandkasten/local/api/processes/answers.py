@@ -17,21 +17,13 @@ from sandkasten.local.sessions.processes.output import Captured, Sink
 from sandkasten.local.sessions.processes.process import ProcessJob, ProcessOutcome
 from sandkasten.local.sessions.processes.table import Handle
 
-_ENDS = {
-    JobEnd.INTERRUPTED: "interrupted",
-    JobEnd.LOST: "lost",
-    JobEnd.OUT_OF_MEMORY: "out_of_memory",
-    JobEnd.OVER_QUOTA: "disk_full",
-    JobEnd.TIMEOUT: "timeout",
-}
-
 
 def result_of(outcome: ProcessOutcome, sink: Sink) -> dict[str, Any]:
     """Return how a process ended, with its output where that was kept for the result."""
     result: dict[str, Any] = {
         "exit_code": outcome.exit_code,
         "signal": outcome.signal,
-        "end": _ENDS.get(outcome.end, "signal" if outcome.signal else "exited"),
+        "end": outcome.end.told(is_signal=outcome.signal is not None),
         "duration_ms": outcome.duration_ms,
         "stdout_bytes": sink.counts[Channel.STDOUT],
         "stderr_bytes": sink.counts[Channel.STDERR],
