@@ -217,6 +217,7 @@ class Session:
     def _begin(self, job: ProcessJob) -> None:
         """Called before a process starts; one without a deadline does not keep the session."""
         self._look_after_jobs()
+        job.oom_kills_before = self._oom_kills()
         if job.timeout_ms:
             self._keep_for(job)
         else:
@@ -227,11 +228,13 @@ class Session:
         if self._site.names is not None:
             self._site.names.refresh()
 
-    def _ran_out_of_memory(self) -> bool:
-        """Return whether the kernel ended a process for want of memory that nothing here ended by yet."""
-        is_new = self._oom_kills() > self._oom_kills_told
-        self._oom_kills_told += is_new
-        return is_new
+    def _ran_out_of_memory(self, job: ProcessJob) -> bool:
+        """Return whether memory ran out while a process ran, and that is not the end of another one yet."""
+        told = max(self._oom_kills_told, job.oom_kills_before)
+        if self._oom_kills() <= told:
+            return False
+        self._oom_kills_told = told + 1
+        return True
 
     def _oom_kills(self) -> int:
         return 0 if self._remains.group is None else self._remains.group.events().oom_kills

@@ -111,7 +111,10 @@ def test_a_program_that_the_kernel_ended_for_want_of_memory_says_so(daemon: Loca
         url = f"{beside.session_url}/stats"
         is_bounded = "memory_limit" in client.get(url).json()
         result = opened(beside.ask(cmd="exec tail /dev/zero").json())
+        beside.run(cmd="tail /dev/zero; true")  # it is not this one that was ended
+        killed = beside.run(cmd="kill -9 $$")
         beside.destroy()
     # Without a control group the program is refused memory, and reports that itself.
     assert result["end"] == ("out_of_memory" if is_bounded else "exited")
+    assert killed["end"] == "signal"
     assert result["exit_code"]

@@ -57,10 +57,11 @@ class ProcessJob(Job[ProcessOutcome]):
         sink: what takes its output.
         streams: its standard streams; None before it was started.
         pid: its number as the session's processes see it, if that is known.
+        oom_kills_before: how often the session had run out of memory when it began.
     """
 
     def __init__(
-        self, program: Program, timeout_ms: int | None, ran_out_of_memory: Callable[[], bool]
+        self, program: Program, timeout_ms: int | None, ran_out_of_memory: Callable[[ProcessJob], bool]
     ) -> None:
         """Wait to be started; `ran_out_of_memory` is asked of the session when a process was killed."""
         super().__init__(timeout_ms or 0, self)
@@ -70,6 +71,7 @@ class ProcessJob(Job[ProcessOutcome]):
         self.sink: Sink | None = None
         self.streams: Channels | None = None
         self.pid: int | None = None
+        self.oom_kills_before = 0
         self._deadline_ms = timeout_ms
         self._ran_out_of_memory = ran_out_of_memory
         self._spawned: Spawned | None = None
@@ -273,7 +275,7 @@ class ProcessJob(Job[ProcessOutcome]):
         if self.stopped_for is not None:
             return self.stopped_for
         is_killed = status in {-signal.SIGKILL, _KILLED}  # or what it ran was, as a shell says it
-        if is_killed and self._ran_out_of_memory():
+        if is_killed and self._ran_out_of_memory(self):
             return JobEnd.OUT_OF_MEMORY
         return JobEnd.FAILED if status else JobEnd.OK
 

@@ -74,7 +74,7 @@ class Processes:
         sandbox: Sandbox,
         environment: Mapping[str, str],
         begin: Callable[[ProcessJob], None],
-        ran_out_of_memory: Callable[[], bool],
+        ran_out_of_memory: Callable[[ProcessJob], bool],
         turns: Turns | None = None,
     ) -> None:
         """Begin with none.
@@ -83,7 +83,7 @@ class Processes:
             sandbox: starts them.
             environment: of the session's shells.
             begin: called before each of them starts.
-            ran_out_of_memory: returns whether the session did since the last time that it was asked.
+            ran_out_of_memory: returns whether the session did while a process ran that was killed.
             turns: knows who shares the event loop with this session; None: nobody does.
         """
         self._turns = turns or Turns()
