@@ -24,6 +24,10 @@ _FLAGS = 6
 _PF_EXITING = 0x4
 _CHILDREN_BYTES = 4096
 _KILL_ROUNDS = 20
+_STOP_ROUNDS = 5
+_FEW = 16
+# Who forks faster than it is looked must not keep one look for ever.
+_LOOK_SECONDS = 2.0
 # How long what was killed may take to end: it needs a processor for that, and others may have all of them.
 _KILL_SECONDS = 1.0
 _NSEC_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -179,6 +183,8 @@ def signal_inside(init_pid: int, pids: Collection[int], user_namespace: str, sig
     count, empty = 0, 0
     deadline = 0.0
     for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
+        if signal_number == signal.SIGKILL:
+            _stop_many(init_pid, pids, user_namespace)
         found = _signal_below([init_pid], (), user_namespace, signal_number, deadline, others=pids)
         count = max(count, found)
         # One that forks at the wrong moment is not seen, so nothing must have been found twice.
@@ -187,6 +193,17 @@ def signal_inside(init_pid: int, pids: Collection[int], user_namespace: str, sig
             break
         deadline = deadline or time.monotonic() + _KILL_SECONDS
     return count
+
+
+def _stop_many(init_pid: int, pids: Collection[int], user_namespace: str) -> None:
+    """Stop all of them first where they are many.
+
+    Each that is killed makes room for another fork, so those that fork all the time are never found all. One
+    that is stopped makes none: in the end all are stopped, or cannot fork at the limit.
+    """
+    for _ in range(_STOP_ROUNDS):
+        if _signal_below([init_pid], (), user_namespace, signal.SIGSTOP, 0.0, others=pids) <= _FEW:
+            break
 
 
 def user_namespaces(pid: int) -> set[str]:
@@ -212,8 +229,11 @@ def _signal_below(
     Others are signalled, too. Those that are not in the namespace are left out, with all below them.
     """
     count = 0
+    ends_at = time.monotonic() + _LOOK_SECONDS
     pending = [*others, *(child for parent in parents for child in children_of_all_threads(parent))]
     while pending:
+        if time.monotonic() > ends_at:
+            return count + 1  # there is at least one more
         current = pending.pop()
         if current in parents:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -79,3 +80,39 @@ def test_threads_are_counted_no_further_than_it_takes(monkeypatch: pytest.Monkey
         assert len(looked_at) <= 11
         assert processes.has_more_threads(os.getpid(), threads + 19)
         assert not processes.has_more_threads(os.getpid(), threads + 20)
+
+
+class Storm:
+    """Stands for processes that fork into every place that is free, as long as one of them runs."""
+
+    def __init__(self) -> None:
+        self.running, self.stopped = 40, 0
+
+    def look(
+        self, _parents: object, _spared: object, _namespace: str, number: int, *_: object, **__: object
+    ) -> int:
+        found = self.running + self.stopped
+        if number == signal.SIGSTOP:
+            self.running, self.stopped = 0, found
+        elif number == signal.SIGKILL:
+            self.running, self.stopped = (40, 0) if self.running else (0, 0)
+        return found
+
+
+def test_who_forks_into_each_place_that_is_free_is_stopped_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    storm = Storm()
+    monkeypatch.setattr(processes, "_signal_below", storm.look)
+    assert processes.signal_inside(1, (), "user:[1]", signal.SIGKILL) == 40
+    assert (storm.running, storm.stopped) == (0, 0)
+
+
+def test_a_look_at_what_grows_faster_than_it_is_looked_at_comes_to_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def grows(_pid: int) -> list[int]:
+        return [os.getpid()] * 2
+
+    monkeypatch.setattr(processes, "children_of_all_threads", grows)
+    monkeypatch.setattr(processes, "_LOOK_SECONDS", 0.01)
+    name = os.readlink("/proc/self/ns/user")
+    assert processes.signal_inside(1, (), name, 0) > 0
