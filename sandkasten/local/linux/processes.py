@@ -7,6 +7,7 @@ process of the host's, and sandboxed code can arrange for that.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -185,7 +186,9 @@ def signal_inside(init_pid: int, pids: Collection[int], user_namespace: str, sig
     for _ in range(_KILL_ROUNDS if signal_number == signal.SIGKILL else 1):
         if signal_number == signal.SIGKILL:
             _stop_many(init_pid, pids, user_namespace)
-        found = _signal_below([init_pid], (), user_namespace, signal_number, deadline, others=pids)
+        found = _signal_below(
+            [init_pid], (), user_namespace, signal_number, deadline, others=pids, look_seconds=_LOOK_SECONDS
+        )
         count = max(count, found)
         # One that forks at the wrong moment is not seen, so nothing must have been found twice.
         empty = 0 if found else empty + 1
@@ -202,7 +205,10 @@ def _stop_many(init_pid: int, pids: Collection[int], user_namespace: str) -> Non
     that is stopped makes none: in the end all are stopped, or cannot fork at the limit.
     """
     for _ in range(_STOP_ROUNDS):
-        if _signal_below([init_pid], (), user_namespace, signal.SIGSTOP, 0.0, others=pids) <= _FEW:
+        found = _signal_below(
+            [init_pid], (), user_namespace, signal.SIGSTOP, 0.0, others=pids, look_seconds=_LOOK_SECONDS
+        )
+        if found <= _FEW:
             break
 
 
@@ -223,13 +229,14 @@ def _signal_below(
     deadline: float,
     *,
     others: Collection[int] = (),
+    look_seconds: float = math.inf,
 ) -> int:
     """Send a signal to all that is below some processes; until a deadline, wait for each of them to end.
 
     Others are signalled, too. Those that are not in the namespace are left out, with all below them.
     """
     count = 0
-    ends_at = time.monotonic() + _LOOK_SECONDS
+    ends_at = time.monotonic() + look_seconds
     pending = [*others, *(child for parent in parents for child in children_of_all_threads(parent))]
     while pending:
         if time.monotonic() > ends_at:
