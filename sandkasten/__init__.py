@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sandkasten._version import __version__
 
 if TYPE_CHECKING:
+    from sandkasten._transfer.watching import FileChange
     from sandkasten.errors import (
         AuthenticationError,
         CannotStartError,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from .client import SandboxClient
     from .process import Process
     from .session import Session
-    from .stream import ExecStream
+    from .stream import ExecStream, Watch
     from .workspace import Workspace
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "ExecStream",
     "ExecTimeoutError",
     "ExtensionMissingError",
+    "FileChange",
     "FileStat",
     "Health",
     "InsufficientStorageError",
@@ -130,6 +132,7 @@ __all__ = [
     "SessionStats",
     "TooLargeError",
     "WaitTimeoutError",
+    "Watch",
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",
@@ -145,7 +148,7 @@ _HOMES = (
     ".client",
     ".process",
     ".session",
-    ".stream",
+    ".stream",  # with the changes that a watch reports
     ".workspace",
 )
 

@@ -60,6 +60,7 @@ class Extension:
     PROCESSES = "processes"
     RESUME = "resume"
     SESSION_OPTIONS = "session-options"
+    WATCH = "watch"
 
 
 # What the embedded daemon lists; `processes` only where its sandboxes can start programs.
@@ -74,6 +75,7 @@ EXTENSIONS = (
     Extension.PROCESSES,
     Extension.RESUME,
     Extension.SESSION_OPTIONS,
+    Extension.WATCH,
 )
 
 # --- codes

@@ -1,4 +1,4 @@
-"""The output of a command while it runs."""
+"""What arrives while it happens: the output of a command that runs, and changes of files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import AsyncGenerator, Iterable
 from itertools import takewhile
 from types import TracebackType
 
+import httpx
+
 from sandkasten._events import KEEP_BYTES, StreamReader
 from sandkasten._protocol import Extension
+from sandkasten._transfer.watching import FileChange, change_of, cut_short
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk, ExecResult
@@ -90,6 +93,65 @@ class ExecStream:
     async def close(self) -> None:
         """Stop the command if it still runs, and give the connection back."""
         await close_generator(self._chunks)
+
+
+class Watch:
+    """Iterates over the `FileChange`s below a directory, until it is closed or the directory is gone.
+
+    Watching begins where the block of the context manager does, or at the first step.
+    """
+
+    __slots__ = ("_call", "_changes", "_connection", "_response")
+
+    def __init__(self, connection: Connection, call: Call[None]) -> None:
+        """Prepare the watch; nothing is sent."""
+        self._connection = connection
+        self._call = call
+        self._response: httpx.Response | None = None
+        self._changes = self._read()
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> FileChange:
+        return await self._changes.__anext__()
+
+    async def __aenter__(self) -> Watch:
+        await self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the watch, and give the connection back."""
+        await close_generator(self._changes)
+        if self._response is not None:  # no step was made
+            await close_response(self._response)
+
+    async def _begin(self) -> httpx.Response:
+        if self._response is None:
+            await self._connection.require(Extension.WATCH)
+            self._response = await self._connection.open_stream(self._call)
+        return self._response
+
+    async def _read(self) -> AsyncGenerator[FileChange, None]:
+        response = await self._begin()
+        try:
+            async for event in self._connection.events(response):
+                if event.event == "done":
+                    return
+                change = change_of(event, response)
+                if change is not None:
+                    yield change
+        finally:
+            await close_response(response)
+        raise cut_short()
 
 
 async def _chunks(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sandkasten._version import __version__
 
 if TYPE_CHECKING:
+    from sandkasten._transfer.watching import FileChange
     from sandkasten.errors import (
         AuthenticationError,
         CannotStartError,
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     from .client import SandboxClient
     from .process import Process
     from .session import Session
-    from .stream import ExecStream
+    from .stream import ExecStream, Watch
     from .workspace import Workspace
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "ExecStream",
     "ExecTimeoutError",
     "ExtensionMissingError",
+    "FileChange",
     "FileStat",
     "Health",
     "InsufficientStorageError",
@@ -133,6 +135,7 @@ __all__ = [
     "SessionStats",
     "TooLargeError",
     "WaitTimeoutError",
+    "Watch",
     "Workspace",
     "WorkspaceInfo",
     "WorkspaceNotFoundError",
@@ -148,7 +151,7 @@ _HOMES = (
     ".client",
     ".process",
     ".session",
-    ".stream",
+    ".stream",  # with the changes that a watch reports
     ".workspace",
 )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sandkasten import _checks as check
 from sandkasten._names import is_text
 from sandkasten._protocol import Extension
-from sandkasten._transfer import calls
+from sandkasten._transfer import calls, watching
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._wire import Call
 from sandkasten.errors import (
@@ -23,6 +23,7 @@ from sandkasten.models import FileStat
 
 from ._http import Connection
 from ._rawfiles import RawFiles
+from .stream import Watch
 
 if TYPE_CHECKING:
     from sandkasten._plain.deeds import Deed
@@ -187,6 +188,35 @@ class PathVerbs:
         """
         path, mode = check.sandbox_path(path), check.mode(mode)
         self._change(calls.change_mode(self._of, path, mode), path, "change_mode", mode=mode)
+
+    def watch(self, path: str | PurePosixPath = "/workspace", *, recursive: bool = True) -> Watch:
+        """Watch a directory: iterate over what happens in it, as `FileChange`s.
+
+        Watching begins where the `with` block does, and ends with it. Repeated modifications of a file come
+        as one. Needs the extension `watch`.
+
+        Example::
+
+            with session.watch() as changes:
+                session.exec("mkdir results; touch results/1.txt")
+                for change in changes:
+                    print(change.kind, change.path)
+                    if change.path == "results/1.txt":
+                        break
+
+        Args:
+            path: the directory.
+            recursive: whether all directories in it are watched, too; symlinks are not followed.
+
+        Raises:
+            SandboxFileNotFoundError: there is no such directory; this and the others where watching begins.
+            CapacityExceededError: there are too many watches, or too many directories.
+            ExtensionMissingError: this daemon cannot watch.
+            SandkastenStreamError: the connection broke, during the iteration.
+            SandkastenError: any other failure.
+        """
+        path = check.sandbox_path(path)
+        return Watch(self._connection, watching.watch(self._of, path, recursive=recursive))
 
     def _change(self, call: Call[None], path: str, name: str, **arguments: Any) -> None:
         if self._connection.has(Extension.FILES):

@@ -1,7 +1,7 @@
 # Made from sandkasten/stream.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""The output of a command while it runs."""
+"""What arrives while it happens: the output of a command that runs, and changes of files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Generator, Iterable
 from itertools import takewhile
 from types import TracebackType
 
+import httpx
+
 from sandkasten._events import KEEP_BYTES, StreamReader
 from sandkasten._protocol import Extension
+from sandkasten._transfer.watching import FileChange, change_of, cut_short
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk, ExecResult
@@ -93,6 +96,65 @@ class ExecStream:
     def close(self) -> None:
         """Stop the command if it still runs, and give the connection back."""
         close_generator(self._chunks)
+
+
+class Watch:
+    """Iterates over the `FileChange`s below a directory, until it is closed or the directory is gone.
+
+    Watching begins where the block of the context manager does, or at the first step.
+    """
+
+    __slots__ = ("_call", "_changes", "_connection", "_response")
+
+    def __init__(self, connection: Connection, call: Call[None]) -> None:
+        """Prepare the watch; nothing is sent."""
+        self._connection = connection
+        self._call = call
+        self._response: httpx.Response | None = None
+        self._changes = self._read()
+
+    def __iter__(self) -> Watch:
+        return self
+
+    def __next__(self) -> FileChange:
+        return self._changes.__next__()
+
+    def __enter__(self) -> Watch:
+        self._begin()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the watch, and give the connection back."""
+        close_generator(self._changes)
+        if self._response is not None:  # no step was made
+            close_response(self._response)
+
+    def _begin(self) -> httpx.Response:
+        if self._response is None:
+            self._connection.require(Extension.WATCH)
+            self._response = self._connection.open_stream(self._call)
+        return self._response
+
+    def _read(self) -> Generator[FileChange, None]:
+        response = self._begin()
+        try:
+            for event in self._connection.events(response):
+                if event.event == "done":
+                    return
+                change = change_of(event, response)
+                if change is not None:
+                    yield change
+        finally:
+            close_response(response)
+        raise cut_short()
 
 
 def _chunks(

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import anyio
 
-from sandkasten import SandboxClient, Session, Workspace
+from sandkasten import SandboxClient, Session, Watch, Workspace
 from sandkasten.errors import SandboxFileNotFoundError
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together", "until_there"]
+__all__ = ["PACKAGE", "SandboxClient", "Session", "Watch", "Workspace", "sleep", "together", "until_there"]
 
 T = TypeVar("T")
 

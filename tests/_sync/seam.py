@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sandkasten.errors import SandboxFileNotFoundError
-from sandkasten_sync import SandboxClient, Session, Workspace
+from sandkasten_sync import SandboxClient, Session, Watch, Workspace
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "Workspace", "sleep", "together", "until_there"]
+__all__ = ["PACKAGE", "SandboxClient", "Session", "Watch", "Workspace", "sleep", "together", "until_there"]
 
 T = TypeVar("T")
 

@@ -22,6 +22,7 @@ from sandkasten.local.api.processes.runs import Runs
 from sandkasten.local.api.sessions import Sessions
 from sandkasten.local.api.verbs.changes import Changes
 from sandkasten.local.api.verbs.finds import Finds
+from sandkasten.local.api.verbs.watches import Watches
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
 
@@ -71,7 +72,8 @@ def _process_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
 def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
     """Yield what is asked of files, for sessions and workspaces alike."""
     owners = Owners(manager, observer.metrics)
-    for method, path, verb in (*Contents().rows(), *rawfiles.ROWS, *Changes().rows(), *Finds().rows()):
+    looks = (*Finds().rows(), *Watches().rows())
+    for method, path, verb in (*Contents().rows(), *rawfiles.ROWS, *Changes().rows(), *looks):
         # A workspace comes to be when something is written to it.
         is_there = method == "GET" or path in _OF_WHAT_IS_THERE
         workspace = owners.of_workspace if is_there else owners.of_new_workspace
