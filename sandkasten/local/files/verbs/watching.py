@@ -17,7 +17,6 @@ from sandkasten.local.errors import ApiError
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.tree import Tree, check_inside, inside_path
 from sandkasten.local.linux import inotify
-from sandkasten.local.linux.acting import acting_as
 from sandkasten.local.linux.inotify import Event, Inotify
 from sandkasten.local.linux.syscalls import open_inside
 
@@ -26,7 +25,7 @@ MAX_DIRECTORIES = 4096
 _MAX_FOUND = 4096
 # The other half of a move comes right behind the first one.
 _HALF_MOVE_MS = 5
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 # A directory that was there a moment ago, or that the sandbox's user may not read.
 _PASSED_OVER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
@@ -71,18 +70,15 @@ class Watcher:
         Raises:
             ApiError: there is no such directory; or the machine, or this daemon, watches too many.
         """
-        self._identity = tree.identity
+        # No descriptor of it is kept: the kernel reports the end of a directory when nobody has it open.
+        self._tree = tree
+        self._path = path
         self._recursive = recursive
         self._paths: dict[int, str] = {}  # of each watch
         self._announced: set[str] = set()  # found by a scan; the event for it may be on its way
         self._half: tuple[Event, str] | None = None  # a name that went, whose new one may follow
         self.is_over = False
-        self._base = _base_of(tree, path)
-        try:
-            self._inotify = _opened()
-        except BaseException:
-            os.close(self._base)
-            raise
+        self._inotify = _opened()
         try:
             with explained(path):
                 self._take("", None)
@@ -98,7 +94,6 @@ class Watcher:
     def close(self) -> None:
         """End all watches."""
         self._inotify.close()
-        os.close(self._base)
 
     def read(self) -> list[Change]:
         """Return the next changes; after the end of the directory itself, `is_over` is true.
@@ -134,8 +129,8 @@ class Watcher:
         at = self._paths.get(event.watch)
         if at is None:
             return
-        if event.mask & (inotify.IN_DELETE_SELF | inotify.IN_UNMOUNT):
-            if at == "":
+        if event.mask & (inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_UNMOUNT):
+            if at == "":  # the others have a name in one that is watched
                 self._end(changes)
         elif event.name:  # what happens to a directory itself is reported with its name, too
             self._on_name(event, posixpath.join(at, event.name), changes)
@@ -199,10 +194,10 @@ class Watcher:
         if path and not self._recursive:
             return
         waiting, count = [path], 0
-        with acting_as(self._identity):
+        with self._tree.opened_root() as root:
             while waiting:
                 at = waiting.pop()
-                for name, is_dir in self._watched(at):
+                for name, is_dir in self._watched(root, at):
                     child = posixpath.join(at, name)
                     if is_dir and self._recursive:
                         waiting.append(child)
@@ -215,10 +210,10 @@ class Watcher:
         if count > _MAX_FOUND and found is not None:
             found.add(Change("overflow"))
 
-    def _watched(self, at: str) -> list[tuple[str, bool]]:
+    def _watched(self, root: int, at: str) -> list[tuple[str, bool]]:
         """Watch a directory; return the names in it, and whether each is a directory."""
         try:
-            directory = open_inside(self._base, at or ".", _OPEN)
+            directory = _open_below(root, inside_path(self._path), at)
         except OSError as error:
             if at and error.errno in _PASSED_OVER:
                 return []
@@ -240,15 +235,16 @@ class Watcher:
             os.close(directory)
 
 
-def _base_of(tree: Tree, path: str) -> int:
-    with explained(path), tree.opened_root() as root:
-        directory = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            check_inside(root, directory)
-        except BaseException:
-            os.close(directory)
-            raise
-        return directory
+def _open_below(root: int, base: str, at: str) -> int:
+    """Open a directory below another; only that one may be a symlink, and not one that leads out."""
+    if at:
+        return open_inside(root, posixpath.join(base, at), _OPEN | os.O_NOFOLLOW)
+    found = open_inside(root, base, os.O_PATH | os.O_DIRECTORY)
+    try:
+        check_inside(root, found)
+        return open_inside(found, ".", _OPEN)
+    finally:
+        os.close(found)
 
 
 def _opened() -> Inotify:
