@@ -1,4 +1,4 @@
-"""What arrives while it happens: the output of a command that runs, and changes of files."""
+"""Streams: the output of a command while it runs, and changes of files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Made from sandkasten/stream.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""What arrives while it happens: the output of a command that runs, and changes of files."""
+"""Streams: the output of a command while it runs, and changes of files."""
 
 from __future__ import annotations
 

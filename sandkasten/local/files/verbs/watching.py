@@ -1,8 +1,8 @@
 """Watching a directory, or all of a tree: the kernel's events become changes of paths.
 
 Directories are opened by the kernel's resolution below the one that is watched, as the sandbox's user, and no
-symlink is followed: nothing outside is ever watched. What waits is kept by the kernel, up to a bound of the
-kernel's; beyond it events are lost, which is a change of its own (`overflow`).
+symlink is followed: nothing outside is ever watched. The kernel keeps events that wait, up to a bound of its
+own; beyond it events are lost, which is a change of its own (`overflow`).
 """
 
 from __future__ import annotations
