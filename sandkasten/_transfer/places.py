@@ -83,7 +83,7 @@ def place_for(dest: str | Path, path: str) -> Path:
         raise SandkastenInputError(f"dest is {dest!r}: it must be a path on this machine.")
     place = Path(dest)
     if place.is_dir():
-        name = posixpath.basename(absolute(path))
+        name = posixpath.basename(posixpath.normpath(posixpath.join(WORKSPACE, path)))
         check_name(name)
         place /= name
     if place.is_dir():

@@ -45,8 +45,8 @@ from sandkasten.local.api.jsonbodies import (
     read_json,
 )
 from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files.resolving import whole_path
 from sandkasten.local.files.tarballs import PIECE_BYTES
-from sandkasten.local.files.tree import inside_path
 from sandkasten.local.sessions.session import SessionSpec
 
 Admit = Callable[[int], Awaitable[None]]
@@ -134,7 +134,7 @@ async def write_body(request: Request) -> WriteBody:
 
 def _content(request: Request, body: Fields) -> WriteBody:
     path = _meant(request, _text(body, "path"))
-    inside_path(path)
+    whole_path(path)
     if body.get("content_base64") is not None:
         # Clients may break it into lines, as the Go daemon lets them.
         encoded = _text(body, "content_base64").replace("\r", "").replace("\n", "")
@@ -173,8 +173,6 @@ async def uploaded(request: Request, admit: Admit) -> AsyncGenerator[list[Upload
             raise invalid_request(_NO_UPLOAD)
         directory = _meant(request, directory)
         targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
-        for target in targets:
-            inside_path(target)  # none is written where one may not be
         yield [
             UploadedFile(path, file.file, file.size or 0) for path, file in zip(targets, files, strict=True)
         ]

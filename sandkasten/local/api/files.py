@@ -59,6 +59,7 @@ class Contents:
         is_small = size_bytes is not None and size_bytes <= PIECE_BYTES
         async with contextlib.nullcontext() if is_small else self._large:
             body = await bodies.write_body(request)
+            owner = await owner.at(body.path)
             await owner.write(body.size_bytes, owner.tree.write, body.path, body.source)
         return answer({"ok": True})
 
@@ -71,12 +72,14 @@ class Contents:
         await admit(bodies.content_length(request.headers) or 0)
         async with uploaded(request, admit) as files:
             size_bytes = sum(file.size_bytes for file in files)
+            owner = await owner.at(*(file.path for file in files))
             paths = await owner.write(size_bytes, _write_each, owner.tree, files)
         return answer({"ok": True, "paths": paths})
 
     async def read(self, owner: Owner, request: Request) -> Response:
         """Read a file."""
         path, max_bytes = bodies.path_query(request), bodies.max_bytes_query(request)
+        owner = await owner.at(path)
         file = await in_thread(owner.tree.open, path)
         pieces = _encoded(file, path, max_bytes, owner.count_sent)
         try:
@@ -94,6 +97,7 @@ class Contents:
     async def list(self, owner: Owner, request: Request) -> Response:
         """List a directory."""
         path = bodies.path_query(request, WORKSPACE)
+        owner = await owner.at(path)
         async with self._listings:
             # In a thread as a whole: what is answered may have some megabytes.
             return await owner.read(_listing, owner.tree, path)
@@ -101,6 +105,7 @@ class Contents:
     async def stat(self, owner: Owner, request: Request) -> Response:
         """Say what a path is."""
         path, follow = bodies.path_query(request), bodies.flag_query(request, "follow_symlinks", default=True)
+        owner = await owner.at(path)
         found = await owner.read(partial(owner.tree.stat, path, follow_symlinks=follow))
         return answer(found.as_json)
 

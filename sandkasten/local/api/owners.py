@@ -9,16 +9,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sandkasten._protocol import Code
 from sandkasten.local.api.bodystream import pieces_of, read_ahead
-from sandkasten.local.errors import ApiError
-from sandkasten.local.files.quota import DiskQuota
+from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.files.resolving import inside_path, is_in_workspace, whole_path
 from sandkasten.local.files.tree import Tree
+from sandkasten.local.isolation.programs import CannotSpawnError
 from sandkasten.local.observe.metrics import Metrics
 from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.session import Session
@@ -26,11 +27,45 @@ from sandkasten.local.threads import in_thread
 
 T = TypeVar("T")
 
+_TWO_SIDES = (
+    "One of the paths is in /workspace and another is not, so they are on different disks. "
+    "Move or copy that by a command."
+)
+
+
+class Room(Protocol):
+    """The room that there is for files; `DiskQuota` has the meaning of its functions."""
+
+    async def has_room_for(self, size_bytes: int) -> bool:
+        """Return whether this much more may be written."""
+        ...
+
+    def wrote(self, size_bytes: int) -> None:
+        """Count what was written."""
+        ...
+
+    def reserved(self, size_bytes: int) -> AbstractContextManager[None]:
+        """Keep room during a block."""
+        ...
+
+
+class _FileSystemsRoom:
+    """That of file systems in memory, which have their own bounds."""
+
+    async def has_room_for(self, _size_bytes: int) -> bool:
+        return True
+
+    def wrote(self, size_bytes: int) -> None:
+        pass
+
+    def reserved(self, _size_bytes: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class Owner:
     """A session, or a workspace without one, and its files."""
 
-    def __init__(self, tree: Tree, quota: DiskQuota, metrics: Metrics) -> None:
+    def __init__(self, tree: Tree, quota: Room, metrics: Metrics) -> None:
         """Hold on to the files; those of a workspace need not exist yet."""
         self.tree = tree
         self._quota = quota
@@ -58,6 +93,16 @@ class Owner:
                 session is gone if that is the reason.
         """
         yield
+
+    async def at(self, *paths: str) -> Owner:
+        """Return the owner whose tree has these paths: itself, or the same session outside of its workspace.
+
+        Raises:
+            ApiError: INVALID_REQUEST, they are out of reach, or not all on one side.
+        """
+        for path in paths:
+            self.tree.inside(path)
+        return self
 
     # --- whole answers and contents
 
@@ -145,6 +190,22 @@ class _SessionOwner(Owner):
         self._session = session
         self._manager = manager
 
+    async def at(self, *paths: str) -> Owner:
+        below = [path for path in paths if is_in_workspace(whole_path(path))]
+        leading_out = await self.read(self.tree.leads_out, below) if below else []
+        outside = len(paths) - len(below) + sum(leading_out)
+        if not outside:
+            return self
+        if outside < len(paths):
+            raise invalid_request(_TWO_SIDES)
+        try:
+            with self.kept():
+                return _Outside(self._session, self._manager, self._metrics, await self._session.outside())
+        except CannotSpawnError as error:
+            for path in paths:
+                inside_path(path, str(error))
+            return self  # where links lead is not there
+
     def check(self) -> None:
         self._manager.get(self._session.id)
 
@@ -163,6 +224,15 @@ class _SessionOwner(Owner):
         except ApiError:
             self.check()  # if the session is gone, it is this that went wrong
             raise
+
+
+class _Outside(_SessionOwner):
+    """A session, for what is not in its workspace."""
+
+    def __init__(self, session: Session, manager: Manager, metrics: Metrics, tree: Tree) -> None:
+        super().__init__(session, manager, metrics)
+        self.tree = tree
+        self._quota = _FileSystemsRoom()
 
 
 class _WorkspaceOwner(Owner):

@@ -29,7 +29,7 @@ from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError, TreeSink, pack
-from sandkasten.local.files.tree import Tree, inside_path
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.verbs.appending import append as append_to
 from sandkasten.local.threads import in_thread
 
@@ -38,7 +38,9 @@ from sandkasten.local.threads import in_thread
 
 async def get_raw(owner: Owner, request: Request) -> Response:
     """Send a file, or a part of it."""
-    opened = await owner.read(_Opened, owner.tree, bodies.path_query(request), request)
+    path = bodies.path_query(request)
+    owner = await owner.at(path)
+    opened = await owner.read(_Opened, owner.tree, path, request)
     if opened.is_read:
         owner.count_sent(len(opened.first))
         return Response(opened.first, opened.status, opened.headers, "application/octet-stream")
@@ -48,7 +50,9 @@ async def get_raw(owner: Owner, request: Request) -> Response:
 
 async def get_tar(owner: Owner, request: Request) -> Response:
     """Send a directory."""
-    archive = pack(owner.tree, bodies.path_query(request))
+    path = bodies.path_query(request)
+    owner = await owner.at(path)
+    archive = pack(owner.tree, path)
     first = await owner.read(lambda: next(archive))
     return BodyStream(request, owner.sent(first, lambda: next(archive, b"")), 200, {}, archive.close)
 
@@ -60,7 +64,7 @@ async def put_raw(owner: Owner, request: Request) -> Response:
     """Store a file."""
     path, mode = bodies.path_query(request), bodies.mode_query(request)
     follow = bodies.flag_query(request, "follow_symlinks", default=True)
-    inside_path(path)
+    owner = await owner.at(path)
     await owner.admit(bodies.content_length(request.headers) or 0)
     async with owner.written():
         size, inside = await _store(
@@ -93,7 +97,8 @@ async def _store(owner: Owner, begin: Callable[[], NewFile], request: Request) -
 async def append(owner: Owner, request: Request) -> Response:
     """Add to the end of a file, when all of the body is here."""
     path = bodies.path_query(request)
-    inside = inside_path(path)
+    owner = await owner.at(path)
+    inside = owner.tree.inside(path)
     await owner.admit(bodies.content_length(request.headers) or 0)
     async with owner.written():
         file = await in_thread(partial(owner.tree.new_file, path, follow_symlinks=True))
@@ -112,7 +117,8 @@ async def append(owner: Owner, request: Request) -> Response:
 async def put_tar(owner: Owner, request: Request) -> Response:
     """Merge an archive into a directory."""
     path = bodies.path_query(request)
-    inside = inside_path(path)
+    owner = await owner.at(path)
+    inside = owner.tree.inside(path)
     await owner.admit(bodies.content_length(request.headers) or 0)
     async with owner.written():
         sink = await in_thread(TreeSink, owner.tree, path)

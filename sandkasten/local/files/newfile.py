@@ -135,9 +135,18 @@ class NewFile:
         self._durable = durable
         self._temporary = secrets.token_hex(8)
         self._staging = staging
-        self._descriptor = os.open(self._temporary, _NEW, 0o600, dir_fd=staging)
         self._parent = place.parent
+        self._descriptor = self._begun()
         self._is_open = True
+
+    def _begun(self) -> int:
+        return os.open(self._temporary, _NEW, 0o600, dir_fd=self._staging)
+
+    def _appear(self) -> None:
+        move(self._staging, self._temporary, self._parent, self._name, self._copy)
+
+    def _vanish(self) -> None:
+        unlink_quietly(self._temporary, self._staging)
 
     def write(self, data: bytes | memoryview) -> None:
         """Write on.
@@ -165,7 +174,7 @@ class NewFile:
         """
         with explained(f"/{self._inside}"), acting_as(self._identity):
             self._settle(self._descriptor)
-            move(self._staging, self._temporary, self._parent, self._name, self._copy)
+            self._appear()
             if self._durable:
                 _sync_directory(self._parent)
         self._close()
@@ -191,7 +200,7 @@ class NewFile:
     def discard(self) -> None:
         """Take it away, unless it is in its place already."""
         if self._is_open:
-            _unlink_quietly(self._temporary, self._staging)
+            self._vanish()
             self._close()
 
     def __enter__(self) -> NewFile:
@@ -231,9 +240,35 @@ def move(staging: int, temporary: str, parent: int, name: str, copy: Callable[[s
         copy(beside)
         os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
-        _unlink_quietly(beside, parent)
+        unlink_quietly(beside, parent)
         raise
-    _unlink_quietly(temporary, staging)
+    unlink_quietly(temporary, staging)
+
+
+class UnnamedFile(NewFile):
+    """A file on the file system of its place, without a name until it is complete: nothing of it can be left.
+
+    The sandbox does not see it before either.
+    """
+
+    def _begun(self) -> int:
+        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._parent)
+
+    def _appear(self) -> None:
+        file = f"/proc/self/fd/{self._descriptor}"
+        with suppress(FileExistsError):
+            os.link(file, self._name, dst_dir_fd=self._parent, follow_symlinks=True)
+            return
+        beside = f".sandkasten-{secrets.token_hex(8)}"
+        try:
+            os.link(file, beside, dst_dir_fd=self._parent, follow_symlinks=True)
+            os.rename(beside, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        except BaseException:
+            unlink_quietly(beside, self._parent)
+            raise
+
+    def _vanish(self) -> None:
+        pass
 
 
 @contextmanager
@@ -243,10 +278,11 @@ def in_the_making(staging: int) -> Generator[str, None, None]:
     try:
         yield name
     finally:
-        _unlink_quietly(name, staging)
+        unlink_quietly(name, staging)
 
 
-def _unlink_quietly(name: str, directory: int) -> None:
+def unlink_quietly(name: str, directory: int) -> None:
+    """Remove a name of a directory, if it is there."""
     with suppress(OSError):  # it is in its place already, or there is nothing more to do
         os.unlink(name, dir_fd=directory)
 

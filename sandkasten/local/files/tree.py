@@ -21,11 +21,10 @@ import posixpath
 import stat
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import IO
 
-from sandkasten._names import is_name, to_json
+from sandkasten._names import to_json
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import (
     Destination,
@@ -35,6 +34,14 @@ from sandkasten.local.files.newfile import (
     in_the_making,
     move,
 )
+from sandkasten.local.files.resolving import (
+    check_inside,
+    followed,
+    inside_path,
+    leads_out,
+    replaceable_mode,
+    symlink_maker,
+)
 from sandkasten.local.files.stating import Entry, Stated, entry_of, kind_of, modified_at
 from sandkasten.local.files.usage import Usage, held_usage, tree_usage
 from sandkasten.local.identity import Identity
@@ -43,25 +50,8 @@ from sandkasten.local.linux.syscalls import open_inside, syncfs
 
 MAX_ENTRIES = 100_000
 MAX_NAMES_BYTES = 8 * 1024 * 1024  # as JSON, in which one byte of a name may take six
-_MAX_LINKS = 40  # as many as the kernel follows
 _COPY_BYTES = 1024 * 1024
 _TOO_MANY = "{!r} has too many entries to list. Divide them up among directories."
-
-
-def inside_path(path: str) -> str:
-    """The path below the root, such as `workspace/a/b`, of a path as a client says it.
-
-    Raises:
-        ApiError: INVALID_REQUEST for a path outside /workspace.
-    """
-    if not path or "\0" in path or not is_name(path):
-        raise invalid_request("The path is empty, or contains a NUL, or is not valid Unicode.")
-    whole = posixpath.normpath(posixpath.join("/workspace", path))
-    if whole != "/workspace" and not whole.startswith("/workspace/"):
-        raise invalid_request(
-            f"The path {path[:256]!r} is outside /workspace. Reach other files by a command."
-        )
-    return whole.lstrip("/")
 
 
 class Tree:
@@ -76,8 +66,8 @@ class Tree:
             identity: whose the files are.
             durable: whether files are on the disk before a write is acknowledged.
         """
-        self._root = root
-        self._staging = staging
+        self.root = root
+        self.staging = staging
         self.identity = identity
         self._durable = durable
 
@@ -89,13 +79,13 @@ class Tree:
     @property
     def workspace(self) -> Path:
         """The host directory that is mounted at /workspace."""
-        return self._root / "workspace"
+        return self.root / "workspace"
 
     def usage(self, stop_at: int | None = None, *, insist: bool = False) -> Usage:
         """Measure all of it, with what is not complete; see `tree_usage`."""
         usage = Usage(0)
         # In this order: what is completed meanwhile counts twice, and not never.
-        for directory in (self._staging.find(), self.workspace):
+        for directory in (self.staging.find(), self.workspace):
             with suppress(FileNotFoundError):
                 if directory is not None:
                     usage += tree_usage(directory, stop_at, insist=insist)
@@ -107,10 +97,80 @@ class Tree:
 
     def create(self) -> None:
         """Make the directories."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        self.identity.let_pass(self._root)  # bubblewrap, as the sandbox's user, has to get through
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.identity.let_pass(self.root)  # bubblewrap, as the sandbox's user, has to get through
         self.workspace.mkdir(mode=0o700, exist_ok=True)
         self.identity.own(self.workspace)
+
+    # --- the meaning of a path
+
+    def inside(self, path: str) -> str:
+        """Return the path below the root of a path as a client says it.
+
+        Raises:
+            ApiError: INVALID_REQUEST, it is outside.
+        """
+        return inside_path(path)
+
+    @property
+    def top(self) -> str:
+        """The path below the root of the directory that is always there."""
+        return "workspace"
+
+    def is_top(self, path: str) -> bool:
+        """Return whether a path, as a client says it, is that directory.
+
+        Raises:
+            ApiError: INVALID_REQUEST, it is outside.
+        """
+        return self.inside(path) == self.top
+
+    def split(self, path: str, below: Sequence[str] = ()) -> tuple[str, str, str]:
+        """Return a path below the root, its directory, and its last name.
+
+        Raises:
+            ApiError: the path is outside, or the workspace itself.
+        """
+        inside = "/".join((self.inside(path), *below))
+        directory, name = posixpath.split(inside)
+        if not directory:
+            raise ApiError(400, "IS_DIRECTORY", f"{path!r} is a directory.")
+        return inside, directory, name
+
+    def open_path(self, root: int, path: str, flags: int = 0) -> int:
+        """Open a path below the root for no more than to name it; the caller closes it."""
+        return open_inside(root, path, os.O_PATH | flags)
+
+    def open_at(self, root: int, path: str, flags: int) -> int:
+        """Open a path below the root for its contents; the caller closes it."""
+        return open_inside(root, path, flags)
+
+    def check_place(self, root: int, descriptor: int) -> None:
+        """Make sure that something open may be looked at.
+
+        Raises:
+            ApiError: it is not inside.
+        """
+        check_inside(root, descriptor)
+
+    def check_change(self, root: int, directory: int) -> None:
+        """See `Resolver`."""
+        check_inside(root, directory)
+
+    def new_file_at(self, place: Destination, staging: int, mode: int, *, durable: bool) -> NewFile:
+        """Begin a file, as the sandbox's user."""
+        return NewFile(place, staging, mode, self.identity, durable=durable)
+
+    def leads_out(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether a symlink leads it out of the workspace; blocks."""
+        with self.opened_root() as root:
+            return [leads_out(root, self.inside(path)) for path in paths]
+
+    def crosses_mounts(self, _root: int, _directory: int) -> bool:
+        """Return whether what is mounted below an open directory counts as a part of it."""
+        return False
+
+    # --- files and directories
 
     def open(self, path: str) -> IO[bytes]:
         """Open a plain file for reading; the caller closes it.
@@ -120,7 +180,7 @@ class Tree:
         """
         with explained(path), self.opened_root() as root:
             # Not blocking, since a FIFO could be what is opened.
-            descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            descriptor = self.open_at(root, self.inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
                 mode = os.fstat(descriptor).st_mode
                 if stat.S_ISDIR(mode):
@@ -168,19 +228,19 @@ class Tree:
         Raises:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
-        inside, directory, name = split(path, below)
+        inside, directory, name = self.split(path, below)
         staging = self.open_staging()
         try:
             with explained("/".join((path, *below))), self.opened_root() as root:
                 parent = self.open_parent(root, directory)
                 if follow_symlinks:
-                    parent, name = _followed(root, parent, directory, name)
+                    parent, name = followed(self, root, parent, directory, name)
                 try:
-                    kept = _replaceable_mode(parent, name)
+                    kept = replaceable_mode(parent, name)
                     chosen = kept if mode is None else mode
                     durable = self._durable and not one_of_many
                     place = Destination(inside, parent, name)
-                    return NewFile(place, staging, chosen, self.identity, durable=durable)
+                    return self.new_file_at(place, staging, chosen, durable=durable)
                 except BaseException:
                     os.close(parent)
                     raise
@@ -195,7 +255,7 @@ class Tree:
             ApiError: the path is outside, or something else is in its place.
         """
         with explained("/".join((path, *below))), self.opened_root() as root:
-            os.close(self.open_parent(root, "/".join((inside_path(path), *below))))
+            os.close(self.open_parent(root, "/".join((self.inside(path), *below))))
 
     def make_symlink(self, path: str, below: Sequence[str], target: str) -> None:
         """Make a symlink, wherever it leads, in the place of what is there; see `new_file`.
@@ -203,16 +263,16 @@ class Tree:
         Raises:
             ApiError: the path is outside, is a directory, or its parents cannot be made.
         """
-        _inside, directory, name = split(path, below)
+        _inside, directory, name = self.split(path, below)
         staging = self.open_staging()
         try:
             with explained("/".join((path, *below))), self.opened_root() as root:
                 parent = self.open_parent(root, directory)
                 try:
-                    _replaceable_mode(parent, name)
+                    replaceable_mode(parent, name)
                     with in_the_making(staging) as temporary:
                         os.symlink(target, temporary, dir_fd=staging)
-                        move(staging, temporary, parent, name, partial(_symlink, target, parent))
+                        move(staging, temporary, parent, name, symlink_maker(target, parent))
                 finally:
                     os.close(parent)
         finally:
@@ -234,7 +294,7 @@ class Tree:
             ApiError: there is no such directory.
         """
         with explained(path), self.opened_root() as root:
-            return open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
+            return self.open_at(root, self.inside(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def entries(self, path: str) -> list[Entry]:
         """Return the entries of a directory, sorted by name.
@@ -243,7 +303,7 @@ class Tree:
             ApiError: there is no such directory, or it has more than 100,000 entries, or 8 MiB of names.
         """
         with explained(path), self.opened_root() as root:
-            descriptor = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = self.open_at(root, self.inside(path), os.O_RDONLY | os.O_DIRECTORY)
             found: list[Entry] = []
             names_bytes = 0
             try:
@@ -264,11 +324,11 @@ class Tree:
         Raises:
             ApiError: there is nothing, or it is outside.
         """
-        flags = os.O_PATH if follow_symlinks else os.O_PATH | os.O_NOFOLLOW
+        flags = 0 if follow_symlinks else os.O_NOFOLLOW
         with explained(path), self.opened_root() as root:
-            descriptor = open_inside(root, inside_path(path), flags)
+            descriptor = self.open_path(root, self.inside(path), flags)
             try:
-                check_inside(root, descriptor)
+                self.check_place(root, descriptor)
                 status = os.fstat(descriptor)
                 target = os.readlink("", dir_fd=descriptor) if stat.S_ISLNK(status.st_mode) else None
             finally:
@@ -279,7 +339,7 @@ class Tree:
     @contextmanager
     def opened_root(self) -> Generator[int, None, None]:
         """Give the directory that counts as the root, in a block that acts as the sandbox's user."""
-        descriptor = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with acting_as(self.identity):
                 yield descriptor
@@ -288,7 +348,7 @@ class Tree:
 
     def open_staging(self) -> int:
         """Open the staging directory, which belongs to the sandbox's user; the caller closes it."""
-        path = self._staging.make()
+        path = self.staging.make()
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if self.identity.drops:
@@ -301,11 +361,11 @@ class Tree:
     def open_parent(self, root: int, directory: str) -> int:
         """Open a directory below the root, making what is missing; the caller closes it."""
         try:
-            descriptor = open_directory(root, directory)
+            descriptor = self.open_path(root, directory, os.O_DIRECTORY)
         except FileNotFoundError:
             descriptor = self._make_directories(root, directory)
         try:
-            check_inside(root, descriptor)
+            self.check_change(root, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -313,15 +373,15 @@ class Tree:
 
     def _make_directories(self, root: int, directory: str) -> int:
         names = directory.split("/")
-        parent = open_directory(root, names[0])
+        parent = self.open_path(root, names[0], os.O_DIRECTORY)
         for depth, name in enumerate(names[1:], start=2):
             path = "/".join(names[:depth])
             try:
-                child = open_directory(root, path)
+                child = self.open_path(root, path, os.O_DIRECTORY)
             except FileNotFoundError:
-                check_inside(root, parent)
+                self.check_change(root, parent)
                 self._make_directory(parent, name)
-                child = open_directory(root, path)
+                child = self.open_path(root, path, os.O_DIRECTORY)
             finally:
                 os.close(parent)
             parent = child
@@ -332,67 +392,3 @@ class Tree:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
             return  # made at this moment by somebody else; or a link to nowhere, as opening it will tell
-
-
-def open_directory(root: int, path: str) -> int:
-    """Open a directory below the root; the caller closes it."""
-    return open_inside(root, path, os.O_PATH | os.O_DIRECTORY)
-
-
-def check_inside(root: int, directory: int) -> None:
-    """Make sure that nothing is made beside the workspace: a symlink may lead to the root, which is ours."""
-    opened, top = (os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in (directory, root))
-    if not f"{opened}/".startswith(f"{top}/workspace/"):
-        raise invalid_request("The path leads outside /workspace.")
-
-
-def split(path: str, below: Sequence[str] = ()) -> tuple[str, str, str]:
-    """Return a path below the root, its directory, and its last name.
-
-    Raises:
-        ApiError: the path is outside, or the workspace itself.
-    """
-    inside = "/".join((inside_path(path), *below))
-    directory, name = posixpath.split(inside)
-    if not directory:
-        raise ApiError(400, "IS_DIRECTORY", f"{path!r} is a directory.")
-    return inside, directory, name
-
-
-def _followed(root: int, parent: int, directory: str, name: str) -> tuple[int, str]:
-    """Return the place that symlinks lead to; takes `parent` over."""
-    try:
-        for _ in range(_MAX_LINKS):
-            try:
-                target = os.readlink(name, dir_fd=parent)
-            except OSError as error:
-                if error.errno in {errno.EINVAL, errno.ENOENT}:  # no symlink, or nothing
-                    return parent, name
-                raise
-            directory, name = posixpath.split(posixpath.join(f"/{directory}", target))
-            if name in {"", ".", ".."}:
-                raise IsADirectoryError(errno.EISDIR, "is a directory")
-            directory = directory.lstrip("/")
-            further = open_directory(root, directory or ".")
-            os.close(parent)
-            parent = further
-            check_inside(root, parent)
-        raise OSError(errno.ELOOP, "goes through too many links")
-    except BaseException:
-        os.close(parent)
-        raise
-
-
-def _symlink(target: str, parent: int, name: str) -> None:
-    os.symlink(target, name, dir_fd=parent)
-
-
-def _replaceable_mode(parent: int, name: str) -> int:
-    """The permissions for a file that is about to be written: those of the one that is there."""
-    try:
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return 0o644
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "is a directory")
-    return stat.S_IMODE(mode) & 0o777 if stat.S_ISREG(mode) else 0o644

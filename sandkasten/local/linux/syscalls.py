@@ -59,14 +59,21 @@ def check_openat2(directory: Path) -> None:
         os.close(root)
 
 
-def open_inside(root: int, path: str, flags: int) -> int:
+def open_inside(root: int, path: str, flags: int, *, across_mounts: bool = False) -> int:
     """Open a path as if `root` were the root of the file system; the caller closes the descriptor.
+
+    Args:
+        root: a directory.
+        path: the path.
+        flags: those of open(2).
+        across_mounts: whether it may lead to another mount, as the root of a whole sandbox has them.
 
     Raises:
         OSError: what openat2(2) says; `path` must hold no NUL.
     """
     assert "\0" not in path
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    resolve = _RESOLVE & ~_RESOLVE_NO_XDEV if across_mounts else _RESOLVE
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     number = errno.EAGAIN
     for _ in range(_ATTEMPTS):
         descriptor = _libc.syscall(
@@ -78,6 +85,18 @@ def open_inside(root: int, path: str, flags: int) -> int:
         if number != errno.EAGAIN:  # directories were moved meanwhile, so the kernel was not sure
             break
     raise OSError(number, os.strerror(number))
+
+
+def kind_of_file_system(descriptor: int) -> int:
+    """Return the number that the kernel has for the kind of file system of an open file.
+
+    Raises:
+        OSError: it does not say.
+    """
+    status = (ctypes.c_long * 64)()  # a struct statfs, which begins with it, and is shorter
+    if _libc.fstatfs(descriptor, status) != 0:
+        raise OSError(ctypes.get_errno(), "the file system is not known")
+    return int(status[0])
 
 
 def syncfs(descriptor: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from sandkasten.local.clock import Clock
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import SandboxLostError, invalid_request
+from sandkasten.local.files.outside import OutsideTree
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.quota import DiskQuota
 from sandkasten.local.files.tree import Tree
@@ -155,6 +156,9 @@ class Session:
             members=self._members_of_workspace,
         )
         self._site = site
+        self._sandbox = sandbox
+        self._outside: OutsideTree | None = None
+        self._is_closed = False
         self._shell = shell
         self._remains = remains
         self._of_workspace = of_workspace
@@ -273,6 +277,21 @@ class Session:
         workspace, identity = self.tree.workspace, self._site.identity
         return Pipes(workspace, identity, has_input=has_input, has_output=has_output)
 
+    async def outside(self) -> OutsideTree:
+        """Return the files beside those of the workspace.
+
+        Raises:
+            CannotSpawnError: sandboxes of this machine do not give them.
+            SandboxLostError: the sandbox has ended.
+            OSError: something is used up.
+        """
+        if self._outside is None:
+            root = await self._sandbox.root()
+            if self._is_closed:
+                raise SandboxLostError("the session ended")
+            self._outside = self._outside or OutsideTree(root, self.tree)
+        return self._outside
+
     def interrupt(self) -> bool:
         """Stop the command that runs; return whether one did."""
         return self._shell.interrupt()
@@ -296,8 +315,11 @@ class Session:
 
     def close(self) -> Callable[[], None]:
         """End the session; return what removes its remains, to be called in any thread."""
+        self._is_closed = True
         self.lifetime.stop()
         self.quota.close()
+        if self._outside is not None:
+            self._outside.close()
         self.processes.close(SandboxLostError("the session ended while the process ran"))
         self._remains.reap = self._shell.close()
         return self._remains.remove

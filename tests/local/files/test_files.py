@@ -22,7 +22,8 @@ import pytest
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files import tree
 from sandkasten.local.files.newfile import StagingIn
-from sandkasten.local.files.tree import Tree, inside_path
+from sandkasten.local.files.resolving import inside_path
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.scratch import remove_tree

@@ -52,6 +52,7 @@ class Changes:
         path = bodies.path_query(request)
         parents = bodies.flag_query(request, "parents", default=True)
         exist_ok = bodies.flag_query(request, "exist_ok", default=False)
+        owner = await owner.at(path)
         make = partial(changing.make_directory, owner.tree, path, parents=parents, exist_ok=exist_ok)
         await owner.write(_ENTRY_BYTES, make)
         return answer({"ok": True})
@@ -61,6 +62,7 @@ class Changes:
         path = bodies.path_query(request)
         recursive = bodies.flag_query(request, "recursive", default=False)
         missing_ok = bodies.flag_query(request, "missing_ok", default=False)
+        owner = await owner.at(path)
         work = partial(changing.remove, owner.tree, path, recursive=recursive, missing_ok=missing_ok)
         if recursive:
             waiting = _Admission(owner)
@@ -78,6 +80,7 @@ class Changes:
         """Move a file or a directory."""
         path, to = bodies.path_query(request), bodies.path_query(request, name="to")
         overwrite = bodies.flag_query(request, "overwrite", default=False)
+        owner = await owner.at(path, to)
         await _do(owner, partial(changing.move, owner.tree, path, to, overwrite=overwrite))
         return answer({"ok": True})
 
@@ -85,6 +88,7 @@ class Changes:
         """Copy a file or a directory; a client that leaves ends it."""
         path, to = bodies.path_query(request), bodies.path_query(request, name="to")
         overwrite = bodies.flag_query(request, "overwrite", default=False)
+        owner = await owner.at(path, to)
         await owner.admit(0)
         admission = _Admission(owner)
         async with self._long, owner.written():
@@ -102,6 +106,7 @@ class Changes:
         path, mode = bodies.path_query(request), bodies.mode_query(request, most=0o1777)
         if mode is None:
             raise invalid_request("The query needs a 'mode'.")
+        owner = await owner.at(path)
         await _do(owner, partial(changing.change_mode, owner.tree, path, mode))
         return answer({"ok": True})
 

@@ -46,6 +46,7 @@ class Finds:
         path = bodies.path_query(request, WORKSPACE)
         depth = bodies.number_query(request, "depth", MAX_DEPTH, MAX_DEPTH)
         pattern = _pattern(request, "glob")
+        owner = await owner.at(path)
         async with self._finds:
             return await owner.read(partial(_found, owner.tree, path, depth, pattern))
 
@@ -62,6 +63,7 @@ class Finds:
             max_results=bodies.number_query(request, "max_results", 1000, _MAX_RESULTS),
             timeout_seconds=bodies.number_query(request, "timeout_ms", 30_000, _MAX_TIMEOUT_MS) / 1000,
         )
+        owner = await owner.at(query.path)
         async with self._searches:
             directory = await owner.read(owner.tree.open_directory, query.path)
             try:

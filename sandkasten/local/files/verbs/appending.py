@@ -7,8 +7,7 @@ import stat
 
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.files.newfile import NewFile, explained
-from sandkasten.local.files.tree import Tree, inside_path
-from sandkasten.local.linux.syscalls import open_inside
+from sandkasten.local.files.tree import Tree
 
 # Not blocking, since a FIFO could be what is opened.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
@@ -23,7 +22,7 @@ def append(tree: Tree, path: str, file: NewFile) -> None:
     """
     with explained(path), tree.opened_root() as root:
         try:
-            descriptor = open_inside(root, inside_path(path), _FLAGS)
+            descriptor = tree.open_at(root, tree.inside(path), _FLAGS)
         except FileNotFoundError:
             file.commit()
             return

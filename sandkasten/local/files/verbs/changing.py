@@ -7,7 +7,6 @@ is followed if it is a symlink. All functions block, and act as the sandbox's us
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -15,9 +14,9 @@ from contextlib import contextmanager, suppress
 from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import explained
-from sandkasten.local.files.tree import Tree, check_inside, inside_path, open_directory
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.verbs.removing import GoOn, remove_entry
-from sandkasten.local.linux.syscalls import open_inside, rename_new
+from sandkasten.local.linux.syscalls import rename_new
 
 
 @contextmanager
@@ -32,22 +31,23 @@ def parent_of(tree: Tree, path: str, *, make: bool) -> Generator[tuple[int, str]
     Raises:
         ApiError: the path is outside, or /workspace itself, or its directory cannot be had.
     """
-    inside = inside_path(path)
-    directory, name = posixpath.split(inside)
-    if not directory:
-        raise invalid_request("/workspace itself cannot be removed, moved or replaced. Name what is in it.")
+    if tree.is_top(path):
+        raise invalid_request(
+            f"/{tree.top} itself cannot be made, removed, moved or replaced. Name what is in it."
+        )
+    _inside, directory, name = tree.split(path)
     with explained(path), tree.opened_root() as root:
-        parent = tree.open_parent(root, directory) if make else _opened(root, directory)
+        parent = tree.open_parent(root, directory) if make else _opened(tree, root, directory)
         try:
             yield parent, name
         finally:
             os.close(parent)
 
 
-def _opened(root: int, directory: str) -> int:
-    descriptor = open_directory(root, directory)
+def _opened(tree: Tree, root: int, directory: str) -> int:
+    descriptor = tree.open_path(root, directory, os.O_DIRECTORY)
     try:
-        check_inside(root, descriptor)
+        tree.check_change(root, descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -60,7 +60,7 @@ def make_directory(tree: Tree, path: str, *, parents: bool, exist_ok: bool) -> N
     Raises:
         ApiError: something is there, or a parent is missing.
     """
-    if inside_path(path) == "workspace" and exist_ok:
+    if tree.is_top(path) and exist_ok:
         return
     with parent_of(tree, path, make=parents) as (parent, name):
         try:
@@ -72,7 +72,7 @@ def make_directory(tree: Tree, path: str, *, parents: bool, exist_ok: bool) -> N
 
 def _leads_to_directory(tree: Tree, path: str) -> bool:
     with suppress(OSError), tree.opened_root() as root:
-        os.close(open_directory(root, inside_path(path)))
+        os.close(tree.open_path(root, tree.inside(path), os.O_DIRECTORY))
         return True
     return False
 
@@ -113,9 +113,9 @@ def change_mode(tree: Tree, path: str, mode: int) -> None:
         ApiError: there is nothing.
     """
     with explained(path), tree.opened_root() as root:
-        descriptor = open_inside(root, inside_path(path), os.O_PATH)
+        descriptor = tree.open_path(root, tree.inside(path))
         try:
-            check_inside(root, descriptor)
+            tree.check_change(root, descriptor)
             kept = os.fstat(descriptor).st_mode
             if not (stat.S_ISREG(kept) or stat.S_ISDIR(kept)):
                 raise invalid_request(f"{path[:256]!r} is neither a file nor a directory.")

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.files.newfile import explained
-from sandkasten.local.files.tree import Tree, check_inside, inside_path
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.verbs.changing import parent_of
 from sandkasten.local.files.verbs.removing import remove_entry
 from sandkasten.local.linux.syscalls import open_inside, rename_new
@@ -41,9 +41,9 @@ def copy(tree: Tree, path: str, to: str, *, overwrite: bool, admit: Admit) -> No
     staging = tree.open_staging()
     try:
         with explained(path), tree.opened_root() as root:
-            source = open_inside(root, inside_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            source = tree.open_at(root, tree.inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
-                check_inside(root, source)
+                tree.check_place(root, source)
                 with parent_of(tree, to, make=True) as destination:
                     _copy_to(path, source, staging, destination, admit, overwrite=overwrite)
             finally:
@@ -58,13 +58,13 @@ def _copy_to(
 ) -> None:
     parent, to_name = destination
     name = f".sandkasten-{secrets.token_hex(8)}"
-    # By a mount or a symlink of the host's the workspace may be on another disk: then beside its place.
+    # The place may be on another disk, by the host's doing or since it is not in the workspace: then beside it.
     place = staging if os.fstat(staging).st_dev == os.fstat(parent).st_dev else parent
     mode = os.fstat(source).st_mode
     try:
         with explained(path):
             _Copier(admit).copy_open(source, place, name, 0)
-        copied = open_inside(place, name, os.O_RDONLY | os.O_NOFOLLOW)
+        copied = open_inside(place, name, _READ)
         try:
             if overwrite:
                 os.rename(name, to_name, src_dir_fd=place, dst_dir_fd=parent)
@@ -75,7 +75,7 @@ def _copy_to(
             os.close(copied)
     except BaseException:
         with suppress(OSError):
-            remove_entry(place, name, recursive=True, open_up=True)
+            remove_entry(place, name, recursive=True, open_up=place == staging)
         raise
 
 

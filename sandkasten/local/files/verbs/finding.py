@@ -19,7 +19,7 @@ from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import explained
 from sandkasten.local.files.stating import Entry, entry_of
-from sandkasten.local.files.tree import MAX_ENTRIES, MAX_NAMES_BYTES, Tree, check_inside, inside_path
+from sandkasten.local.files.tree import MAX_ENTRIES, MAX_NAMES_BYTES, Tree
 from sandkasten.local.files.verbs import searcher
 from sandkasten.local.files.verbs.searcher import Glob
 from sandkasten.local.linux.syscalls import open_inside
@@ -28,7 +28,7 @@ MAX_DEPTH = 100
 _MAX_VISITED = 1_000_000
 _MAX_SECONDS = 60.0
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EXDEV}
 _OUTPUT_BYTES = 8 * 1024 * 1024
 
 
@@ -44,9 +44,9 @@ def find(tree: Tree, path: str, *, depth: int, pattern: str | None) -> list[dict
     found: list[dict[str, Any]] = []
     names_bytes = 0
     with explained(path), tree.opened_root() as root:
-        top = open_inside(root, inside_path(path), os.O_RDONLY | os.O_DIRECTORY)
+        top = tree.open_at(root, tree.inside(path), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            check_inside(root, top)
+            tree.check_place(root, top)
             for above, entry in _Walk(top, depth).entries():
                 if glob is not None and not glob.matches((*above, entry.name)):
                     continue
