@@ -105,7 +105,7 @@ class Contents:
     async def stat(self, owner: Owner, request: Request) -> Response:
         """Say what a path is."""
         path, follow = bodies.path_query(request), bodies.flag_query(request, "follow_symlinks", default=True)
-        owner = await owner.at(path)
+        owner = await owner.at(path, follow_symlinks=follow)
         found = await owner.read(partial(owner.tree.stat, path, follow_symlinks=follow))
         return answer(found.as_json)
 

@@ -7,7 +7,7 @@ session's lifetime, a workspace's lock, the disk's quota and the count of bytes 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -94,13 +94,18 @@ class Owner:
         """
         yield
 
-    async def at(self, *paths: str) -> Owner:
+    async def at(self, *paths: str, links: Sequence[str] = (), follow_symlinks: bool = True) -> Owner:
         """Return the owner whose tree has these paths: itself, or the same session outside of its workspace.
+
+        Args:
+            paths: as a client says them.
+            links: more of them, whose last names are meant themselves if they are symlinks.
+            follow_symlinks: whether symlinks at the end of `paths` are followed; else these are such too.
 
         Raises:
             ApiError: INVALID_REQUEST, they are out of reach, or not all on one side.
         """
-        for path in paths:
+        for path in (*paths, *links):
             self.tree.inside(path)
         return self
 
@@ -190,19 +195,18 @@ class _SessionOwner(Owner):
         self._session = session
         self._manager = manager
 
-    async def at(self, *paths: str) -> Owner:
-        below = [path for path in paths if is_in_workspace(whole_path(path))]
-        leading_out = await self.read(self.tree.leads_out, below) if below else []
-        outside = len(paths) - len(below) + sum(leading_out)
+    async def at(self, *paths: str, links: Sequence[str] = (), follow_symlinks: bool = True) -> Owner:
+        asked = dict.fromkeys(paths, follow_symlinks) | dict.fromkeys(links, False)
+        outside = await in_thread(_count_outside, self.tree, asked)
         if not outside:
             return self
-        if outside < len(paths):
+        if outside < len(asked):
             raise invalid_request(_TWO_SIDES)
         try:
             with self.kept():
                 return _Outside(self._session, self._manager, self._metrics, await self._session.outside())
         except CannotSpawnError as error:
-            for path in paths:
+            for path in asked:
                 inside_path(path, str(error))
             return self  # where links lead is not there
 
@@ -224,6 +228,14 @@ class _SessionOwner(Owner):
         except ApiError:
             self.check()  # if the session is gone, it is this that went wrong
             raise
+
+
+def _count_outside(tree: Tree, asked: Mapping[str, bool]) -> int:
+    """Count the paths that are not in the workspace, each with whether a symlink at its end is followed."""
+    return sum(
+        not is_in_workspace(whole_path(path)) or tree.leads_out(path, follow_symlinks=follow)
+        for path, follow in asked.items()
+    )
 
 
 class _Outside(_SessionOwner):

@@ -64,7 +64,7 @@ async def put_raw(owner: Owner, request: Request) -> Response:
     """Store a file."""
     path, mode = bodies.path_query(request), bodies.mode_query(request)
     follow = bodies.flag_query(request, "follow_symlinks", default=True)
-    owner = await owner.at(path)
+    owner = await owner.at(path, follow_symlinks=follow)
     await owner.admit(bodies.content_length(request.headers) or 0)
     async with owner.written():
         size, inside = await _store(

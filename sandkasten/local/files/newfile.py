@@ -25,7 +25,7 @@ _EXPLANATIONS = {
     errno.ENOENT: (
         404,
         "FILE_NOT_FOUND",
-        "does not exist (a link that leads out of /workspace counts as missing)",
+        "does not exist (a link that leads out counts as missing)",
     ),
     errno.ENOTDIR: (400, Code.NOT_A_DIRECTORY, "is not a directory, or goes through something that is not"),
     errno.EEXIST: (409, Code.FILE_EXISTS, "exists"),

@@ -1,11 +1,12 @@
 """The files of a session that are not in its workspace, such as those in /tmp, seen from outside.
 
-The kernel resolves their paths below the root directory that the sandbox itself has, across its mounts, so a path
-means what it means inside. What is opened is first only named (O_PATH), then judged by where it is and what it is,
-and then opened by that descriptor: no FIFO, socket or device is ever opened, and nothing of /proc, /sys and /dev.
+The kernel resolves their paths below the root directory that the sandbox itself has, across its mounts, so a
+path means what it means inside. What is opened is first only named (O_PATH), then judged by where and what
+it is, and then opened by that descriptor: no FIFO, socket or device is opened, and nothing of /proc, /sys or
+/dev.
 
-The file systems that can be written here are in memory and bounded. Nothing lands in /workspace this way, since that
-has a quota: it has paths of its own.
+The file systems that can be written here are in memory and bounded. Nothing lands in /workspace this way,
+since that has a quota: files there have paths of their own.
 """
 
 from __future__ import annotations
@@ -104,23 +105,25 @@ class OutsideTree(Tree):
         try:
             with self.opened_root() as root:
                 if os.path.sameopenfile(root, descriptor):
-                    raise invalid_request(
-                        "/ as a whole cannot be searched or packed. Name a directory in it."
-                    )
+                    raise invalid_request("/ as a whole cannot be searched or packed. Name a directory.")
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+    def crosses_mounts(self, root: int, directory: int) -> bool:
+        """See `Tree`: each file of /etc is a mount; only / has mounts of the kernel's files in it."""
+        return not os.path.sameopenfile(root, directory)
 
     def check_place(self, root: int, descriptor: int) -> None:
         """See `Tree`."""
         place = place_of(root, descriptor)
         if not place or kind_of_file_system(descriptor) in _KINDS:
             raise invalid_request("The path leads to the kernel's files. Reach them by a command.")
-        _check_kernels(place, place)
+        _check_kernels(place, place.rstrip("/"))
 
     def check_change(self, root: int, directory: int) -> None:
-        """See `Resolver`."""
+        """See `Tree`."""
         self.check_place(root, directory)
         if is_in_workspace(place_of(root, directory).rstrip("/")):
             raise invalid_request("The path leads back into /workspace. Name the file as it is called there.")

@@ -23,8 +23,8 @@ class Resolver(Protocol):
         """Open a path below the root for no more than to name it; the caller closes it."""
         ...
 
-    def check_change(self, root: int, directory: int) -> None:
-        """Make sure that something may be made, changed or removed in an open directory.
+    def check_place(self, root: int, descriptor: int) -> None:
+        """Make sure that something open may be looked at.
 
         Raises:
             ApiError: it may not.
@@ -152,7 +152,7 @@ def followed(resolver: Resolver, root: int, parent: int, directory: str, name: s
             further = resolver.open_path(root, directory or ".", os.O_DIRECTORY)
             os.close(parent)
             parent = further
-            resolver.check_change(root, parent)
+            resolver.check_place(root, parent)
         raise OSError(errno.ELOOP, "goes through too many links")
     except BaseException:
         os.close(parent)

@@ -45,14 +45,17 @@ def pack(tree: Tree, path: str) -> Generator[bytes, None, None]:
     """
     directory = tree.open_directory(path)
     try:
-        yield from steps_as(tree.identity, _in_pieces(_packed(directory)))
+        with tree.opened_root() as root:
+            across_mounts = tree.crosses_mounts(root, directory)
+        packer = _Packer(directory, across_mounts=across_mounts)
+        yield from steps_as(tree.identity, _in_pieces(_packed(packer)))
     finally:
         os.close(directory)
 
 
-def _packed(root: int) -> Iterator[bytes]:
+def _packed(packer: _Packer) -> Iterator[bytes]:
     try:
-        yield from _Packer(root).members()
+        yield from packer.members()
     except ApiError as error:
         yield _tar.note({ERROR_NOTE: json.dumps(error.body)})
     else:
@@ -90,8 +93,9 @@ class _Found:
 
 
 class _Packer:
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, across_mounts: bool) -> None:
         self._root = root
+        self._across_mounts = across_mounts
         self._count = 0
         self._pending: list[_Found | None] = [None]  # the root itself
 
@@ -100,7 +104,7 @@ class _Packer:
             found = self._pending.pop()
             path = found.path if found else ()
             with explained("/".join(path)):
-                directory = _open(self._root, "/".join(path) or ".", os.O_DIRECTORY)
+                directory = self._open(self._root, "/".join(path) or ".", os.O_DIRECTORY)
             if directory is None:
                 continue
             try:
@@ -133,22 +137,22 @@ class _Packer:
                 yield _tar.header(Member(path, Kind.SYMLINK, mode=0o777, target=target))
         elif entry.is_file(follow_symlinks=False):
             with explained("/".join(path)):
-                file = _open(directory, entry.name, os.O_NONBLOCK | os.O_NOCTTY)
+                file = self._open(directory, entry.name, os.O_NONBLOCK | os.O_NOCTTY)
             if file is not None:
                 try:
                     yield from _content(file, path)
                 finally:
                     os.close(file)
 
-
-def _open(root: int, path: str, flags: int) -> int | None:
-    """Open what was seen a moment ago; None if that is not there any more."""
-    try:
-        return open_inside(root, path, os.O_RDONLY | os.O_NOFOLLOW | flags)
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}:
-            return None
-        raise
+    def _open(self, root: int, path: str, flags: int) -> int | None:
+        """Open what was seen a moment ago; None if that is not there any more."""
+        try:
+            flags |= os.O_RDONLY | os.O_NOFOLLOW
+            return open_inside(root, path, flags, across_mounts=self._across_mounts)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}:
+                return None
+            raise
 
 
 def _content(file: int, path: tuple[str, ...]) -> Iterator[bytes]:

@@ -154,17 +154,22 @@ class Tree:
         check_inside(root, descriptor)
 
     def check_change(self, root: int, directory: int) -> None:
-        """See `Resolver`."""
+        """Make sure that something may be made, changed or removed in an open directory.
+
+        Raises:
+            ApiError: it may not.
+        """
         check_inside(root, directory)
 
     def new_file_at(self, place: Destination, staging: int, mode: int, *, durable: bool) -> NewFile:
         """Begin a file, as the sandbox's user."""
         return NewFile(place, staging, mode, self.identity, durable=durable)
 
-    def leads_out(self, paths: Sequence[str]) -> list[bool]:
-        """Return for each path whether a symlink leads it out of the workspace; blocks."""
+    def leads_out(self, path: str, *, follow_symlinks: bool) -> bool:
+        """Return whether a symlink leads a path out; one at its end only counts if it is followed."""
+        inside = self.inside(path)
         with self.opened_root() as root:
-            return [leads_out(root, self.inside(path)) for path in paths]
+            return leads_out(root, inside if follow_symlinks else posixpath.dirname(inside) or inside)
 
     def crosses_mounts(self, _root: int, _directory: int) -> bool:
         """Return whether what is mounted below an open directory counts as a part of it."""
@@ -232,10 +237,11 @@ class Tree:
         staging = self.open_staging()
         try:
             with explained("/".join((path, *below))), self.opened_root() as root:
-                parent = self.open_parent(root, directory)
+                parent = self.open_parent(root, directory, is_on_the_way=follow_symlinks)
                 if follow_symlinks:
                     parent, name = followed(self, root, parent, directory, name)
                 try:
+                    self.check_change(root, parent)
                     kept = replaceable_mode(parent, name)
                     chosen = kept if mode is None else mode
                     durable = self._durable and not one_of_many
@@ -358,14 +364,17 @@ class Tree:
             raise
         return descriptor
 
-    def open_parent(self, root: int, directory: str) -> int:
-        """Open a directory below the root, making what is missing; the caller closes it."""
+    def open_parent(self, root: int, directory: str, *, is_on_the_way: bool = False) -> int:
+        """Open a directory below the root, making what is missing; the caller closes it.
+
+        It may be changed, unless it is only on the way to another one, by a symlink in it.
+        """
         try:
             descriptor = self.open_path(root, directory, os.O_DIRECTORY)
         except FileNotFoundError:
             descriptor = self._make_directories(root, directory)
         try:
-            self.check_change(root, descriptor)
+            (self.check_place if is_on_the_way else self.check_change)(root, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -380,15 +389,10 @@ class Tree:
                 child = self.open_path(root, path, os.O_DIRECTORY)
             except FileNotFoundError:
                 self.check_change(root, parent)
-                self._make_directory(parent, name)
+                with suppress(FileExistsError):  # made just now by somebody else; or a link to nowhere
+                    os.mkdir(name, 0o755, dir_fd=parent)
                 child = self.open_path(root, path, os.O_DIRECTORY)
             finally:
                 os.close(parent)
             parent = child
         return parent
-
-    def _make_directory(self, parent: int, name: str) -> None:
-        try:
-            os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError:
-            return  # made at this moment by somebody else; or a link to nowhere, as opening it will tell

@@ -62,7 +62,7 @@ class Changes:
         path = bodies.path_query(request)
         recursive = bodies.flag_query(request, "recursive", default=False)
         missing_ok = bodies.flag_query(request, "missing_ok", default=False)
-        owner = await owner.at(path)
+        owner = await owner.at(links=(path,))
         work = partial(changing.remove, owner.tree, path, recursive=recursive, missing_ok=missing_ok)
         if recursive:
             waiting = _Admission(owner)
@@ -80,7 +80,7 @@ class Changes:
         """Move a file or a directory."""
         path, to = bodies.path_query(request), bodies.path_query(request, name="to")
         overwrite = bodies.flag_query(request, "overwrite", default=False)
-        owner = await owner.at(path, to)
+        owner = await owner.at(links=(path, to))
         await _do(owner, partial(changing.move, owner.tree, path, to, overwrite=overwrite))
         return answer({"ok": True})
 
@@ -88,7 +88,7 @@ class Changes:
         """Copy a file or a directory; a client that leaves ends it."""
         path, to = bodies.path_query(request), bodies.path_query(request, name="to")
         overwrite = bodies.flag_query(request, "overwrite", default=False)
-        owner = await owner.at(path, to)
+        owner = await owner.at(path, links=(to,))
         await owner.admit(0)
         admission = _Admission(owner)
         async with self._long, owner.written():

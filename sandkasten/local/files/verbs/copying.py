@@ -45,7 +45,8 @@ def copy(tree: Tree, path: str, to: str, *, overwrite: bool, admit: Admit) -> No
             try:
                 tree.check_place(root, source)
                 with parent_of(tree, to, make=True) as destination:
-                    _copy_to(path, source, staging, destination, admit, overwrite=overwrite)
+                    copier = _Copier(admit, across_mounts=tree.crosses_mounts(root, source))
+                    _copy_to(path, source, staging, destination, copier, overwrite=overwrite)
             finally:
                 os.close(source)
         tree.sync()
@@ -54,16 +55,17 @@ def copy(tree: Tree, path: str, to: str, *, overwrite: bool, admit: Admit) -> No
 
 
 def _copy_to(
-    path: str, source: int, staging: int, destination: tuple[int, str], admit: Admit, *, overwrite: bool
+    path: str, source: int, staging: int, destination: tuple[int, str], copier: _Copier, *, overwrite: bool
 ) -> None:
     parent, to_name = destination
     name = f".sandkasten-{secrets.token_hex(8)}"
-    # The place may be on another disk, by the host's doing or since it is not in the workspace: then beside it.
+    # By a mount or a symlink of the host's, or outside of the workspace, that is another disk: then beside
+    # its place.
     place = staging if os.fstat(staging).st_dev == os.fstat(parent).st_dev else parent
     mode = os.fstat(source).st_mode
     try:
         with explained(path):
-            _Copier(admit).copy_open(source, place, name, 0)
+            copier.copy_open(source, place, name, 0)
         copied = open_inside(place, name, _READ)
         try:
             if overwrite:
@@ -80,8 +82,9 @@ def _copy_to(
 
 
 class _Copier:
-    def __init__(self, admit: Admit) -> None:
+    def __init__(self, admit: Admit, *, across_mounts: bool) -> None:
         self._admit = admit
+        self._across_mounts = across_mounts
         self._count = 0
 
     def copy_open(self, source: int, parent: int, name: str, depth: int) -> None:
@@ -137,7 +140,7 @@ class _Copier:
         if not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
             return
         try:
-            descriptor = open_inside(source, entry.name, _READ)
+            descriptor = open_inside(source, entry.name, _READ, across_mounts=self._across_mounts)
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:  # it was something else a moment ago
                 return

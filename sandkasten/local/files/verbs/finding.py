@@ -47,7 +47,7 @@ def find(tree: Tree, path: str, *, depth: int, pattern: str | None) -> list[dict
         top = tree.open_at(root, tree.inside(path), os.O_RDONLY | os.O_DIRECTORY)
         try:
             tree.check_place(root, top)
-            for above, entry in _Walk(top, depth).entries():
+            for above, entry in _Walk(top, depth, across_mounts=tree.crosses_mounts(root, top)).entries():
                 if glob is not None and not glob.matches((*above, entry.name)):
                     continue
                 row = entry.as_json | to_json("name", "/".join((*above, entry.name)))
@@ -63,8 +63,9 @@ def find(tree: Tree, path: str, *, depth: int, pattern: str | None) -> list[dict
 
 
 class _Walk:
-    def __init__(self, top: int, depth: int) -> None:
+    def __init__(self, top: int, depth: int, *, across_mounts: bool) -> None:
         self._top = top
+        self._across_mounts = across_mounts
         self._depth = min(depth, MAX_DEPTH)
         self._visited = 0
         self._ends_at = time.monotonic() + _MAX_SECONDS
@@ -75,7 +76,9 @@ class _Walk:
         while pending:
             above = pending.pop()
             try:
-                directory = open_inside(self._top, "/".join(above) or ".", _FLAGS)
+                directory = open_inside(
+                    self._top, "/".join(above) or ".", _FLAGS, across_mounts=self._across_mounts
+                )
             except OSError as error:
                 if above and error.errno in _GONE:
                     continue
