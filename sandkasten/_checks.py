@@ -117,7 +117,7 @@ def command(value: str) -> str:
 
 
 def sandbox_path(value: str | PurePosixPath, *, name: str = "path") -> str:
-    """Return a path in the sandbox: not empty, no NUL. The daemon checks that it is below /workspace."""
+    """Return a path in the sandbox: not empty, no NUL. The daemon checks that it can be reached."""
     if not isinstance(value, str | PurePosixPath) or not str(value):
         raise SandkastenInputError(f"{name} is {shown(value)}: it must be a path such as 'data/table.csv'.")
     if len(str(value)) > MAX_PATH_CHARS:

@@ -29,7 +29,7 @@ def absolute(path: str | PurePosixPath, *, name: str = "path") -> str:
     """The path as commands see it.
 
     Raises:
-        SandkastenInputError: it is not below /workspace, which is all that the file verbs reach.
+        SandkastenInputError: it is not below /workspace, which is all that most daemons reach.
     """
     whole = posixpath.normpath(posixpath.join(WORKSPACE, check.sandbox_path(path, name=name)))
     if whole != WORKSPACE and not whole.startswith(f"{WORKSPACE}/"):
@@ -84,6 +84,8 @@ def place_for(dest: str | Path, path: str) -> Path:
     place = Path(dest)
     if place.is_dir():
         name = posixpath.basename(posixpath.normpath(posixpath.join(WORKSPACE, path)))
+        if not name:
+            raise SandkastenInputError("/ as a whole cannot be downloaded.", "Name a directory in it.")
         check_name(name)
         place /= name
     if place.is_dir():

@@ -966,11 +966,12 @@ def test_a_download_goes_into_a_directory_or_becomes_what_is_named(tmp_path: Pat
     assert place_for(str(tmp_path / "new"), "a/b.txt") == tmp_path / "new"
     assert place_for(tmp_path, "/workspace") == tmp_path / "workspace"
     assert place_for(tmp_path, "a/..") == tmp_path / "workspace"
+    assert place_for(tmp_path, "/tmp/x.txt") == tmp_path / "x.txt"
     (tmp_path / "b.txt").mkdir()
     for dest, path, words in (
         (tmp_path, "a/b.txt", "is a directory"),
         (tmp_path / "missing" / "x", "a", "Make it first"),
-        (tmp_path, "../x", "outside"),
+        (tmp_path, "..", "/ as a whole"),
         ("", "a", "dest is"),
         (None, "a", "dest is"),
     ):
