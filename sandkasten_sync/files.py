@@ -36,9 +36,10 @@ _CLEAN_UP_SECONDS = 60.0
 
 
 class FileVerbs(PathVerbs):
-    """Files below /workspace of one session or one workspace.
+    """Files of one session or one workspace.
 
-    Paths are relative to /workspace, or absolute below it; missing parents are made. Files may be of any
+    Paths are relative to /workspace, or absolute. In sessions of the embedded daemon they may lead wherever the
+    session's own user may go, such as to /tmp; all others have /workspace. Missing parents are made. Files may be of any
     size, and their names any bytes: what is not UTF-8 is in a path as in `os.fsdecode`.
 
     On a daemon without the extension `files`, large ones and directories travel by commands in the
@@ -64,7 +65,7 @@ class FileVerbs(PathVerbs):
             content: what is in it.
             mode: its permission bits, such as 0o755; None keeps those of the file that is there, or is 644.
             follow_symlinks: whether a symlink at the path is written through, as by `open`, if it stays
-                inside /workspace. Without, the file takes its place; that needs the extension `files`.
+                inside. Without, the file takes its place; that needs the extension `files`.
 
         Raises:
             SandkastenInputError: an empty path, or content that is neither text nor bytes.

@@ -41,7 +41,7 @@ recursive_option = click.option(
 def cp_command(where: Where, source: Side, target: Side) -> None:
     """Copy files and directories into a session, or out of it.
 
-    One of SRC and DST is SESSION:/path, below /workspace or relative to it; the other is a path of this
+    One of SRC and DST is SESSION:/path, absolute or relative to /workspace; the other is a path of this
     machine, or - for standard input or output. Where DST is a directory, or ends with a slash, the copy
     goes into it; otherwise DST is the copy's name.
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from sandkasten._names import to_json
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.newfile import explained
-from sandkasten.local.files.tree import Tree, check_inside, inside_path
+from sandkasten.local.files.resolving import check_inside, inside_path
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.linux import inotify
 from sandkasten.local.linux.inotify import Event, Inotify
 from sandkasten.local.linux.syscalls import open_inside
