@@ -35,9 +35,9 @@ _CLEAN_UP_SECONDS = 60.0
 class FileVerbs(PathVerbs):
     """Files of one session or one workspace.
 
-    Paths are relative to /workspace, or absolute. In sessions of the embedded daemon they may lead wherever the
-    session's own user may go, such as to /tmp; all others have /workspace. Missing parents are made. Files may be of any
-    size, and their names any bytes: what is not UTF-8 is in a path as in `os.fsdecode`.
+    Paths are relative to /workspace, or absolute. In sessions of the embedded daemon they may lead wherever
+    the session's own user may go, such as to /tmp; all others have /workspace. Missing parents are made.
+    Files may be of any size, and their names any bytes: what is not UTF-8 is in a path as in `os.fsdecode`.
 
     On a daemon without the extension `files`, large ones and directories travel by commands in the
     session's shell; a workspace has none, and says so where it needs one.
