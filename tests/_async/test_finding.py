@@ -45,7 +45,7 @@ async def test_a_tree_is_listed_level_by_level(session: Session) -> None:
         await session.list("missing", depth=2)
     with pytest.raises(SandboxNotADirectoryError):
         await session.list("a/f.txt", depth=2)
-    for path in ("..", "/etc"):
+    for path in ("../proc", "/sys"):
         with pytest.raises(InvalidRequestError):
             await session.list(path, depth=2)
     for depth in (0, 101, True):
@@ -90,7 +90,7 @@ async def test_lines_are_searched(session: Session) -> None:
     with pytest.raises(InvalidPatternError, match="no regular expression"):
         await session.search("(")
     with pytest.raises(SandboxFileNotFoundError):
-        await session.search("x", "out")
+        await session.search("x", "missing")
 
 
 async def test_a_pattern_that_explodes_is_ended_and_keeps_nobody_waiting(session: Session) -> None:

@@ -59,7 +59,7 @@ async def test_what_is_there_exists(any_session: Session) -> None:
         assert not await any_session.exists(path)
     assert await any_session.exists("dangling", follow_symlinks=False)
     with pytest.raises(InvalidRequestError):
-        await any_session.exists("..")
+        await any_session.exists("/proc")
 
 
 async def test_directories_are_made_with_their_parents(any_session: Session) -> None:
@@ -179,7 +179,7 @@ async def test_a_write_may_take_the_place_of_a_link(session: Session) -> None:
         assert (await session.stat("link", follow_symlinks=False)).kind == "file"
         await session.exec("ln -sf f link")
     assert (await session.read("f")).content == b"old\n"
-    with pytest.raises(SandboxFileNotFoundError):
+    with pytest.raises(SandboxPermissionError, match="read-only"):
         await session.write("out", "x")
 
 
@@ -223,7 +223,7 @@ async def test_nothing_is_appended_to_what_is_no_file(session: Session) -> None:
         await session.append("pipe", "x")
     with pytest.raises(SandboxPermissionError):
         await session.append("closed", "x")
-    with pytest.raises(SandboxFileNotFoundError):
+    with pytest.raises(SandboxPermissionError, match="read-only"):
         await session.append("out", "x")
 
 
@@ -256,7 +256,7 @@ async def test_permissions_hold_for_these_verbs_too(any_session: Session) -> Non
     await any_session.exec("chmod 755 closed")
 
 
-@pytest.mark.parametrize("path", ["/etc/new", "..", "a/../../etc"])
+@pytest.mark.parametrize("path", ["/proc/new", "../sys", "a/../../dev"])
 async def test_paths_outside_are_refused(any_session: Session, path: str) -> None:
     for call in (
         partial(any_session.mkdir, path),

@@ -48,7 +48,7 @@ def test_a_tree_is_listed_level_by_level(session: Session) -> None:
         session.list("missing", depth=2)
     with pytest.raises(SandboxNotADirectoryError):
         session.list("a/f.txt", depth=2)
-    for path in ("..", "/etc"):
+    for path in ("../proc", "/sys"):
         with pytest.raises(InvalidRequestError):
             session.list(path, depth=2)
     for depth in (0, 101, True):
@@ -93,7 +93,7 @@ def test_lines_are_searched(session: Session) -> None:
     with pytest.raises(InvalidPatternError, match="no regular expression"):
         session.search("(")
     with pytest.raises(SandboxFileNotFoundError):
-        session.search("x", "out")
+        session.search("x", "missing")
 
 
 def test_a_pattern_that_explodes_is_ended_and_keeps_nobody_waiting(session: Session) -> None:

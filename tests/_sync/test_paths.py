@@ -62,7 +62,7 @@ def test_what_is_there_exists(any_session: Session) -> None:
         assert not any_session.exists(path)
     assert any_session.exists("dangling", follow_symlinks=False)
     with pytest.raises(InvalidRequestError):
-        any_session.exists("..")
+        any_session.exists("/proc")
 
 
 def test_directories_are_made_with_their_parents(any_session: Session) -> None:
@@ -182,7 +182,7 @@ def test_a_write_may_take_the_place_of_a_link(session: Session) -> None:
         assert session.stat("link", follow_symlinks=False).kind == "file"
         session.exec("ln -sf f link")
     assert session.read("f").content == b"old\n"
-    with pytest.raises(SandboxFileNotFoundError):
+    with pytest.raises(SandboxPermissionError, match="read-only"):
         session.write("out", "x")
 
 
@@ -226,7 +226,7 @@ def test_nothing_is_appended_to_what_is_no_file(session: Session) -> None:
         session.append("pipe", "x")
     with pytest.raises(SandboxPermissionError):
         session.append("closed", "x")
-    with pytest.raises(SandboxFileNotFoundError):
+    with pytest.raises(SandboxPermissionError, match="read-only"):
         session.append("out", "x")
 
 
@@ -259,7 +259,7 @@ def test_permissions_hold_for_these_verbs_too(any_session: Session) -> None:
     any_session.exec("chmod 755 closed")
 
 
-@pytest.mark.parametrize("path", ["/etc/new", "..", "a/../../etc"])
+@pytest.mark.parametrize("path", ["/proc/new", "../sys", "a/../../dev"])
 def test_paths_outside_are_refused(any_session: Session, path: str) -> None:
     for call in (
         partial(any_session.mkdir, path),

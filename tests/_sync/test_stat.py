@@ -95,7 +95,7 @@ def test_what_is_not_there_is_not_found(any_session: Session) -> None:
         any_session.stat("loop")
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "..", "a/../../etc", "/"])
+@pytest.mark.parametrize("path", ["/proc", "../proc/1", "a/../../dev/null", "/sys"])
 def test_paths_outside_are_refused(any_session: Session, path: str) -> None:
     with pytest.raises(InvalidRequestError):
         any_session.stat(path)

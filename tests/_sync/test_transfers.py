@@ -300,7 +300,7 @@ def test_what_is_larger_than_allowed_is_not_downloaded_without_the_extension(
 
 def test_a_place_that_cannot_be_is_refused_before_anything_is_asked(session: Session, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    for path, dest in (("x", tmp_path), ("y", tmp_path / "missing" / "y"), ("y", ""), ("../y", tmp_path)):
+    for path, dest in (("x", tmp_path), ("y", tmp_path / "missing" / "y"), ("y", ""), ("..", tmp_path)):
         with pytest.raises(SandkastenInputError):
             session.download(path, dest)
     with pytest.raises(SandboxFileNotFoundError):
@@ -649,7 +649,7 @@ def test_a_directory_is_listed_alike_with_the_extension_and_without(
         with pytest.raises(SandboxNotADirectoryError):
             each.list("d/plain")
         with pytest.raises(InvalidRequestError):
-            each.list("..")
+            each.list("/proc")
     assert [entry.name for entry in listings[0]] == sorted([*names, "top"])
     assert [evolve(entry, modified_at=None) for entry in listings[1]] == [
         evolve(entry, modified_at=None, link_target=None) for entry in listings[0]

@@ -393,9 +393,9 @@ WRITE_BODIES: dict[str, Any] = {
 BAD_PATHS = {
     "empty": "",
     "NUL": "a\0b",
-    "outside": "/etc/passwd",
-    "dots": "../x",
-    "dots inside": "a/../../x",
+    "outside": "/sys/x",
+    "dots": "../dev/x",
+    "dots inside": "a/../../proc/x",
     "root": "/",
     "workspace": "/workspace",
     "other": "/workspacex/y",
@@ -403,7 +403,7 @@ BAD_PATHS = {
     "long": "x/" * 3000,
     "proc": "/proc/self/mem",
     "dot": ".",
-    "slashes": "//etc/passwd",
+    "slashes": "//proc/version",
 }
 
 
@@ -416,15 +416,16 @@ def test_a_write_of_wrong_fields_is_refused(box: Box, name: str) -> None:
 @pytest.mark.parametrize("name", BAD_PATHS)
 def test_a_path_that_may_not_be_is_refused_by_every_verb(shared_box: Box, name: str) -> None:
     path = BAD_PATHS[name]
-    assert_clear_error(shared_box.write(path, "x"), 400)
-    assert_clear_error(shared_box.read(path), 400)
+    codes = (404,) if name == "other" else (400,)  # nothing is there, and nothing can be made there
+    assert_clear_error(shared_box.write(path, "x"), *codes)
+    assert_clear_error(shared_box.read(path), *codes)
     if name not in {"root", "outside"}:
         form = {"path": path}
         answer = shared_box.client.post(f"{shared_box.url}/fs/upload", data=form, files={"file": ("f", b"x")})
         if path in {"", ".", "/workspace"}:
             assert answer.status_code == 200
         else:
-            assert_clear_error(answer, 400)
+            assert_clear_error(answer, *codes)
 
 
 @pytest.mark.parametrize(
@@ -577,7 +578,7 @@ UPLOADS: dict[str, tuple[bytes, dict[str, str]]] = {
     ),
     "path NUL": multipart(b'Content-Disposition: form-data; name="path"\r\n\r\na\0b', file_part(b"x")),
     "path bytes": multipart(
-        b'Content-Disposition: form-data; name="path"\r\n\r\n/workspace/\xed\xa0\x80/../../..',
+        b'Content-Disposition: form-data; name="path"\r\n\r\n/workspace/\xed\xa0\x80/../../../proc',
         file_part(b"x"),
     ),
 }

@@ -96,4 +96,4 @@ def test_no_path_leads_out_of_a_workspace(client: httpx.Client, workspace: str, 
 
 
 def test_in_a_session_the_root_is_not_the_workspace(box: Box) -> None:
-    assert write(box.client, box.url, "/c").json()["error_code"] == "INVALID_REQUEST"
+    assert write(box.client, box.url, "/c").json()["error_code"] == "PERMISSION_DENIED"
