@@ -263,7 +263,9 @@ EXAMPLES = {
 @pytest.mark.parametrize("word", EXAMPLES)
 def test_the_examples_of_the_page_about_files_run(word: str, data_dir: Path, tmp_path: Path) -> None:
     blocks = re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "docs/files.md").read_text(), re.DOTALL | re.MULTILINE
+        r"(?<!-- run -->\n\n)^```python\n(.*?)^```$",
+        (ROOT / "docs/files.md").read_text(),
+        re.DOTALL | re.MULTILINE,
     )
     assert len(blocks) == len(EXAMPLES)
     (code,) = [block for block in blocks if word in block]

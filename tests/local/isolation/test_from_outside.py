@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from sandkasten.local.errors import ApiError
@@ -23,6 +22,7 @@ from sandkasten.local.images.unpack import Unpacker, unpack_tar
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box
 from tests.local.isolation.arena.registry import attempt
+from tests.local.isolation.asked import Asked
 
 REFUSED = {400, 403, 404, 409}
 
@@ -131,36 +131,6 @@ def test_listing_through_a_link(make_box: Callable[..., Box], data_dir: Path, ho
     assert answer.status_code in REFUSED or [row["name"] for row in answer.json()["entries"]] == ["workspace"]
     naive = data_dir / "workspaces" / "isolation-listing" / "workspace" / "d"
     assert os.listdir(naive) == ["f"]
-
-
-class Asked:
-    """Files that are asked about: a session's, or a workspace's without one."""
-
-    def __init__(self, box: Box, url: str, naive: Path) -> None:
-        self.box = box
-        self.url = url
-        self.naive = naive
-
-    def ask(self, call: str, path: str, **query: str) -> httpx.Response:
-        return self.box.client.get(f"{self.url}/{call}", params={"path": path} | query)
-
-    def stat(self, path: str, *, follow_symlinks: bool = True) -> httpx.Response:
-        return self.ask("fs/stat", path, follow_symlinks=str(follow_symlinks).lower())
-
-    def own_only(self, *paths: str) -> tuple[str, ...]:
-        """Make sure that a session answers for what is in its sandbox; return the paths to be refused."""
-        found = self.box.exec(f"stat -L -c '%n %s' {' '.join(paths)}")["output"].splitlines()
-        sizes = (
-            dict(line.split(" ") for line in found if line[:5] != "stat:") if self.url == self.box.url else {}
-        )
-        assert {path: str(self.stat(path).json()["size_bytes"]) for path in sizes} == sizes
-        return tuple(path for path in paths if path not in sizes)
-
-    def assert_no_oracle(self, path: str, nowhere: str) -> None:
-        """Nobody learns from a refusal whether there is something."""
-        answers = [self.stat(each) for each in (path, nowhere)]
-        assert {answer.status_code for answer in answers} == {404}, [answer.text for answer in answers]
-        assert {answer.json()["error_code"] for answer in answers} == {"FILE_NOT_FOUND"}
 
 
 @pytest.fixture(params=["session", "workspace"])
