@@ -205,8 +205,8 @@ async def test_a_plain_string_is_the_first_argument_of_an_awaited_call_too(await
     ("name", "arguments", "said"),
     [
         ("read", {"path": "absent"}, "Look for it with the tool list."),
-        ("read", {"path": "/etc/passwd"}, "/workspace"),
-        ("write", {"path": "../../etc/passwd", "content": "x"}, "/workspace"),
+        ("read", {"path": "/proc/version"}, "kernel's files"),
+        ("write", {"path": "../../proc/x", "content": "x"}, "kernel's files"),
         ("exec", {"command": " "}, "it must be a str, a shell command"),
         ("exec", {"command": "echo working; sleep 60", "timeout_seconds": 1}, "until then:\nworking\n"),
         ("exec", {"command": "true", "timeout_seconds": 601}, "timeout_seconds: Input should be less"),

@@ -183,17 +183,17 @@ async def test_a_command_without_a_limit_has_the_one_of_the_tools(session: Sessi
     ("name", "arguments", "said"),
     [
         ("read", {"path": "absent"}, "absent"),
-        ("read", {"path": "/etc/passwd"}, "/workspace"),
+        ("read", {"path": "/proc/version"}, "kernel's files"),
         ("read", {"path": "/workspace"}, "Use the tool list for directories."),
         ("read", {"path": ""}, "it must be a path"),
-        ("write", {"path": "../../etc/passwd", "content": "x"}, "/workspace"),
+        ("write", {"path": "../../proc/x", "content": "x"}, "kernel's files"),
         ("write", {"path": "a\0b", "content": "x"}, "NUL"),
         ("exec", {"command": " ", "timeout_seconds": None}, "it must be a str, a shell command"),
         ("exec", {"command": "true", "timeout_seconds": 601}, "timeout_seconds: Input should be less"),
         ("exec", {"cmd": "true"}, "command: Field required; cmd: Extra inputs are not permitted"),
         ("list", {"path": "a\0b"}, "NUL"),
         ("list", {"path": "absent"}, "does not exist"),
-        ("list", {"path": "/etc"}, "/workspace"),
+        ("list", {"path": "/proc"}, "kernel's files"),
     ],
 )
 async def test_what_a_model_can_mend_is_told_as_text(

@@ -21,8 +21,8 @@ from sandkasten.local.images.archives import Budget, Limits
 from sandkasten.local.images.unpack import Unpacker, unpack_tar
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import Box
+from tests.local.isolation.arena.asked import Asked
 from tests.local.isolation.arena.registry import attempt
-from tests.local.isolation.asked import Asked
 
 REFUSED = {400, 403, 404, 409}
 
