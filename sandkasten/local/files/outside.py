@@ -1,7 +1,7 @@
 """The files of a session that are not in its workspace, such as those in /tmp, seen from outside.
 
 The kernel resolves their paths below the root directory that the sandbox itself has, across its mounts, so a
-path means what it means inside. What is opened is first only named (O_PATH), then judged by where and what
+path means what it means inside. A file is first only named (O_PATH), then judged by where and what
 it is, and then opened by that descriptor: no FIFO, socket or device is opened, and nothing of /proc, /sys or
 /dev.
 

@@ -122,7 +122,7 @@ def _is_led_out(root: int, path: str) -> bool:
 
 
 def _target(path: str, root: int) -> str | None:
-    """Return where a symlink leads; None for what is none, and empty where there is nothing."""
+    """Return where a symlink leads; None for all else, and empty where nothing is."""
     try:
         descriptor = open_inside(root, path, os.O_PATH | os.O_NOFOLLOW)
     except OSError:
