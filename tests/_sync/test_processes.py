@@ -259,7 +259,7 @@ def test_bad_arguments_of_a_handle_are_refused_too(fake: FakeDaemon, played: Ses
         handle.resize(0, 1)
     with pytest.raises(SandkastenInputError, match="timeout_ms is -1"):
         handle.wait(-1)
-    with pytest.raises(SandkastenInputError, match="input is of type int"):
+    with pytest.raises(SandkastenInputError, match="content is of type int"):
         handle.write(5)  # type: ignore[arg-type]
     assert len(fake.requests) == sent
 
