@@ -250,11 +250,6 @@ EXAMPLES = {
         "['/workspace/project']\n['run', 'src']\n45\nproject-after\n",
         "'project-after/result.txt', 'project-after/run', 'project-after/src', 'project-after/src/main.py'",
     ],
-    "before": ["SandboxFileExistsError 17 tables/first.csv\nFalse ['data', 'tables']\nhello\n"],
-    "evil.txt": [
-        "['src/lib/util.py', 'src/main.py']\nsrc/lib/util.py 1 import re\nsrc/main.py 1 import os\n"
-        "SEARCH_TIMEOUT\n"
-    ],
     "model.bin": ["exceeds max_bytes=1000000"],
     "show": [" of 3000000\n", "3000000 of 3000000\n"],
 }
@@ -267,6 +262,8 @@ def test_the_examples_of_the_page_about_files_run(word: str, data_dir: Path, tmp
         (ROOT / "docs/files.md").read_text(),
         re.DOTALL | re.MULTILINE,
     )
+    # pandas is too large a dependency for one example: test_fsspec does the same without it.
+    blocks = [block for block in blocks if "import pandas" not in block]
     assert len(blocks) == len(EXAMPLES)
     (code,) = [block for block in blocks if word in block]
     done = subprocess.run(
