@@ -154,7 +154,11 @@ def check_fixing(state: dict[str, Any]) -> None:
     assert read.text.endswith("print(sum([1, 2, '3']))\n")
     assert worked.content == "exit code 0, directory /workspace\n6\n"
     assert ExecResult(**worked.artifact) == ExecResult(
-        exit_code=0, cwd="/workspace", output="6\n", duration_ms=worked.artifact["duration_ms"]
+        exit_code=0,
+        cwd="/workspace",
+        output="6\n",
+        duration_ms=worked.artifact["duration_ms"],
+        end="exited",
     )
     assert state["messages"][-1].content == "done"
 
