@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sandkasten import _checks as check
 from sandkasten import _wire
 from sandkasten._events import KEEP_BYTES
 from sandkasten._options.calls import Extra, extra, renew_session, with_extra
-from sandkasten._processes import arguments, calls, imitation
-from sandkasten._processes.arguments import Args, Env
 from sandkasten._protocol import Extension
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._wire import Call
@@ -28,8 +26,12 @@ from sandkasten.models import ExecResult, ProcessInfo, ProcessResult, SessionInf
 from ._http import Connection
 from ._seam import uninterrupted
 from .files import FileVerbs
-from .process import Process
 from .stream import ExecStream
+
+if TYPE_CHECKING:
+    from sandkasten._processes.arguments import Args, Env
+
+    from .process import Process
 
 T = TypeVar("T")
 
@@ -180,9 +182,7 @@ class Session(FileVerbs):
         """
         given = extra(cmd, env, cwd, input)
         if pipe_input and input is not None:
-            raise SandkastenInputError(
-                "A command has either input= or pipe_input=.", "Leave out one of them."
-            )
+            raise SandkastenInputError("A command has input= or pipe_input=.", "Leave out one of them.")
         call = _wire.exec_stream(
             self._id, given.cmd, timeout_ms,
             raw_output=raw_output, pipe_input=pipe_input, pipe_output=pipe_output,
@@ -229,6 +229,8 @@ class Session(FileVerbs):
             SandkastenInputError: an argument that no daemon accepts.
             SandkastenError: any other failure.
         """
+        from sandkasten._processes import arguments, calls, imitation  # noqa: PLC0415  (few run programs so)
+
         program, stdin = arguments.program(args, cwd, env), arguments.given_input(input)
         timeout_ms, keep_bytes = check.timeout_ms(timeout_ms), check.keep_bytes(keep_bytes)
         if await self._connection.has(Extension.PROCESSES):
@@ -273,6 +275,8 @@ class Session(FileVerbs):
             SandkastenInputError: an argument that no daemon accepts.
             SandkastenError: any other failure.
         """
+        from sandkasten._processes import arguments, calls  # noqa: PLC0415
+
         call = calls.start(
             self._id,
             arguments.program(args, cwd, env),
@@ -282,7 +286,7 @@ class Session(FileVerbs):
         )
         await self._connection.require(Extension.PROCESSES)
         info = await self._connection.call(call)
-        return Process(self._connection, self._id, info.id)
+        return self.process(info.id)
 
     async def processes(self) -> list[ProcessInfo]:
         """List the processes that `start` began: those that run, and the last 64 that ended.
@@ -291,6 +295,8 @@ class Session(FileVerbs):
             ExtensionMissingError: a daemon that cannot do it.
             SandkastenError: any other failure.
         """
+        from sandkasten._processes import calls  # noqa: PLC0415
+
         await self._connection.require(Extension.PROCESSES)
         return await self._connection.call(calls.listed(self._id))
 
@@ -305,6 +311,8 @@ class Session(FileVerbs):
         Raises:
             SandkastenInputError: an id or a position that cannot be one.
         """
+        from .process import Process  # noqa: PLC0415
+
         return Process(self._connection, self._id, process_id, position)
 
     async def interrupt(self) -> bool:

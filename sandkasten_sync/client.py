@@ -19,8 +19,7 @@ from sandkasten._config import (
     check_timeout,
     resolve_target,
 )
-from sandkasten._options import checks as check
-from sandkasten._options.calls import labelled, session_options, with_options
+from sandkasten._options.calls import labelled, labels_of, session_options, with_options
 from sandkasten._protocol import Extension
 from sandkasten._retry import RetryPolicy
 from sandkasten.errors import SandkastenError, SandkastenInputError
@@ -251,7 +250,7 @@ class SandboxClient:
             SandkastenInputError: labels that no session can have.
             SandkastenError: any other failure.
         """
-        wanted = {} if labels is None else check.labels(labels)
+        wanted = labels_of(labels)
         if wanted:
             self._connection.require(Extension.SESSION_OPTIONS)
         return labelled(self._connection.call(_wire.list_sessions()), wanted)

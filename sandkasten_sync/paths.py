@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sandkasten import _checks as check
 from sandkasten._names import is_text
 from sandkasten._protocol import Extension
-from sandkasten._transfer import calls, watching
+from sandkasten._transfer import calls
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._wire import Call
 from sandkasten.errors import (
@@ -215,6 +215,8 @@ class PathVerbs:
             SandkastenStreamError: the connection broke, during the iteration.
             SandkastenError: any other failure.
         """
+        from sandkasten._transfer import watching  # noqa: PLC0415  (few watch)
+
         path = check.sandbox_path(path)
         return Watch(self._connection, watching.watch(self._of, path, recursive=recursive))
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from itertools import takewhile
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import httpx
 
 from sandkasten._events import KEEP_BYTES, StreamReader
 from sandkasten._protocol import Extension
-from sandkasten._transfer.watching import FileChange, change_of, cut_short
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
 from sandkasten.models import ExecChunk, ExecResult
 
 from ._http import Connection
 from ._seam import First, close_generator, close_response
+
+if TYPE_CHECKING:
+    from sandkasten._transfer.watching import FileChange
 
 
 class ExecStream:
@@ -144,6 +147,8 @@ class Watch:
         return self._response
 
     def _read(self) -> Generator[FileChange, None]:
+        from sandkasten._transfer.watching import change_of, cut_short  # noqa: PLC0415  (few watch)
+
         response = self._begin()
         try:
             for event in self._connection.events(response):

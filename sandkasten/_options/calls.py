@@ -1,4 +1,8 @@
-"""The calls of the extensions `session-options` and `exec-options`."""
+"""The calls of the extensions `session-options` and `exec-options`.
+
+Most sessions and commands have none of these options. Then nothing is checked, and what checks them is not
+even imported.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,6 @@ from attrs import evolve, frozen
 
 from sandkasten import _checks
 from sandkasten._answers import structure
-from sandkasten._options import checks as check
-from sandkasten._options.text import fed, lent, loaded, stored
 from sandkasten._protocol import MAX_COMMAND_BYTES, WORKSPACE
 from sandkasten._wire import Call, session_path
 from sandkasten.models import Limits, Rows, SessionInfo
@@ -28,6 +30,10 @@ def session_options(
     name: str | None,
 ) -> dict[str, Any]:
     """Return the fields of a new session that are given."""
+    if all(option is None for option in (env, cwd, limits, labels, name)):
+        return {}
+    from sandkasten._options import checks as check  # noqa: PLC0415  (see above)
+
     return check.given(
         env=(env, check.environment),
         cwd=(cwd, check.cwd),
@@ -55,7 +61,7 @@ class Extra:
     @property
     def fields(self) -> dict[str, Any]:
         """The fields of a request to a daemon with the extension `exec-options`."""
-        return check.given(env=(self.env, dict), cwd=(self.cwd, str))
+        return ({"env": self.env} if self.env else {}) | ({} if self.cwd is None else {"cwd": self.cwd})
 
 
 def extra(
@@ -68,18 +74,27 @@ def extra(
 
     Input, and a command that is too long for a request, travel as files that are gone before it begins.
     """
-    env, place = check.environment(env or {}), None if cwd is None else check.cwd(cwd)
-    content: bytes | None = None if data is None else check.stdin(data)
+    is_long = (
+        isinstance(cmd, str) and len(cmd) > MAX_COMMAND_BYTES // 4 and len(cmd.encode()) > MAX_COMMAND_BYTES
+    )
+    if env is None and cwd is None and data is None and not is_long:
+        return Extra({}, None, None, None, cmd)
+    from sandkasten._options import checks as check  # noqa: PLC0415  (see above)
+    from sandkasten._options.text import fed, loaded, stored  # noqa: PLC0415
+
+    env, place = {} if env is None else check.environment(env), None if cwd is None else check.cwd(cwd)
     path = f"{WORKSPACE}/.__sk_{os.urandom(8).hex()}"
-    if content is not None:
-        cmd = fed(_checks.command(cmd), path)
-    elif isinstance(cmd, str) and len(cmd) > MAX_COMMAND_BYTES // 4 and len(cmd.encode()) > MAX_COMMAND_BYTES:
-        content, cmd = stored(check.long_command(cmd)).encode(), loaded(path)
-    return Extra(env, place, content, None if content is None else path, cmd)
+    if data is not None:
+        return Extra(env, place, check.stdin(data), path, fed(_checks.command(cmd), path))
+    if is_long:
+        return Extra(env, place, stored(check.long_command(cmd)).encode(), path, loaded(path))
+    return Extra(env, place, None, None, cmd)
 
 
 def with_extra(call: Call[T], given: Extra, *, is_known: bool) -> Call[T]:
     """Return a command's call with its options, for a daemon that knows them or one that does not."""
+    from sandkasten._options.text import lent  # noqa: PLC0415  (see above)
+
     fields = given.fields if is_known else {"cmd": lent(given.cmd, given.env)}
     return evolve(call, json={**(call.json or {}), **fields})
 
@@ -94,6 +109,19 @@ def renew_session(session_id: str, ttl_seconds: int | None) -> Call[SessionInfo]
         json=body,
         idempotent=True,
     )
+
+
+def labels_of(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Return labels to look for.
+
+    Raises:
+        SandkastenInputError: no session can have these.
+    """
+    if labels is None:
+        return {}
+    from sandkasten._options import checks as check  # noqa: PLC0415  (see above)
+
+    return check.labels(labels)
 
 
 def labelled(sessions: list[SessionInfo], labels: Mapping[str, str]) -> list[SessionInfo]:

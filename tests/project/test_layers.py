@@ -189,13 +189,20 @@ def _is_late(module: str, to: str) -> bool:
 
 
 @pytest.mark.parametrize("package", ["sandkasten", "sandkasten_sync"])
-def test_importing_the_client_loads_nothing_of_the_daemon(package: str) -> None:
-    code = f"import sys, {package}; print(*sorted(sys.modules))"
+def test_importing_the_client_loads_nothing_of_the_daemon_nor_what_few_use(package: str) -> None:
+    code = f"import sys; from {package} import SandboxClient; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded_modules = set(loaded.stdout.split())
-    assert package in loaded_modules
+    assert f"{package}.client" in loaded_modules
+    few = {
+        "sandkasten._processes",
+        "sandkasten._plain",
+        "sandkasten._options.checks",
+        "sandkasten._transfer.watching",
+    }
+    assert not loaded_modules & {*few, f"{package}.process"}
     unwanted = {"starlette", "uvicorn", "cattrs", "multipart", "sandkasten.local.embedded"}
     assert not loaded_modules & unwanted
 
