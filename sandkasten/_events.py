@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +20,7 @@ from sandkasten._answers import api_error, as_object, request_id_of, structure
 from sandkasten._cut import CappedText, mark
 from sandkasten._prompts import without_prompts
 from sandkasten.errors import (
+    SandkastenAPIError,
     SandkastenError,
     SandkastenResponseError,
     SandkastenStreamError,
@@ -91,7 +91,7 @@ class StreamReader:
         make = {"chunk": _chunk, "data": _piped, "gap": _gap, "done": _done}.get(event.event)
         if event.event == "error":
             self.finished = self.is_over = True
-            raise self._failure(as_object(data_of(event)))
+            raise failure_of(event, self.response, self._kept.text())
         if make is None:
             return None
         chunk = make(data_of(event))
@@ -149,13 +149,41 @@ class StreamReader:
             error.request_id = request_id_of(self.response)
         raise error
 
-    def _failure(self, body: Mapping[str, Any]) -> SandkastenError:
-        message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
-        if self.response is not None:
-            error = api_error(message, body, self.response)
-            if error.error_code is not None:
-                return error
-        return SandkastenStreamError(f"{message.rstrip('.')}.", output=self._kept.text())
+
+def failure_of(
+    event: ServerSentEvent, response: httpx.Response | None, output: str = ""
+) -> SandkastenAPIError | SandkastenStreamError:
+    """Return the failure that an `error` event reports: by its class if it has a code that is known.
+
+    Args:
+        event: the event.
+        response: the answer that it came in, which the error carries along.
+        output: what was received before.
+
+    Raises:
+        SandkastenResponseError: the event's data cannot be read.
+    """
+    body = as_object(data_of(event))
+    message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
+    if response is not None:
+        error = api_error(message, body, response)
+        if error.error_code is not None:
+            return error
+    return SandkastenStreamError(f"{message.rstrip('.')}.", output=output)
+
+
+def piece_of(data: Any, name: str) -> tuple[bytes, datetime]:
+    """Return the bytes that an event of this name carries, and when the daemon saw them.
+
+    Raises:
+        SandkastenResponseError: they cannot be read.
+    """
+    piece = structure(data, _PipedData)
+    try:
+        content = base64.b64decode(piece.base64, validate=True)
+    except ValueError as error:
+        raise SandkastenResponseError(f"The data of a {name!r} event is not base64.") from error
+    return content, moment_of(piece.timestamp)
 
 
 def is_count(event_id: str) -> bool:
@@ -169,12 +197,8 @@ def _chunk(data: Any) -> ExecChunk:
 
 
 def _piped(data: Any) -> ExecChunk:
-    piece = structure(data, _PipedData)
-    try:
-        content = base64.b64decode(piece.base64, validate=True)
-    except ValueError as error:
-        raise SandkastenResponseError("The data of a 'data' event is not base64.") from error
-    return ExecChunk(output="", timestamp=moment_of(piece.timestamp), data=content)
+    content, timestamp = piece_of(data, "data")
+    return ExecChunk(output="", timestamp=timestamp, data=content)
 
 
 def _gap(data: Any) -> ExecChunk:

@@ -151,8 +151,9 @@ _HOMES = (
     ".client",
     ".process",
     ".session",
-    ".stream",  # with the changes that a watch reports
+    ".stream",
     ".workspace",
+    "sandkasten._transfer.watching",
 )
 
 

@@ -100,6 +100,8 @@ class GoDaemon:
             answer = refusal.answer
         request_id = request.headers.get("x-request-id") or secrets.token_hex(8)
         headers = {**answer.headers, "X-Request-ID": request_id}
+        if request.too_large:  # what was not read is in the way of a next request
+            headers["Connection"] = "close"
         return steps_of(Answer(answer.status, headers, answer.body, answer.events))
 
     def _answer(self, request: Request, peer: Peer) -> Answer:

@@ -97,7 +97,7 @@ def start(
         info_of,
         json=body,
         idempotent=True,
-        cancel_path=f"{path}/{process_id}?force=1",  # somebody who is interrupted now has no handle of it
+        cancel_path=f"{path}/{process_id}?force=true",  # somebody who is interrupted now has no handle of it
     )
 
 
@@ -138,7 +138,7 @@ def put_input(path: str, offset: int, content: bytes, *, close: bool = False) ->
         "PUT",
         f"{path}/input",
         _position,
-        params={"offset": offset, "close": int(close)},
+        params={"offset": offset, "close": "true" if close else "false"},
         content=partial(_whole, content) if content else None,
         headers={"Content-Type": "application/octet-stream", "Content-Length": str(len(content))},
         wait_ms=_INPUT_MS if content else 0,
@@ -167,7 +167,7 @@ def resize(path: str, size: tuple[int, int]) -> Call[None]:
 
 def end(path: str, *, force: bool) -> Call[ProcessInfo]:
     """`DELETE .../processes/{id}`: stop it and all that it started."""
-    params = {"force": 1} if force else None
+    params = {"force": "true"} if force else None
     return Call("DELETE", path, info_of, params=params, idempotent=True, wait_ms=_END_MS)
 
 

@@ -6,21 +6,18 @@ connection goes on where it was, as does one that comes later, from another clie
 
 from __future__ import annotations
 
-import base64
 import codecs
-from typing import Any
 
 import httpx
 from attrs import define, evolve, field, frozen
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import api_error, as_object, request_id_of, structure
+from sandkasten._answers import request_id_of, structure
 from sandkasten._cut import CappedBytes, mark
-from sandkasten._events import data_of, is_count, moment_of
+from sandkasten._events import data_of, failure_of, is_count, moment_of, piece_of
 from sandkasten._processes.calls import result_of
 from sandkasten.errors import (
     SandkastenError,
-    SandkastenResponseError,
     SandkastenStreamError,
     SandkastenTimeoutError,
 )
@@ -109,21 +106,17 @@ class OutputReader:
         elif event.event == "done":
             self._end(event)
         elif event.event == "error":
-            raise self._failure(data_of(event))
+            raise failure_of(event, self.response)
         if is_count(event.id) and (int(event.id) != self.position or chunk is not None):
             self.position, self.cuts = int(event.id), 0  # it goes on
         return chunk
 
     def _piece(self, event: ServerSentEvent) -> ProcessChunk:
-        piece = structure(data_of(event), _Piece)
-        try:
-            data = base64.b64decode(piece.base64, validate=True)
-        except ValueError as error:
-            raise SandkastenResponseError(f"The data of a {event.event!r} event is not base64.") from error
+        data, timestamp = piece_of(data_of(event), event.event)
         channel = self._channels[event.event]
         channel.kept.add(data)
         self._read_bytes += len(data)
-        return ProcessChunk(event.event, data, channel.decoder.decode(data), 0, moment_of(piece.timestamp))
+        return ProcessChunk(event.event, data, channel.decoder.decode(data), 0, timestamp)
 
     def _gap(self, event: ServerSentEvent) -> ProcessChunk:
         missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
@@ -166,21 +159,6 @@ class OutputReader:
         if self.response is not None:
             error.request_id = request_id_of(self.response)
         raise error
-
-    def _failure(self, data: Any) -> SandkastenError:
-        body = as_object(data)
-        message = str(body.get("error") or body.get("message") or "The daemon reported a failure")
-        if self.response is not None:
-            error = api_error(message, body, self.response)
-            if error.error_code is not None:
-                return error
-        return SandkastenStreamError(f"{message.rstrip('.')}.")
-
-
-@frozen(eq=False, repr=False)
-class _Piece:
-    base64: str
-    timestamp: int | None = None
 
 
 @frozen(eq=False, repr=False)

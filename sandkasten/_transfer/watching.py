@@ -8,8 +8,8 @@ import httpx
 from attrs import frozen
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import api_error, as_object, structure
-from sandkasten._events import data_of
+from sandkasten._answers import structure
+from sandkasten._events import data_of, failure_of
 from sandkasten._names import from_json
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._wire import Call
@@ -62,8 +62,7 @@ def change_of(event: ServerSentEvent, response: httpx.Response) -> FileChange | 
         SandkastenResponseError: it cannot be read.
     """
     if event.event == "error":
-        body = as_object(data_of(event))
-        raise api_error(str(body.get("error") or "The daemon reported a failure."), body, response)
+        raise failure_of(event, response)
     if event.event != "change":
         return None
     return structure(from_json("old_path", from_json("path", data_of(event))), FileChange)

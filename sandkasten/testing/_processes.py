@@ -204,7 +204,7 @@ def put_input(processes: Processes, request: Request, _replies: Replies) -> Answ
     if offset > len(process.stdin):
         raise RefusedError(409, "CONFLICT", "There is a hole before this input.")
     process.stdin += request.body[len(process.stdin) - offset :]
-    process.is_input_closed = request.query.get("close") == "1"
+    process.is_input_closed = request.query.get("close") == "true"
     return json_answer({"position": len(process.stdin)})
 
 
@@ -231,7 +231,7 @@ def resize(processes: Processes, request: Request, _replies: Replies) -> Answer:
 def end(processes: Processes, request: Request, _replies: Replies) -> Answer:
     """`DELETE .../processes/{id}`."""
     process = _found(processes, request)
-    process.end("KILL" if request.query.get("force") == "1" else "TERM")
+    process.end("KILL" if request.query.get("force") == "true" else "TERM")
     return json_answer(process.info)
 
 

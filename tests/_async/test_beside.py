@@ -206,9 +206,13 @@ async def test_a_limit_is_an_end_of_its_own(roomy: Session) -> None:
 
 
 async def test_a_terminal_is_a_real_one(roomy: Session) -> None:
-    script = (
-        "trap 'stty size' WINCH; stty size; echo there >/dev/tty; echo ready; while :; do sleep 0.05; done"
-    )
+    # Without the second trap bash goes on if a program of its own, also interrupted, ends by itself.
+    script = """
+        trap 'stty size' WINCH
+        trap 'trap - INT; kill -INT $$' INT
+        stty size; echo there >/dev/tty; echo ready
+        while :; do sleep 0.05; done
+    """
     async with await roomy.start(script, terminal=(91, 17)) as process:
         text = ""
         async for chunk in process:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
@@ -42,13 +42,18 @@ from sandkasten.local.api.jsonbodies import (
     CREATION_BYTES,
     Fields,
     decode_base64,
+    flag_of,
+    number_of,
+    object_of,
     read_json,
+    text_of,
 )
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.resolving import whole_path
 from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.sessions.session import SessionSpec
 
+D = TypeVar("D")
 Admit = Callable[[int], Awaitable[None]]
 """Raises an error if there is no room for so many bytes of a body."""
 
@@ -87,15 +92,15 @@ async def create_body(request: Request) -> SessionSpec:
 
 def _creation(body: Fields) -> SessionSpec:
     return SessionSpec(
-        image=_text(body, "image", default="python") or "python",
-        ttl_seconds=_number(body, "ttl_seconds", MAX_TTL_SECONDS),
-        workspace_id=_text(body, "workspace_id", default="") or None,
+        image=text_of(body, "image", default="python") or "python",
+        ttl_seconds=number_of(body, "ttl_seconds", MAX_TTL_SECONDS) or 0,
+        workspace_id=text_of(body, "workspace_id", default="") or None,
         host_network=_host_network(body),
         environment=_checked(body, "env", problem_with_environment) or {},
         cwd=_checked(body, "cwd", problem_with_directory),
         labels=_checked(body, "labels", problem_with_labels) or {},
         name=_checked(body, "name", problem_with_name),
-        limits=_mapping(body, "limits"),
+        limits=object_of(body, "limits") or {},
     )
 
 
@@ -103,7 +108,7 @@ async def renew_body(request: Request) -> int:
     """Read a new lifetime in seconds; 0 leaves it as it is."""
 
     def read(body: Fields) -> int:
-        return _number(body, "ttl_seconds", MAX_TTL_SECONDS)
+        return number_of(body, "ttl_seconds", MAX_TTL_SECONDS) or 0
 
     return await read_json(request, CREATION_BYTES, read, may_be_empty=True)
 
@@ -114,13 +119,13 @@ async def exec_body(request: Request) -> ExecBody:
 
 
 def _command(body: Fields) -> ExecBody:
-    cmd = _text(body, "cmd")
+    cmd = text_of(body, "cmd")
     if not cmd or "\0" in cmd:
         raise invalid_request("'cmd' is empty, or contains a NUL.")
     if len(cmd.encode()) > MAX_COMMAND_BYTES:
         raise invalid_request(f"'cmd' is longer than {MAX_COMMAND_BYTES} bytes.")
-    timeout_ms = _number(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
-    flags = (_flag(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
+    timeout_ms = number_of(body, "timeout_ms", MAX_TIMEOUT_MS) or MAX_TIMEOUT_MS
+    flags = (flag_of(body, name) for name in ("raw_output", "pipe_input", "pipe_output"))
     env: dict[str, str] = _checked(body, "env", problem_with_environment) or {}
     cwd = _checked(body, "cwd", problem_with_directory)
     raw_output, pipe_input, pipe_output = flags
@@ -133,17 +138,17 @@ async def write_body(request: Request) -> WriteBody:
 
 
 def _content(request: Request, body: Fields) -> WriteBody:
-    path = _meant(request, _text(body, "path"))
+    path = _meant(request, text_of(body, "path"))
     whole_path(path)
     if body.get("content_base64") is not None:
         # Clients may break it into lines, as the Go daemon lets them.
-        encoded = _text(body, "content_base64").replace("\r", "").replace("\n", "")
+        encoded = text_of(body, "content_base64").replace("\r", "").replace("\n", "")
         try:
             source = decode_base64(encoded)
         except (binascii.Error, ValueError):
             raise invalid_request("'content_base64' is not base64.") from None
     elif body.get("text") is not None:
-        source = io.BytesIO(_text(body, "text").encode())
+        source = io.BytesIO(text_of(body, "text").encode())
     else:
         raise invalid_request("Either 'text' or 'content_base64' must be given.")
     return WriteBody(path, source, source.getbuffer().nbytes)
@@ -238,11 +243,13 @@ def flag_query(request: Request, name: str, *, default: bool) -> bool:
     return default if text is None else text == "true"
 
 
-def number_query(request: Request, name: str, default: int, most: int) -> int:
-    """Return a whole number of the query, from 1 on."""
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
-        raise invalid_request(f"{name!r} must be a whole number from 1 to {most}.")
+def number_query(request: Request, name: str, default: D, most: int, *, least: int = 1) -> int | D:
+    """Return a whole number of the query, within bounds."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most):
+        raise invalid_request(f"{name!r} must be a whole number from {least} to {most}.")
     return int(text)
 
 
@@ -284,7 +291,7 @@ def max_bytes_query(request: Request) -> int:
 
 
 def _host_network(body: Fields) -> bool:
-    network = _text(body, "network", default="none")
+    network = text_of(body, "network", default="none")
     if network not in NETWORKS:
         raise invalid_request("'network' must be 'none' or 'host'.")
     return network == "host"
@@ -295,39 +302,3 @@ def _checked(body: Fields, name: str, find_problem: Callable[[Any], str | None])
     if value is not None and (problem := find_problem(value)) is not None:
         raise invalid_request(problem)
     return value
-
-
-def _mapping(body: Fields, name: str) -> Mapping[str, Any]:
-    value = body.get(name)
-    if not isinstance(value, dict | None):
-        raise invalid_request(f"'{name}' must be an object.")
-    return cast("Mapping[str, Any]", value or {})
-
-
-def _text(body: Fields, name: str, default: str | None = None) -> str:
-    value = body.get(name)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str):
-        raise invalid_request(f"'{name}' must be given as a string.")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise invalid_request(f"'{name}' is not valid Unicode.") from None
-    return value
-
-
-def _number(body: Fields, name: str, maximum: int) -> int:
-    value = body.get(name)
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
-        raise invalid_request(f"'{name}' must be a whole number from 0 to {maximum}.")
-    return value
-
-
-def _flag(body: Fields, name: str) -> bool:
-    value = body.get(name)
-    if not isinstance(value, bool | None):
-        raise invalid_request(f"'{name}' must be true or false.")
-    return bool(value)

@@ -141,3 +141,68 @@ def decode_base64(text: str) -> io.BytesIO:
         content.write(binascii.a2b_base64(piece, strict_mode=True))
     content.seek(0)
     return content
+
+
+# --- fields of an object
+
+
+def text_of(body: Fields, name: str, default: str | None = None, *, any_name: bool = False) -> str:
+    """Return a field that is a string; without a default it must be there.
+
+    Args:
+        body: the object.
+        name: the field's.
+        default: what a field means that is not there.
+        any_name: whether bytes that are not UTF-8 may stand in it, as in `os.fsdecode`.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it is not one.
+    """
+    value = body.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise invalid_request(f"'{name}' must be given as a string.")
+    try:
+        value.encode("utf-8", "surrogatepass" if any_name else "strict")
+    except UnicodeEncodeError:
+        raise invalid_request(f"'{name}' is not valid Unicode.") from None
+    return value
+
+
+def number_of(body: Fields, name: str, maximum: int) -> int | None:
+    """Return a field that is a whole number from 0 on, or None if it is not there.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it is not one.
+    """
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
+        raise invalid_request(f"'{name}' must be a whole number from 0 to {maximum}.")
+    return value
+
+
+def flag_of(body: Fields, name: str) -> bool:
+    """Return a field that is true or false; false if it is not there.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it is neither.
+    """
+    value = body.get(name)
+    if not isinstance(value, bool | None):
+        raise invalid_request(f"'{name}' must be true or false.")
+    return bool(value)
+
+
+def object_of(body: Fields, name: str) -> Fields | None:
+    """Return a field that is an object, or None if it is not there.
+
+    Raises:
+        ApiError: INVALID_REQUEST, it is not one.
+    """
+    value = body.get(name)
+    if not isinstance(value, dict | None):
+        raise invalid_request(f"'{name}' must be an object.")
+    return cast("Fields | None", value)

@@ -104,7 +104,7 @@ class Beside:
 
     def feed(self, process_id: str, data: bytes, offset: int, *, close: bool = False) -> httpx.Response:
         """Write to the standard input."""
-        params = {"offset": offset, "close": int(close)}
+        params = {"offset": offset, "close": str(close).lower()}
         return self.client.put(f"{self.url}/{process_id}/input", params=params, content=data)
 
     def wait(self, process_id: str, timeout_ms: int = 20_000) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Beside:
         """Signal a process."""
         return self.client.post(f"{self.url}/{process_id}/signal", json={"signal": signal})
 
-    def end(self, process_id: str, **params: int) -> dict[str, Any]:
+    def end(self, process_id: str, **params: str) -> dict[str, Any]:
         """Stop a process, and return the facts."""
         answer = self.client.delete(f"{self.url}/{process_id}", params=params)
         assert answer.status_code == 200, answer.text

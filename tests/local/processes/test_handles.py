@@ -185,7 +185,7 @@ def test_ending_by_force_asks_nobody(beside: Beside) -> None:
     process = beside.start(args=["sh", "-c", "trap '' TERM; echo on; sleep 60; sleep 60"])
     with beside.reading(process) as found:
         next(found)
-    result = beside.end(process, force=1)["result"]
+    result = beside.end(process, force="true")["result"]
     assert (result["end"], result["signal"]) == ("interrupted", "SIGKILL")
 
 

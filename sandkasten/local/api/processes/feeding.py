@@ -61,8 +61,8 @@ def _seen(task: asyncio.Task[None]) -> None:
 
 async def _feed(stdin: Input, pieces: AsyncIterator[bytes]) -> None:
     try:
-        await stdin.feed(pieces, 0, close=True)
-    except ApiError:  # it has read all it wants, or another request goes on with this
+        await stdin.feed(pieces, 0, close=True, is_whole=True)
+    except ApiError:  # it has read all it wants
         await _drop(pieces)
 
 

@@ -19,8 +19,7 @@ from sandkasten.local.api.execs import last_event_id, lost_error
 from sandkasten.local.api.processes.answers import info_of, last_event, piece_event
 from sandkasten.local.api.processes.feeding import MAX_WHOLE_BYTES, Taking, one, whole_body
 from sandkasten.local.api.processes.requests import (
-    bit_query,
-    number_query,
+    MAX_POSITION,
     resize_body,
     signal_body,
     start_body,
@@ -83,7 +82,7 @@ class Processes:
     async def result(self, request: Request) -> Response:
         """Wait for the end, and return the facts."""
         session, handle = self._handle(request)
-        wait_ms = number_query(request, "timeout_ms")
+        wait_ms = bodies.number_query(request, "timeout_ms", None, MAX_POSITION, least=0)
         pause_seconds = bodies.keep_alive_seconds(request)
         waiting = _Waiting(session, handle, None if wait_ms is None else wait_ms / 1000)
         is_kept_alive = False
@@ -102,7 +101,8 @@ class Processes:
     async def feed(self, request: Request) -> Response:
         """Write a body into its standard input, as it comes."""
         session, handle = self._handle(request)
-        offset, close = number_query(request, "offset"), bit_query(request, "close")
+        offset = bodies.number_query(request, "offset", None, MAX_POSITION, least=0)
+        close = bodies.flag_query(request, "close", default=False)
         if offset is None:
             raise invalid_request("The query needs an 'offset': where in the whole input the body begins.")
         stdin = handle.job.streams.input if handle.job.streams is not None else None
@@ -137,7 +137,7 @@ class Processes:
     async def end(self, request: Request) -> Response:
         """Stop it and all that it started."""
         session, handle = self._handle(request)
-        patience_seconds = 0.0 if bit_query(request, "force") else PATIENCE_SECONDS
+        patience_seconds = 0.0 if bodies.flag_query(request, "force", default=False) else PATIENCE_SECONDS
         with session.lifetime.used():
             if handle.job.is_finished:
                 await handle.job.stop_rest(patience_seconds)

@@ -19,7 +19,16 @@ from sandkasten._protocol import (
     MAX_TIMEOUT_MS,
     PROCESS_ID,
 )
-from sandkasten.local.api.jsonbodies import Fields, decode_base64, parse_json, read_json
+from sandkasten.local.api.jsonbodies import (
+    Fields,
+    decode_base64,
+    flag_of,
+    number_of,
+    object_of,
+    parse_json,
+    read_json,
+    text_of,
+)
 from sandkasten.local.api.processes.forms import Form
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.isolation.policy import BASH
@@ -31,7 +40,7 @@ _RUN_BYTES = _PROGRAM_BYTES + 2 * MAX_JSON_INPUT_BYTES
 _SMALL_BYTES = 64 * 1024
 # A command line has many arguments where a pattern stood for files.
 _MOST_VALUES = 20_000
-_MAX_POSITION = 2**62
+MAX_POSITION = 2**62
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,8 @@ async def run_body(request: Request) -> tuple[RunBody, AsyncIterator[bytes] | No
 
 
 def _run(body: Fields) -> RunBody:
-    timeout_ms = _number(body, "timeout_ms", MAX_PROCESS_MS) or MAX_TIMEOUT_MS
-    encoded = _text(body, "input", default="")
+    timeout_ms = number_of(body, "timeout_ms", MAX_PROCESS_MS) or MAX_TIMEOUT_MS
+    encoded = text_of(body, "input", default="")
     if len(encoded) > 2 * MAX_JSON_INPUT_BYTES:
         raise invalid_request(
             f"'input' has more than {MAX_JSON_INPUT_BYTES} bytes. Send it as a part of a form."
@@ -77,7 +86,7 @@ def _run(body: Fields) -> RunBody:
         stdin = decode_base64(encoded.replace("\n", "")).getvalue()
     except (binascii.Error, ValueError):
         raise invalid_request("'input' is not base64.") from None
-    keep_bytes = _number(body, "keep_bytes", _MAX_POSITION)
+    keep_bytes = number_of(body, "keep_bytes", MAX_POSITION)
     return RunBody(_spec(body, timeout_ms, None), stdin, keep_bytes)
 
 
@@ -87,19 +96,19 @@ async def start_body(request: Request) -> StartBody:
 
 
 def _start(body: Fields) -> StartBody:
-    process_id = _text(body, "id")
+    process_id = text_of(body, "id")
     if not PROCESS_ID.fullmatch(process_id):
         raise invalid_request("'id' must be 32 digits of 0-9 and a-f, chosen at random.")
-    timeout_ms = _number(body, "timeout_ms", MAX_PROCESS_MS) or None
-    terminal = body.get("terminal")
-    size = None if terminal is None else _size(_object(terminal, "terminal"))
-    return StartBody(process_id, _spec(body, timeout_ms, size), _flag(body, "stdin") or size is not None)
+    timeout_ms = number_of(body, "timeout_ms", MAX_PROCESS_MS) or None
+    terminal = object_of(body, "terminal")
+    size = None if terminal is None else _size(terminal)
+    return StartBody(process_id, _spec(body, timeout_ms, size), flag_of(body, "stdin") or size is not None)
 
 
 def _spec(body: Fields, timeout_ms: int | None, terminal: Size | None) -> ProcessSpec:
     return ProcessSpec(
         args=_args(body),
-        cwd=_text(body, "cwd", default=""),
+        cwd=text_of(body, "cwd", default="", any_name=True),
         env=_env(body),
         timeout_ms=timeout_ms,
         terminal=terminal,
@@ -123,10 +132,7 @@ def _args(body: Fields) -> tuple[str, ...]:
 
 
 def _env(body: Fields) -> tuple[tuple[str, str | None], ...]:
-    env = body.get("env")
-    if env is None:
-        return ()
-    found = tuple(_object(env, "env").items())
+    found = tuple((object_of(body, "env") or {}).items())
     if not all(isinstance(value, str | None) for _name, value in found):
         raise invalid_request("'env' must be an object of strings; null takes a variable away.")
     return found
@@ -176,55 +182,3 @@ def _signal_named(name: str) -> int | None:
         return None
     number = signal.SIGRTMIN + int(found[2]) if found[1] == "IN+" else signal.SIGRTMAX - int(found[2])
     return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else None
-
-
-def number_query(request: Request, name: str, default: int | None = None) -> int | None:
-    """Return a whole number of the query."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise invalid_request(f"'{name}' must be a whole number.")
-    return int(text)
-
-
-def bit_query(request: Request, name: str) -> bool:
-    """Return a value of the query that is 0 or 1."""
-    text = request.query_params.get(name, "0")
-    if text not in {"0", "1"}:
-        raise invalid_request(f"'{name}' must be 0 or 1.")
-    return text == "1"
-
-
-# --- fields
-
-
-def _object(value: Any, name: str) -> Fields:
-    if not isinstance(value, dict):
-        raise invalid_request(f"'{name}' must be an object.")
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def _text(body: Fields, name: str, default: str | None = None) -> str:
-    value = body.get(name)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str):
-        raise invalid_request(f"'{name}' must be given as a string.")
-    return value
-
-
-def _number(body: Fields, name: str, maximum: int) -> int | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
-        raise invalid_request(f"'{name}' must be a whole number from 0 to {maximum}.")
-    return value
-
-
-def _flag(body: Fields, name: str) -> bool:
-    value = body.get(name)
-    if not isinstance(value, bool | None):
-        raise invalid_request(f"'{name}' must be true or false.")
-    return bool(value)

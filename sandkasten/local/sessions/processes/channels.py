@@ -130,6 +130,13 @@ def input_closed() -> ApiError:
     return ApiError(409, Code.INPUT_CLOSED, sentence)
 
 
+@dataclass(frozen=True, eq=False)
+class _Feeder:
+    """One request that brings input; `waits`: for one that came later, instead of giving up."""
+
+    waits: bool
+
+
 class Input:
     """The writing end of a process's standard input; what is written has a position in the whole of it."""
 
@@ -141,23 +148,28 @@ class Input:
         self._is_terminal = is_terminal
         self._ends_line = True
         self._closed_at: int | None = None
-        self._feeder = 0
-        self._changed: asyncio.Event | None = None
+        self._feeders: list[_Feeder] = []
+        self._changed = asyncio.Event()
 
     @property
     def is_open(self) -> bool:
         """True if the process may still read."""
         return self._descriptor >= 0
 
-    async def feed(self, pieces: AsyncIterator[bytes], offset: int, *, close: bool) -> int:
+    async def feed(
+        self, pieces: AsyncIterator[bytes], offset: int, *, close: bool, is_whole: bool = False
+    ) -> int:
         """Write what an iterator yields; of it, what was written before is left out. Return the position.
 
-        The last one that feeds takes over from those before, whose connections may be gone.
+        The last one that feeds takes over from those before, whose connections may be gone. One that has the
+        whole input waits meanwhile: requests may be read in another order than that in which they were sent,
+        so the last one may be that whose connection is gone, and then the one before goes on.
 
         Args:
             pieces: what to write.
             offset: where it begins in the whole input.
             close: whether the input ends with it.
+            is_whole: whether it is the whole input.
 
         Raises:
             ApiError: INPUT_CLOSED, or CONFLICT if something is missing before it, or somebody else goes on.
@@ -165,14 +177,17 @@ class Input:
         if offset > self.position:
             sentence = f"The input has come to {self.position} so far, and this begins at {offset}."
             raise ApiError(409, Code.CONFLICT, f"{sentence} Send what is missing first.")
-        self._feeder += 1
-        feeder = self._feeder
+        feeder = _Feeder(waits=is_whole)
+        self._feeders = [*(one for one in self._feeders if one.waits), feeder]
         self._wake()
-        async for piece in pieces:
-            seen = min(len(piece), max(0, self.position - offset))
-            offset += len(piece)
-            await self._write(memoryview(piece)[seen:], feeder)
-        self._check(feeder)
+        try:
+            async for piece in pieces:
+                await self._write(memoryview(piece), offset, feeder)
+                offset += len(piece)
+            await self._turn(feeder)
+        finally:
+            self._feeders = [one for one in self._feeders if one is not feeder]
+            self._wake()
         if not self.is_open and self._closed_at != self.position:
             raise input_closed()
         if close and offset == self.position != self._closed_at:
@@ -191,7 +206,6 @@ class Input:
         """The process reads no more, or is to read no more."""
         self._wake()
         if self.is_open:
-            asyncio.get_running_loop().remove_writer(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -205,42 +219,43 @@ class Input:
         else:
             self.close()
 
-    async def _write(self, data: memoryview, feeder: int) -> None:
-        while data:
-            self._check(feeder)
+    async def _write(self, data: memoryview, offset: int, feeder: _Feeder) -> None:
+        while True:
+            await self._turn(feeder)
+            rest = data[max(0, self.position - offset) :]
+            if not rest:
+                return
             if not self.is_open:
                 raise input_closed()
             try:
-                count = os.write(self._descriptor, data)
+                count = os.write(self._descriptor, rest)
             except BlockingIOError:
-                await self._until_writable()
+                asyncio.get_running_loop().add_writer(self._descriptor, self._wake)
+                await self._changed.wait()
                 continue
             except OSError:  # nobody holds the other end: a broken pipe, or a terminal without a process
                 self.close()
                 raise input_closed() from None
-            self._ends_line = data[count - 1] in b"\n\r\x04"
+            self._ends_line = rest[count - 1] in b"\n\r\x04"
             self.position += count
-            data = data[count:]
 
-    def _check(self, feeder: int) -> None:
-        if feeder != self._feeder:
-            raise ApiError(
-                409, Code.CONFLICT, "Somebody else writes to this process now. Write one at a time."
-            )
+    async def _turn(self, feeder: _Feeder) -> None:
+        """Wait until nobody who came later feeds.
 
-    async def _until_writable(self) -> None:
-        self._changed = writable = asyncio.Event()
-        loop, descriptor = asyncio.get_running_loop(), self._descriptor
-        loop.add_writer(descriptor, writable.set)
-        try:
-            await writable.wait()
-        finally:
-            if self._changed is writable and self.is_open:
-                loop.remove_writer(descriptor)
+        Raises:
+            ApiError: CONFLICT, this one does not wait for others.
+        """
+        while self.is_open and self._feeders[-1:] != [feeder]:
+            if not feeder.waits:
+                sentence = "Somebody else writes to this process now. Write one at a time."
+                raise ApiError(409, Code.CONFLICT, sentence)
+            await self._changed.wait()
 
     def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
+        if self.is_open:
+            asyncio.get_running_loop().remove_writer(self._descriptor)
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 @dataclass
