@@ -91,7 +91,7 @@ def offset(value: int) -> int:
 
 
 def keep_bytes(value: int) -> int:
-    """How much of a stream's output to keep."""
+    """The part of a stream's output to keep, in bytes."""
     return whole_number(value, "keep_bytes", "bytes", 0, MAX_MEMORY_BYTES)
 
 

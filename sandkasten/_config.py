@@ -1,4 +1,4 @@
-"""Where the daemon is and how it is asked: pure decisions, before anything is opened."""
+"""The daemon's address and the way to ask it: pure decisions, before anything is opened."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """How error texts call this daemon."""
+        """The name of this daemon in error texts."""
         return f"the local daemon ({self.socket_path})" if self.socket_path else self.base_url
 
 

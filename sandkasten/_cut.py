@@ -48,7 +48,7 @@ class CappedBytes:
 
     @property
     def size_bytes(self) -> int:
-        """How much memory is used."""
+        """The memory in use, in bytes."""
         return len(self._head) + len(self._tail)
 
     def add(self, data: bytes) -> bytes:
@@ -95,7 +95,7 @@ class CappedText:
 
     @property
     def size_bytes(self) -> int:
-        """How much memory is used."""
+        """The memory in use, in bytes."""
         return self._kept.size_bytes
 
     def add(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Why a command failed in a session without a network; pure, and decided here for all that show results."""
+"""The reason for a command's failure in a session without a network; pure, one for all that show results."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 @frozen(eq=False, repr=False)
 class RetryPolicy:
-    """How often and for how long a client tries again.
+    """The number of attempts of a client, and the time that they may take.
 
     Attributes:
         max_retries: how many attempts there may be after the first; 0 makes none.

@@ -211,7 +211,7 @@ def interrupt(session_id: str) -> Call[bool]:
 
 
 def session_path(session_id: str) -> str:
-    """Where a session lives."""
+    """The path of a session."""
     return f"/v1/sessions/{check.session_id(session_id)}"
 
 
@@ -325,7 +325,7 @@ def delete_workspace(workspace_id: str) -> Call[None]:
 
 
 def workspace_path(workspace_id: str) -> str:
-    """Where a workspace lives."""
+    """The path of a workspace."""
     return f"/v1/workspaces/{check.workspace_id(workspace_id)}"
 
 

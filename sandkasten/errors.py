@@ -228,7 +228,7 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long the answer asks to wait before the next attempt; None if it does not say."""
+        """The time that the answer asks to wait before the next attempt; None if it does not say."""
         try:
             return max(0.0, float(self.response.headers["retry-after"]))
         except (KeyError, ValueError):

@@ -42,7 +42,7 @@ class Rows(list[T]):
 
 @frozen
 class ExecResult(_Shown):
-    """How a command ended.
+    """The end of a command, and what it printed.
 
     Attributes:
         exit_code: the shell's status: 0 is success, 128 + n means ended by signal n.
@@ -112,7 +112,7 @@ class ExecChunk:
 
 @frozen
 class ProcessResult(_Shown):
-    """How a process beside the shell ended, and what it printed.
+    """The end of a process beside the shell, and what it printed.
 
     Attributes:
         exit_code: its status: 0 is success, 128 + n means ended by signal n, as in a shell.

@@ -69,12 +69,12 @@ class Process:
 
     @property
     def position(self) -> int:
-        """How much of its output was read here, in bytes of both channels together, from its beginning."""
+        """The output read here, in bytes of both channels together, from its beginning."""
         return self._reader.position
 
     @property
     def result(self) -> ProcessResult:
-        """How the process ended, and what it printed; there after a loop over it, `wait` or `close`.
+        """The end of the process and its output; there after a loop over it, `wait` or `close`.
 
         After a loop its outputs are what was read here, of more than 1 MiB the head and the tail.
 

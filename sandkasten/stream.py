@@ -67,7 +67,7 @@ class ExecStream:
 
     @property
     def result(self) -> ExecResult:
-        """How the command ended, as `exec` would have answered; there when the loop is at its end.
+        """The end of the command, as `exec` would have answered; there when the loop is at its end.
 
         Its `output` is the text of all chunks. Beyond `keep_bytes` the middle of that is left out: a line in
         it says so, and `truncated` is true.

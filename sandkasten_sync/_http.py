@@ -205,7 +205,7 @@ class Connection:
 
     @property
     def max_retries(self) -> int:
-        """How many attempts there may be after the first."""
+        """The number of attempts that there may be after the first."""
         return self._retries.max_retries
 
     # --- one call, once or several times

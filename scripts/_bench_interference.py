@@ -84,7 +84,7 @@ def beside(client: SandboxClient, target: Target, name: str, hogs: list[str]) ->
 
 
 def taken(session: Session, times: int) -> list[Seconds]:
-    """How long each of so many commands takes."""
+    """The times that so many commands take."""
     return [duration(partial(session.exec, "true")) for _ in range(times)]
 
 

@@ -38,7 +38,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How many times the floor it is."""
+        """The ratio to the floor."""
         return None if self.floor is None else self.value / self.floor
 
     @property

@@ -178,7 +178,7 @@ class _NullHandler(BaseHTTPRequestHandler):
 
 
 def transfer_memory(target: Target) -> Figure:
-    """How much more memory a process takes at its peak for having moved 256 MiB up and down."""
+    """The memory that a process takes more at its peak for having moved 256 MiB up and down."""
     told = subprocess.check_output(
         [sys.executable, "-P", __file__, f"unix://{target.socket_path}", str(target.api_key)]
     )

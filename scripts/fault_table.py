@@ -76,7 +76,7 @@ def mark(reason: str) -> str:
 
 
 def reasons() -> list[str]:
-    """Why some faults cannot occur in some verbs."""
+    """Reasons why some faults cannot occur in some verbs."""
     return list(dict.fromkeys(all_reasons()))
 
 

@@ -39,7 +39,7 @@ GONE = "SessionNotFoundError"
 
 @dataclass(frozen=True)
 class Never:
-    """Why a fault cannot occur there."""
+    """The reason why a fault cannot occur there."""
 
     reason: str
 

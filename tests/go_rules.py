@@ -57,7 +57,7 @@ SESSION_FIELDS = (
 
 @dataclass(frozen=True)
 class Config:
-    """How the daemon was set up; the values are its defaults, except for the workspaces.
+    """The daemon's settings; the values are its defaults, except for the workspaces.
 
     Attributes:
         readonly_rootfs: whether sessions without a workspace_id may only read /workspace.

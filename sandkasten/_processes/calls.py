@@ -107,7 +107,7 @@ def listed(session_id: str) -> Call[list[ProcessInfo]]:
 
 
 def path_of(session_id: str, process_id: str) -> str:
-    """Where a process lives."""
+    """The path of a process."""
     return f"{_wire.session_path(session_id)}/processes/{process_id}"
 
 

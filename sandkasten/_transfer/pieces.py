@@ -1,4 +1,4 @@
-"""How transfers are cut into pieces, and who hears of each."""
+"""The pieces into which transfers are cut, and those who hear of each."""
 
 from __future__ import annotations
 

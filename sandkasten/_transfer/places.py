@@ -74,7 +74,7 @@ def stays_inside(path: Sequence[str], target: str) -> bool:
 
 
 def place_for(dest: str | Path, path: str) -> Path:
-    """Where something is downloaded to: into a directory that exists, under its own name; or to `dest`.
+    """The place of a download: in a directory that exists, under its own name; or `dest`.
 
     Raises:
         SandkastenInputError: that cannot be.

@@ -38,7 +38,7 @@ class Fetch:
 
     @property
     def wanted_bytes(self) -> int | None:
-        """How much there will be, once that is known."""
+        """The number of bytes that there will be, once that is known."""
         if self.size_bytes is None:
             return None
         left_bytes = max(0, self.size_bytes - self.start)
@@ -108,7 +108,7 @@ class Fetch:
 
 @define(eq=False, repr=False)
 class Tries:
-    """How often a transfer may go on after its connection broke: so often without getting any further."""
+    """The number of times that a transfer may go on after a broken connection without getting further."""
 
     max_retries: int
     failed: int = 0

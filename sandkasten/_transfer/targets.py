@@ -34,7 +34,7 @@ class Teller(Protocol):
 
 
 class Target(Teller, Protocol):
-    """Where the bytes of a file go."""
+    """The place where the bytes of a file go."""
 
     def begin(self, size_bytes: int | None, mode: int) -> None:
         """Begin, or begin again, a file of this size if it is known, and with these permissions."""
@@ -54,7 +54,7 @@ class Target(Teller, Protocol):
 
 
 class Allowance:
-    """How much may come, and how much did.
+    """The bytes that may come, and those that did.
 
     Attributes:
         done_bytes: how much of files' contents came.

@@ -1,4 +1,4 @@
-"""Why sessions and commands end: the words that the daemon, its numbers and its log have in common."""
+"""The ends of sessions and commands: the words that the daemon, its numbers and its log have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class EndReason(StrEnum):
-    """Why a session ended."""
+    """The reason why a session ended."""
 
     DESTROYED = "destroyed"
     EXPIRED = "expired"
@@ -16,7 +16,7 @@ class EndReason(StrEnum):
 
 
 class JobEnd(StrEnum):
-    """How a command, or a process beside the shell, ended."""
+    """The end of a command, or of a process beside the shell."""
 
     OK = "ok"
     FAILED = "failed"

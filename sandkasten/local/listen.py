@@ -1,4 +1,4 @@
-"""Where a daemon listens: a TCP address or a Unix socket, read from a text and bound."""
+"""The address on which a daemon listens: TCP or a Unix socket, read from a text and bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a daemon is set up: names, defaults and checks, for the embedded one and the server alike.
+"""The options of a daemon: names, defaults and checks, for the embedded one and the server alike.
 
 Standard library only: the command line reads options before it is known whether the rest is installed.
 """

@@ -1,4 +1,4 @@
-"""How IPython shows the library's values: formatters for their types, kept apart from the models."""
+"""IPython's view of the library's values: formatters for their types, kept apart from the models."""
 
 from __future__ import annotations
 

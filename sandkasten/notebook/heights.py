@@ -1,4 +1,4 @@
-"""How high an HTML document is going to be, estimated from its text; pure.
+"""The height of an HTML document, estimated from its text; pure.
 
 A frame without scripts and with an origin of its own cannot say how high its content is, and nobody else can
 look into it. So the lines are counted: tables and text, of which most pages of cells consist, come out within

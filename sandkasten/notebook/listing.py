@@ -47,7 +47,7 @@ class FileEntry:
 
     @property
     def changed_at(self) -> datetime:
-        """When the file was last changed."""
+        """The time of the file's last change."""
         return datetime.fromtimestamp(float(self.changed_seconds), UTC)
 
 

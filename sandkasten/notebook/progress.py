@@ -1,4 +1,4 @@
-"""How far a transfer is, as a line below the cell that is written over."""
+"""The progress of a transfer, as a line below the cell that is written over."""
 
 from __future__ import annotations
 

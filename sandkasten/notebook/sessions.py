@@ -17,7 +17,7 @@ _TTL_SECONDS = MAX_TTL_SECONDS
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session is made."""
+    """The options with which a session is made."""
 
     image: str = "python"
     network: Literal["none", "host"] | None = None

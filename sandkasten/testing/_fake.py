@@ -88,7 +88,7 @@ class RecordedRequest:
 
 
 Where = str | Callable[[RecordedRequest], bool] | None
-"""Which requests: those of a call, by its name; those that a function picks; or all but `health`."""
+"""The requests meant: those of a call, by its name; those that a function picks; or all except `health`."""
 
 
 @dataclass

@@ -63,7 +63,7 @@ class FakeProcess:
         return out + ([("stderr", self.reply.stderr.encode())] if self.reply.stderr else [])
 
     def result(self, *, with_outputs: bool = True) -> dict[str, Any]:
-        """How it ended, as the wire has it."""
+        """The end of the process, as the wire has it."""
         streams = {name: b"".join(data for at, data in self.outputs if at == name) for name in _STREAMS}
         sizes = {f"{name}_bytes": len(data) for name, data in streams.items()}
         encoded = {f"{name}_base64": base64.b64encode(data).decode() for name, data in streams.items()}

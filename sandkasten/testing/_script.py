@@ -11,7 +11,7 @@ from typing import Any
 from sandkasten.testing._steps import Answer, Pause, error_answer, event, json_answer
 
 CommandMatch = str | re.Pattern[str] | Callable[[str], bool]
-"""Which commands: this very text, a pattern that their beginning matches, or a function that decides."""
+"""The commands meant: this very text, a pattern that their beginning matches, or a function that decides."""
 
 ScriptedOutput = str | Sequence[str] | Callable[[str], str]
 """What a command prints: a text, its pieces, or a function that makes a text of the command."""

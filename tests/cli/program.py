@@ -94,7 +94,7 @@ class Home:
 
 
 class Done:
-    """How a command ended."""
+    """The end of a command."""
 
     def __init__(self, code: int, stdout: bytes, stderr: str) -> None:
         self.code = code

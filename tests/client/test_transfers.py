@@ -1,4 +1,4 @@
-"""How files travel, as far as that is decided without waiting: the way, the commands, the tar format."""
+"""The way of files, as far as it is decided without waiting: the calls, the commands, the tar format."""
 
 from __future__ import annotations
 

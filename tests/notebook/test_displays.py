@@ -1,4 +1,4 @@
-"""How results and tables are shown; what a command printed is hostile."""
+"""Results and tables as they are shown; what a command printed is hostile."""
 
 from __future__ import annotations
 

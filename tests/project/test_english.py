@@ -66,6 +66,13 @@ def test_other_sentences_are_left_in_peace(text: str) -> None:
     assert list(english.faults_of_markdown(text)) == []
 
 
+@pytest.mark.parametrize("text", ["How it ended.", "Where it is.", "Those of a command.", "If there is one."])
+def test_a_docstring_begins_with_its_subject(text: str) -> None:
+    [(_, fault)] = english.faults_of_docstring(text)
+    assert "subject" in fault
+    assert list(english.faults_of_markdown(text)) == []
+
+
 def test_a_docstring_ends_its_first_sentence_with_a_period() -> None:
     [(_, fault)] = english.faults_of_docstring("Return the size\n\nIt is in bytes.")
     assert "period" in fault

@@ -29,11 +29,11 @@ _OPEN_PATHS = {"/healthz"}
 _HOST_OF_THIS_MACHINE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
 
 Guard = Callable[[Headers], bool]
-"""Whether a request with these headers may be answered."""
+"""A function that decides whether a request with these headers may be answered."""
 
 
 def key_guard(api_key: str) -> Guard:
-    """Those who have the key."""
+    """Return a guard that lets those in who have the key."""
     expected = _digest(f"Bearer {api_key}")
     # Digests are of one length, and nobody can choose them bit by bit: the time tells nothing of the key.
     return lambda headers: hmac.compare_digest(_digest(headers.get("authorization", "")), expected)

@@ -277,7 +277,7 @@ def asked_range(headers: Headers, size_bytes: int, etag: str) -> range | None:
 
 
 def content_length(headers: Headers) -> int | None:
-    """How many bytes the body has, if the client says it."""
+    """The size of the body in bytes, if the client says it."""
     text = headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else None
 

@@ -53,7 +53,7 @@ def _half_of_the_descriptors() -> int:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a peer may take.
+    """Bounds on what a peer may take.
 
     Attributes:
         head_bytes: of anything that is not content, in a row: a request's line and headers, what stands

@@ -50,7 +50,7 @@ class Room(Protocol):
 
 
 class _FileSystemsRoom:
-    """That of file systems in memory, which have their own bounds."""
+    """The room in file systems in memory, which have their own bounds."""
 
     async def has_room_for(self, _size_bytes: int) -> bool:
         return True

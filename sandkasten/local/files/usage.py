@@ -28,7 +28,7 @@ _MAX_DEPTH = 10_000
 
 @dataclass(frozen=True)
 class Usage:
-    """How much it is, and whether that is all: something could not be read otherwise."""
+    """The size in bytes, and whether that is all: something could not be read otherwise."""
 
     size_bytes: int
     is_whole: bool = True

@@ -191,7 +191,7 @@ class Workspaces:
         return Tree(self._directory / workspace_id, staging, self._identity, durable=True)
 
     def make_staging(self, workspace_id: str) -> Path:
-        """Where this process keeps what is not complete of a workspace that is there."""
+        """The place where this process keeps what is not complete of a workspace that is there."""
         with self._writing_lock, self._explained():
             if self._is_closed:
                 raise ApiError(503, "SHUTTING_DOWN", "The daemon is stopping. Start it again.")
@@ -249,7 +249,7 @@ def _being_deleted(workspace_id: str) -> ApiError:
 
 
 class _Staging:
-    """That of one workspace."""
+    """The lock of one workspace."""
 
     def __init__(self, workspaces: Workspaces, workspace_id: str) -> None:
         self._workspaces = workspaces

@@ -30,7 +30,7 @@ _MAX_XZ_MEMORY = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an image may be.
+    """Bounds on an image.
 
     Attributes:
         max_bytes: bytes of all its archives or files, decompressed.

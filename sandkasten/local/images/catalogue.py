@@ -23,7 +23,7 @@ from sandkasten.local.isolation.policy import Image
 
 
 def images_dir(data_dir: Path) -> Path:
-    """Where registered images are kept."""
+    """The place where registered images are kept."""
     return data_dir / IMAGES
 
 

@@ -65,7 +65,7 @@ class _DirectoryBlobs:
 
 
 class _ArchiveBlobs:
-    """Those in a tar archive; nothing of it is unpacked for that."""
+    """The blobs in a tar archive; nothing of it is unpacked for that."""
 
     def __init__(self, archive: int, extents: Mapping[str, tuple[int, int] | str]) -> None:
         self._archive = archive
@@ -138,7 +138,7 @@ def _fill_from_directory(unpacker: Unpacker, source: Path, limits: Limits) -> No
 
 
 def _extents(reader: TarReader) -> dict[str, tuple[int, int] | str] | None:
-    """Where the files of an image's archive are; None if it is a root file system."""
+    """The directory of an image's archive; None if it is a root file system."""
     extents: dict[str, tuple[int, int] | str] = {}
     for member in reader.members():
         names = parse_path(member.name)

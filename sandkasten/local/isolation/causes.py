@@ -1,4 +1,4 @@
-"""Why machines refuse to build sandboxes, how bubblewrap puts it, and how to fix it; pure.
+"""Reasons why machines refuse to build sandboxes, bubblewrap's words for them, and their fixes; pure.
 
 `explain` puts it to whoever meets a refusal, and the doctor to whoever asks beforehand.
 """

@@ -49,7 +49,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Events:
-    """How often a limit was met: processes ended for want of memory, and those that could not start."""
+    """Counts of limits that were met: processes ended for want of memory, and those that could not start."""
 
     oom_kills: int = 0
     refused_forks: int = 0

@@ -1,4 +1,4 @@
-"""How much one sandbox may take: plain numbers, what they are where nobody sets them, and rlimits.
+"""The limits of one sandbox: plain numbers, what they are where nobody sets them, and rlimits.
 
 Memory, processes and CPU of a sandbox as a whole are bounded by control groups (`cgroups.py`). Limits beyond
 control groups, or beyond those of this machine, are left to rlimits:

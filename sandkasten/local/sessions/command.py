@@ -16,7 +16,7 @@ from sandkasten.local.sessions.job import Channel, Job, Outcome, Runner
 
 @dataclass(frozen=True)
 class ShellOutcome(Outcome):
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
         cwd: the shell's directory afterwards.

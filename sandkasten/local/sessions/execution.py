@@ -84,11 +84,11 @@ class Replay:
 
     @property
     def size_bytes(self) -> int:
-        """How much is kept."""
+        """The number of bytes kept."""
         return self.end - self._start
 
     def missed_bytes(self, position: int) -> int:
-        """How much of what follows a position is gone."""
+        """The number of bytes behind a position that are gone."""
         return max(0, self._start - position)
 
     def after(self, position: int) -> Iterator[Piece]:
@@ -138,7 +138,7 @@ class Attended:
 
     @property
     def size_bytes(self) -> int:
-        """How much memory its output takes."""
+        """The memory that its output takes, in bytes."""
         return 0
 
     async def advance(self, timeout_seconds: float | None = None) -> bool:

@@ -22,7 +22,7 @@ _HIGH_WATER_BYTES = 256 * 1024
 
 
 class Channel(StrEnum):
-    """Where output comes from."""
+    """The stream that output comes from."""
 
     STDERR = "stderr"
     STDOUT = "stdout"
@@ -35,7 +35,7 @@ Output = Sequence[tuple[Channel, bytes]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """The end of a job.
 
     Attributes:
         exit_code: its status.
@@ -154,12 +154,12 @@ class Job(Generic[OutcomeT]):
 
     @property
     def end(self) -> JobEnd:
-        """How it ended, once it has."""
+        """The end of the job, once there is one."""
         return JobEnd.LOST if self.outcome is None else self.outcome.end
 
     @property
     def duration_seconds(self) -> float | None:
-        """How long it ran; None if there is no outcome."""
+        """The time that it ran; None if there is no outcome."""
         return None if self.outcome is None else self.outcome.duration_ms / 1000
 
     # --- for its runner

@@ -1,4 +1,4 @@
-"""How long a session lives: a time after its last use, and as long as it is in use.
+"""The life of a session: a time after its last use, and as long as it is in use.
 
 This is the one place that decides it. Whatever uses a session (a command that waits or runs, a transfer of
 files) says so from its beginning to its end.
@@ -46,7 +46,7 @@ class Lifetime:
 
     @property
     def expires_at(self) -> datetime:
-        """When the session ends, if it is not used before."""
+        """The time at which the session ends, if it is not used before."""
         return self.last_activity + timedelta(seconds=self._ttl_seconds)
 
     def renew(self, ttl_seconds: int = 0) -> None:

@@ -177,7 +177,7 @@ class Manager:
 
     @property
     def pool_ready(self) -> int:
-        """How many sessions are ready before anybody asked."""
+        """The number of sessions that are ready before anybody asked."""
         return len(self._pool)
 
     def get(self, session_id: str) -> Session:

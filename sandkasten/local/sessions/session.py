@@ -72,7 +72,7 @@ class SessionSpec:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a session is built.
+    """The place in which a session is built.
 
     Attributes:
         id: the session's.

@@ -140,7 +140,7 @@ class Maker:
         }
 
     def headers(self) -> dict[str, str]:
-        """Those that mean something here, with good values and bad ones."""
+        """Return headers that mean something here, with good values and bad ones."""
         known = {
             "Idempotency-Key": ["0123456789abcdef", "fedcba9876543210", "short", "x" * 200, "a b" * 10],
             "Last-Event-ID": ["0", "3", "-1", "x", "9" * 30],

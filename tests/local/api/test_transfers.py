@@ -276,7 +276,7 @@ def test_a_reader_that_goes_away_ends_the_reading(box: Box) -> None:
 
 
 def open_files(box: Box) -> int:
-    """How many of a session's files the daemon holds open."""
+    """The number of a session's files that the daemon holds open."""
     found = 0
     for name in os.listdir(f"/proc/{box.daemon.pid}/fd"):
         try:

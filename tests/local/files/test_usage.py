@@ -21,7 +21,7 @@ MIB = 1024**2
 
 
 def tree_bytes(path: Path, stop_at: int | None = None) -> int:
-    """How much it is; all of it could be read."""
+    """The size in bytes; all of it could be read."""
     found = tree_usage(path, stop_at)
     assert found.is_whole
     return found.size_bytes

@@ -16,7 +16,7 @@ from sandkasten.local.linux.loop import FrugalSelector, run
 
 @pytest.fixture(params=[0, 3, 10**6])
 def watches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many descriptors epoll takes before it refuses, as the kernel does at fs.epoll.max_user_watches."""
+    """The number of descriptors that epoll takes before it refuses, as at fs.epoll.max_user_watches."""
     left: int = request.param
     epoll_register = selectors.EpollSelector.register
     taken: list[Any] = []

@@ -1,4 +1,4 @@
-"""How a terminal is read while other sessions are used, and while they are not."""
+"""Reading a terminal while other sessions are used, and while they are not."""
 
 from __future__ import annotations
 

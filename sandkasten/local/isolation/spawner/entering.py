@@ -62,7 +62,7 @@ class Kit:
 
 @dataclass
 class Starting:
-    """How the sandboxes of a daemon start programs beside their shell.
+    """The way in which the sandboxes of a daemon start programs beside their shell.
 
     Attributes:
         kit: what it takes; None where there is none.

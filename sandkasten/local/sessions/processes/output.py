@@ -50,7 +50,7 @@ class Captured:
 
     @property
     def size_bytes(self) -> int:
-        """How much memory is used."""
+        """The memory in use, in bytes."""
         return sum(kept.size_bytes for kept in self._kept.values())
 
     @property
@@ -93,12 +93,12 @@ class Tape:
 
     @property
     def end(self) -> int:
-        """How much there was of both channels."""
+        """The number of bytes that both channels had."""
         return self._replay.end
 
     @property
     def size_bytes(self) -> int:
-        """How much is kept."""
+        """The number of bytes kept."""
         return self._replay.size_bytes
 
     @property

@@ -39,7 +39,7 @@ _KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class ProcessOutcome(Outcome):
-    """How a process ended.
+    """The end of a process.
 
     Attributes:
         signal: the name of the signal that ended it; None: it exited.
