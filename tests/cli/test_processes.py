@@ -132,5 +132,8 @@ def test_full_screen_programs(cli: Home, session: str, program: str) -> None:
     }[program]
     typist = Typist(cli, "exec", "-t", session, "--", *words)
     typist.read_until(seen)
+    if program != "top":
+        typist.resize(100, 61)  # the kernel sends SIGWINCH
+        typist.read_until("55")  # more fits now
     typist.type(keys)
     assert typist.end() == 0
