@@ -132,7 +132,10 @@ class PathVerbs:
     async def move(
         self, path: str | PurePosixPath, to: str | PurePosixPath, *, overwrite: bool = False
     ) -> None:
-        """Move a file, a symlink or a directory to another path, in one step; missing parents are made.
+        """Move a file, a symlink or a directory to another path; missing parents are made.
+
+        Within one file system that is one step. From /workspace to other directories, such as /tmp, and back,
+        a copy appears when it is complete, and then the original is removed.
 
         Example::
 

@@ -12,6 +12,7 @@ from sandkasten.errors import (
     SandboxFileNotFoundError,
     SandboxNotADirectoryError,
     SandboxPermissionError,
+    SandkastenStreamError,
     SessionNotFoundError,
 )
 from sandkasten.local.launch import LocalDaemon
@@ -141,6 +142,44 @@ async def test_a_directory_that_goes_ends_its_watch(session: Session) -> None:
 async def test_a_session_that_ends_ends_its_watches(client: SandboxClient) -> None:
     session = await client.create_session()
     async with session.watch() as watch:
+        await session.destroy()
+        with pytest.raises(SessionNotFoundError):
+            async for _change in watch:
+                pass
+
+
+async def test_a_directory_outside_the_workspace_is_watched(client: SandboxClient) -> None:
+    session = await client.create_session()
+    (await session.exec("mkdir -p ~/d; cd /tmp; mkdir closed; chmod 0 closed; ln -s /proc /tmp/proc")).check()
+    async with session.watch("/tmp") as watch, session.watch("/home") as home:
+        (await session.exec("echo >/tmp/f; mkdir /tmp/a; echo >/tmp/a/b; mv /tmp/f /tmp/g")).check()
+        (await session.exec("echo >~/d/f; mkdir /home/sandbox/last /tmp/last")).check()
+        assert await until_last(watch) == [
+            FileChange("created", "f"),
+            FileChange("created", "a", is_dir=True),
+            FileChange("created", "a/b"),
+            FileChange("moved", "g", old_path="f"),
+        ]
+        async for change in home:
+            if change.path == "sandbox/last":
+                break
+            assert change.path == "sandbox/d/f"
+        await session.destroy()
+        with pytest.raises((SessionNotFoundError, SandkastenStreamError)):
+            async for _change in watch:
+                pass
+
+
+async def test_the_root_directory_is_watched_without_what_is_below(session: Session) -> None:
+    with pytest.raises(InvalidRequestError, match="/ as a whole"):
+        async with session.watch("/"):
+            pass
+    with pytest.raises(InvalidRequestError, match="kernel's files"):
+        async with session.watch("/proc/1"):
+            pass
+    async with session.watch("/", recursive=False):
+        pass
+    async with session.watch("/etc") as watch:  # nothing happens there, and that is waited for
         await session.destroy()
         with pytest.raises(SessionNotFoundError):
             async for _change in watch:

@@ -15,6 +15,7 @@ from sandkasten.errors import (
     SandboxFileNotFoundError,
     SandboxNotADirectoryError,
     SandboxPermissionError,
+    SandkastenStreamError,
     SessionNotFoundError,
 )
 from sandkasten.local.launch import LocalDaemon
@@ -142,6 +143,44 @@ def test_a_directory_that_goes_ends_its_watch(session: Session) -> None:
 def test_a_session_that_ends_ends_its_watches(client: SandboxClient) -> None:
     session = client.create_session()
     with session.watch() as watch:
+        session.destroy()
+        with pytest.raises(SessionNotFoundError):
+            for _change in watch:
+                pass
+
+
+def test_a_directory_outside_the_workspace_is_watched(client: SandboxClient) -> None:
+    session = client.create_session()
+    session.exec("mkdir -p ~/d; cd /tmp; mkdir closed; chmod 0 closed; ln -s /proc /tmp/proc").check()
+    with session.watch("/tmp") as watch, session.watch("/home") as home:
+        session.exec("echo >/tmp/f; mkdir /tmp/a; echo >/tmp/a/b; mv /tmp/f /tmp/g").check()
+        session.exec("echo >~/d/f; mkdir /home/sandbox/last /tmp/last").check()
+        assert until_last(watch) == [
+            FileChange("created", "f"),
+            FileChange("created", "a", is_dir=True),
+            FileChange("created", "a/b"),
+            FileChange("moved", "g", old_path="f"),
+        ]
+        for change in home:
+            if change.path == "sandbox/last":
+                break
+            assert change.path == "sandbox/d/f"
+        session.destroy()
+        with pytest.raises((SessionNotFoundError, SandkastenStreamError)):
+            for _change in watch:
+                pass
+
+
+def test_the_root_directory_is_watched_without_what_is_below(session: Session) -> None:
+    with pytest.raises(InvalidRequestError, match="/ as a whole"):
+        with session.watch("/"):
+            pass
+    with pytest.raises(InvalidRequestError, match="kernel's files"):
+        with session.watch("/proc/1"):
+            pass
+    with session.watch("/", recursive=False):
+        pass
+    with session.watch("/etc") as watch:  # nothing happens there, and that is waited for
         session.destroy()
         with pytest.raises(SessionNotFoundError):
             for _change in watch:

@@ -27,10 +27,7 @@ from sandkasten.local.threads import in_thread
 
 T = TypeVar("T")
 
-_TWO_SIDES = (
-    "One of the paths is in /workspace and another is not, so they are on different disks. "
-    "Move or copy that by a command."
-)
+_TWO_SIDES = "One of the paths is in /workspace and another is not. Write them in two calls."
 
 
 class Room(Protocol):

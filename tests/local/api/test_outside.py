@@ -148,15 +148,6 @@ def test_links_lead_where_they_lead_inside(shared: Box) -> None:
     assert run(shared, "cat l/n /tmp/far; rm -r /workspace/l /tmp/*") == "a filel/f"
 
 
-def test_what_goes_from_disk_to_disk_is_one_clear_error(shared: Box) -> None:
-    run(shared, "touch /tmp/f f")
-    for verb in ("move", "copy"):
-        for path, to in (("/tmp/f", "g"), ("f", "/tmp/g")):
-            assert "by a command" in refusal(call(shared, verb, path, to=to))
-    assert "another file system" in refusal(call(shared, "move", "/tmp/f", to="/home/sandbox/f"))
-    assert run(shared, "ls /tmp /home/sandbox; rm f /tmp/f") == "/home/sandbox:\n\n/tmp:\nf\n"
-
-
 def test_the_room_is_that_of_the_file_system(shared: Box) -> None:
     run(
         shared,

@@ -23,6 +23,7 @@ from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.verbs import changing
 from sandkasten.local.files.verbs.copying import copy
+from sandkasten.local.files.verbs.moving import move_by_copy
 from sandkasten.local.threads import in_thread
 
 # What is admitted at once, and what a file takes on the disk whatever is in it.
@@ -77,29 +78,40 @@ class Changes:
         return answer({"ok": True})
 
     async def move(self, owner: Owner, request: Request) -> Response:
-        """Move a file or a directory."""
+        """Move a file or a directory; a client that leaves ends it where it takes a copy."""
         path, to = bodies.path_query(request), bodies.path_query(request, name="to")
         overwrite = bodies.flag_query(request, "overwrite", default=False)
-        owner = await owner.at(links=(path, to))
-        await _do(owner, partial(changing.move, owner.tree, path, to, overwrite=overwrite))
+        source, target = await owner.at(links=(path,)), await owner.at(links=(to,))
+        tree, into = source.tree, target.tree
+        owner.check()
+        async with owner.written():
+            is_moved = await in_thread(partial(changing.move, tree, path, to, overwrite=overwrite, into=into))
+        if not is_moved:
+            work = partial(move_by_copy, tree, path, into, to, overwrite=overwrite)
+            await self._write_long(
+                target, request, lambda admission: work(admit=admission.admit, go_on=admission.go_on)
+            )
         return answer({"ok": True})
 
     async def copy(self, owner: Owner, request: Request) -> Response:
         """Copy a file or a directory; a client that leaves ends it."""
         path, to = bodies.path_query(request), bodies.path_query(request, name="to")
         overwrite = bodies.flag_query(request, "overwrite", default=False)
-        owner = await owner.at(path, links=(to,))
+        source, target = await owner.at(path), await owner.at(links=(to,))
+        work = partial(copy, source.tree, path, to, overwrite=overwrite, into=target.tree)
+        await self._write_long(target, request, lambda admission: work(admit=admission.admit))
+        return answer({"ok": True})
+
+    async def _write_long(self, owner: Owner, request: Request, work: Callable[[_Admission], None]) -> None:
+        """Do in a thread what writes to an owner's files; a client that leaves ends it."""
         await owner.admit(0)
         admission = _Admission(owner)
         async with self._long, owner.written():
             with when_client_leaves(request.receive, admission.stop):
                 try:
-                    await in_thread(
-                        partial(copy, owner.tree, path, to, overwrite=overwrite, admit=admission.admit)
-                    )
+                    await in_thread(work, admission)
                 finally:
                     admission.stop()
-        return answer({"ok": True})
 
     async def change_mode(self, owner: Owner, request: Request) -> Response:
         """Set permission bits."""

@@ -18,8 +18,9 @@ from starlette.responses import Response
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS, WORKSPACE, Code
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, event
+from sandkasten.local.api.execs import lost_error
 from sandkasten.local.api.owners import FileRow, Owner
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.files.verbs.watching import Watcher
 from sandkasten.local.threads import in_thread
 
@@ -47,6 +48,7 @@ class Watches:
         path = bodies.path_query(request, WORKSPACE)
         recursive = bodies.flag_query(request, "recursive", default=True)
         name = repr(request.path_params)
+        owner = await owner.at(path)
         self._check_room(name)
         self._counts[name] += 1
         try:
@@ -108,7 +110,8 @@ class _Watch:
                     self._owner.check()
                     yield event("done", {}, number)
                     return
-        except ApiError as error:
+        except (ApiError, SandboxLostError) as reason:
+            error = reason if isinstance(reason, ApiError) else lost_error(reason)
             body = {"error": error.message, "error_code": error.code, "status": error.status}
             yield event("error", body | {"details": error.details or {}}, number)
         finally:

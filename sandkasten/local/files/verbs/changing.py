@@ -6,6 +6,7 @@ is followed if it is a symlink. All functions block, and act as the sandbox's us
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Generator
@@ -91,19 +92,35 @@ def remove(tree: Tree, path: str, *, recursive: bool, missing_ok: bool, go_on: G
             raise
 
 
-def move(tree: Tree, path: str, to: str, *, overwrite: bool) -> None:
-    """Move a file, a symlink or a directory with all that is in it.
+def move(tree: Tree, path: str, to: str, *, overwrite: bool, into: Tree | None = None) -> bool:
+    """Move a file, a symlink or a directory with all that is in it, by one rename.
+
+    Args:
+        tree: the files.
+        path: what to move.
+        to: its new path.
+        overwrite: whether something may be there.
+        into: the files that the new path is among, if those are others.
+
+    Returns:
+        Whether it was moved: False if the new path is on another file system; see `moving`.
 
     Raises:
         ApiError: it is not there, or something is at the destination that may not be replaced.
     """
     with parent_of(tree, path, make=False) as (parent, name):
         os.stat(name, dir_fd=parent, follow_symlinks=False)
-        with parent_of(tree, to, make=True) as (to_parent, to_name):
-            if overwrite:
-                os.rename(name, to_name, src_dir_fd=parent, dst_dir_fd=to_parent)
-            else:
-                rename_new(parent, name, to_parent, to_name)
+        with parent_of(into or tree, to, make=True) as (to_parent, to_name):
+            try:
+                if overwrite:
+                    os.rename(name, to_name, src_dir_fd=parent, dst_dir_fd=to_parent)
+                else:
+                    rename_new(parent, name, to_parent, to_name)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    return False
+                raise
+    return True
 
 
 def change_mode(tree: Tree, path: str, mode: int) -> None:

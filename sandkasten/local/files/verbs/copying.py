@@ -31,32 +31,42 @@ Admit = Callable[[int], None]
 """Makes sure that so many bytes more may be written, and that somebody still waits; else it raises."""
 
 
-def copy(tree: Tree, path: str, to: str, *, overwrite: bool, admit: Admit) -> None:
+def copy(tree: Tree, path: str, to: str, *, overwrite: bool, admit: Admit, into: Tree | None = None) -> None:
     """Copy a file, or a directory with all that is in it; FIFOs, sockets and devices in it are left out.
+
+    Args:
+        tree: the files.
+        path: what to copy.
+        to: the path of the copy.
+        overwrite: whether something may be there.
+        admit: called before anything is written.
+        into: the files that the copy will be among, if those are others.
 
     Raises:
         ApiError: it is not there, or something is at the destination that may not be replaced, or there is no
             room.
     """
-    staging = tree.open_staging()
+    into = into or tree
+    staging = into.open_staging()
     try:
         with explained(path), tree.opened_root() as root:
             source = tree.open_at(root, tree.inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
                 tree.check_place(root, source)
-                with parent_of(tree, to, make=True) as destination:
-                    copier = _Copier(admit, across_mounts=tree.crosses_mounts(root, source))
-                    _copy_to(path, source, staging, destination, copier, overwrite=overwrite)
+                with parent_of(into, to, make=True) as destination:
+                    copier = Copier(admit, across_mounts=tree.crosses_mounts(root, source))
+                    copy_to(path, source, staging, destination, copier, overwrite=overwrite)
             finally:
                 os.close(source)
-        tree.sync()
+        into.sync()
     finally:
         os.close(staging)
 
 
-def _copy_to(
-    path: str, source: int, staging: int, destination: tuple[int, str], copier: _Copier, *, overwrite: bool
+def copy_to(
+    path: str, source: int, staging: int, destination: tuple[int, str], copier: Copier, *, overwrite: bool
 ) -> None:
+    """Copy what was opened to a name in an open directory, where the copy appears when it is complete."""
     parent, to_name = destination
     name = f".sandkasten-{secrets.token_hex(8)}"
     # By a mount or a symlink of the host's, or outside of the workspace, that is another disk: then beside
@@ -81,10 +91,20 @@ def _copy_to(
         raise
 
 
-class _Copier:
-    def __init__(self, admit: Admit, *, across_mounts: bool) -> None:
+class Copier:
+    """Copies what is open."""
+
+    def __init__(self, admit: Admit, *, across_mounts: bool, is_move: bool = False) -> None:
+        """Copy nothing yet.
+
+        Args:
+            admit: called before anything is written.
+            across_mounts: whether what is mounted in a directory counts as a part of it.
+            is_move: whether the original goes afterwards: then nothing may be left out, and times are kept.
+        """
         self._admit = admit
         self._across_mounts = across_mounts
+        self._is_move = is_move
         self._count = 0
 
     def copy_open(self, source: int, parent: int, name: str, depth: int) -> None:
@@ -97,7 +117,7 @@ class _Copier:
             self._copy_file(source, parent, name, stat.S_IMODE(mode) & 0o777 if depth else 0o600)
         elif stat.S_ISDIR(mode):
             self._copy_directory(source, parent, name, stat.S_IMODE(mode) & 0o777, depth)
-        elif depth == 0:
+        elif depth == 0 or self._is_move:
             raise OSError(errno.ENXIO, "is not a plain file")
 
     def _copy_file(self, source: int, parent: int, name: str, mode: int) -> None:
@@ -115,8 +135,14 @@ class _Copier:
                 while view:
                     view = view[os.write(copy, view) :]
             os.fchmod(copy, mode)
+            self._keep_times(source, copy)
         finally:
             os.close(copy)
+
+    def _keep_times(self, source: int, copy: int) -> None:
+        if self._is_move:
+            status = os.fstat(source)
+            os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _copy_directory(self, source: int, parent: int, name: str, mode: int, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -129,23 +155,45 @@ class _Copier:
                     self._copy_entry(source, entry, copy, depth)
             if depth:
                 os.fchmod(copy, mode)
+            self._keep_times(source, copy)
         finally:
             os.close(copy)
 
+    def _copy_link(self, source: int, entry: os.DirEntry[str], copy: int) -> None:
+        try:
+            target = os.readlink(entry.name, dir_fd=source)
+        except OSError:  # it is no symlink any more
+            if self._is_move:
+                raise
+            return
+        os.symlink(target, entry.name, dir_fd=copy)
+        if self._is_move:
+            keep_times_of_link(entry.stat(follow_symlinks=False), copy, entry.name)
+
     def _copy_entry(self, source: int, entry: os.DirEntry[str], copy: int, depth: int) -> None:
         if entry.is_symlink():
-            with suppress(OSError):  # it is no symlink any more
-                os.symlink(os.readlink(entry.name, dir_fd=source), entry.name, dir_fd=copy)
+            self._copy_link(source, entry, copy)
             return
         if not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+            if self._is_move:
+                raise invalid_request(
+                    f"{entry.name!r} in it is a FIFO, a socket or a device. Move the directory by a command."
+                )
             return
         try:
             descriptor = open_inside(source, entry.name, _READ, across_mounts=self._across_mounts)
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:  # it was something else a moment ago
+            is_other = error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}  # since a moment ago
+            if is_other and not self._is_move:
                 return
             raise
         try:
             self.copy_open(descriptor, copy, entry.name, depth + 1)
         finally:
             os.close(descriptor)
+
+
+def keep_times_of_link(status: os.stat_result, parent: int, name: str) -> None:
+    """Give a symlink the times of another."""
+    times = status.st_atime_ns, status.st_mtime_ns
+    os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)

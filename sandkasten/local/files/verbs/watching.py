@@ -13,13 +13,11 @@ import posixpath
 from typing import Any, NamedTuple
 
 from sandkasten._names import to_json
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import explained
-from sandkasten.local.files.resolving import check_inside, inside_path
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.linux import inotify
 from sandkasten.local.linux.inotify import Event, Inotify
-from sandkasten.local.linux.syscalls import open_inside
 
 MAX_DIRECTORIES = 4096
 # Of those that a scan finds at once; a client that looks itself is quicker then.
@@ -211,12 +209,30 @@ class Watcher:
         if count > _MAX_FOUND and found is not None:
             found.add(Change("overflow"))
 
+    def _open(self, root: int, at: str) -> int:
+        """Open a directory below the one that is watched; only that one may be a symlink."""
+        path = posixpath.join(self._tree.inside(self._path), at).rstrip("/")
+        named = self._tree.open_path(root, path, os.O_DIRECTORY | (os.O_NOFOLLOW if at else 0))
+        try:
+            self._tree.check_place(root, named)
+            if self._recursive and os.path.sameopenfile(root, named):
+                raise invalid_request(
+                    "/ as a whole cannot be watched. Name a directory, or watch without recursive."
+                )
+            return os.open(f"/proc/self/fd/{named}", _OPEN | os.O_CLOEXEC)
+        finally:
+            os.close(named)
+
     def _watched(self, root: int, at: str) -> list[tuple[str, bool]]:
         """Watch a directory; return the names in it, and whether each is a directory."""
         try:
-            directory = _open_below(root, inside_path(self._path), at)
+            directory = self._open(root, at)
         except OSError as error:
             if at and error.errno in _PASSED_OVER:
+                return []
+            raise
+        except ApiError:
+            if at:  # the kernel's files, such as /proc in /
                 return []
             raise
         try:
@@ -234,18 +250,6 @@ class Watcher:
                 return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         finally:
             os.close(directory)
-
-
-def _open_below(root: int, base: str, at: str) -> int:
-    """Open a directory below another; only that one may be a symlink, and not one that leads out."""
-    if at:
-        return open_inside(root, posixpath.join(base, at), _OPEN | os.O_NOFOLLOW)
-    found = open_inside(root, base, os.O_PATH | os.O_DIRECTORY)
-    try:
-        check_inside(root, found)
-        return open_inside(found, ".", _OPEN)
-    finally:
-        os.close(found)
 
 
 def _opened() -> Inotify:
