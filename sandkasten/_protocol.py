@@ -37,6 +37,8 @@ SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}[a-z0-9]")
 WORKSPACE_ID_FORM = "2 to 64 characters of a-z, 0-9 and -, without a dash at either end"
 PROCESS_ID = re.compile(r"[0-9a-f]{32}")
+PYTHON_CONTEXT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+DEFAULT_CONTEXT = "default"
 NETWORKS = ("none", "host")
 
 KEEP_ALIVE_HEADER = "X-Keep-Alive-Ms"
@@ -58,12 +60,13 @@ class Extension:
     NETWORK = "network"
     PIPES = "pipes"
     PROCESSES = "processes"
+    PYTHON = "python"
     RESUME = "resume"
     SESSION_OPTIONS = "session-options"
     WATCH = "watch"
 
 
-# What the embedded daemon lists; `processes` only where its sandboxes can start programs.
+# What the embedded daemon lists; `processes` and `python` only where its sandboxes can start programs.
 EXTENSIONS = (
     Extension.EXEC_OPTIONS,
     Extension.FILES,
@@ -73,6 +76,7 @@ EXTENSIONS = (
     Extension.NETWORK,
     Extension.PIPES,
     Extension.PROCESSES,
+    Extension.PYTHON,
     Extension.RESUME,
     Extension.SESSION_OPTIONS,
     Extension.WATCH,

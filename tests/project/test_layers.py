@@ -45,7 +45,7 @@ CLIENT = [
     "__init__",
 ]
 DAEMON = [
-    "local.clock local.endings local.errors local.identity local.threads",
+    "local.clock local.endings local.errors local.identity local.jsonvalues local.threads",
     "local.linux.",
     "local.limits.",
     "local.files. local.isolation. local.observe. local.options",

@@ -10,8 +10,6 @@ from __future__ import annotations
 import binascii
 import io
 import json
-import json.decoder
-import json.scanner
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -19,7 +17,8 @@ from starlette.requests import Request
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
 from sandkasten.local.api.bodystream import pieces_of
-from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.errors import invalid_request
+from sandkasten.local.jsonvalues import FewValues, TooManyValuesError
 from sandkasten.local.threads import in_thread
 
 T = TypeVar("T")
@@ -31,10 +30,6 @@ CREATION_BYTES = 256 * 1024
 COMMAND_BYTES = 6 * MAX_COMMAND_BYTES + 64 * 1024
 # A file of the largest readable size in base64, with room for the rest.
 CONTENT_BYTES = 160 * 1024 * 1024
-
-# The forms of the standard library's decoder that are written in Python; nothing else there has a type.
-_decoder: Any = json.decoder
-_scanner: Any = json.scanner
 
 # What is decoded at once takes at most some milliseconds, whatever it is.
 _AT_ONCE_BYTES = 64 * 1024
@@ -93,38 +88,14 @@ def _object(data: bytearray, most_values: int) -> Fields:
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass")
         data.clear()  # it may be large, and so may what is made of it
-        body: Any = json.loads(text) if is_small else _FewValues(most_values).decode(text)
+        body: Any = json.loads(text) if is_small else FewValues(most_values).decode(text)
+    except TooManyValuesError:
+        raise invalid_request("The body has too many values. Send fewer fields.") from None
     except (ValueError, RecursionError):
         raise invalid_request("The body is not JSON.") from None
     if not isinstance(body, dict):
         raise invalid_request("The body is not a JSON object.")
     return cast("Fields", body)
-
-
-class _FewValues(json.JSONDecoder):
-    """The decoder of `json` in the form that is written in Python, as far as values are concerned."""
-
-    def __init__(self, most_values: int) -> None:
-        super().__init__()
-        self._left = most_values
-        self.parse_object: Any = self._parse_object
-        self.parse_array: Any = self._parse_array
-        self.scan_once: Any = _scanner.py_make_scanner(self)
-
-    def _parse_object(self, start: Any, strict: bool, scan: Any, *more: Any) -> Any:
-        return _decoder.JSONObject(start, strict, self._counting(scan), *more)
-
-    def _parse_array(self, start: Any, scan: Any) -> Any:
-        return _decoder.JSONArray(start, self._counting(scan))
-
-    def _counting(self, scan: Any) -> Any:
-        def count_and_scan(text: str, at: int) -> Any:
-            self._left -= 1
-            if self._left < 0:
-                raise ApiError(400, "INVALID_REQUEST", "The body has too many values. Send fewer fields.")
-            return scan(text, at)
-
-        return count_and_scan
 
 
 def decode_base64(text: str) -> io.BytesIO:

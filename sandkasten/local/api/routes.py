@@ -19,6 +19,7 @@ from sandkasten.local.api.files import Contents
 from sandkasten.local.api.owners import Find, Owners, Verb
 from sandkasten.local.api.processes.handlers import Processes
 from sandkasten.local.api.processes.runs import Runs
+from sandkasten.local.api.python.handlers import Python
 from sandkasten.local.api.sessions import Sessions
 from sandkasten.local.api.verbs.changes import Changes
 from sandkasten.local.api.verbs.finds import Finds
@@ -52,6 +53,7 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     yield Row("GET", "/v1/workspaces", sessions.list_workspaces)
     yield Row("DELETE", _WORKSPACE, sessions.delete_workspace)
     yield from _process_rows(manager, observer)
+    yield from _python_rows(Python(manager, observer, execs.keys))
     yield from file_rows(manager, observer)
 
 
@@ -67,6 +69,17 @@ def _process_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
     yield Row("PUT", f"{process}/input", processes.feed)
     yield Row("POST", f"{process}/signal", processes.signal)
     yield Row("POST", f"{process}/resize", processes.resize)
+
+
+def _python_rows(python: Python) -> Iterator[Row]:
+    """Yield what is asked of Python that remembers."""
+    context = f"{_SESSION}/python/{{context}}"
+    yield Row("POST", f"{_SESSION}/python", python.run)
+    yield Row("GET", f"{_SESSION}/python", python.list)
+    yield Row("DELETE", context, python.close)
+    yield Row("GET", f"{context}/variables", python.variables)
+    yield Row("POST", f"{context}/interrupt", python.interrupt)
+    yield Row("POST", f"{context}/restart", python.restart)
 
 
 def file_rows(manager: Manager, observer: Observer) -> Iterator[Row]:

@@ -18,6 +18,8 @@ from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.session import Session
 
+_NEED_PROCESSES = {Extension.PROCESSES, Extension.PYTHON}
+
 
 class Sessions:
     """The handlers."""
@@ -31,7 +33,7 @@ class Sessions:
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
         can_spawn = self._manager.can_spawn
-        names = [name for name in EXTENSIONS if can_spawn or name != Extension.PROCESSES]
+        names = [name for name in EXTENSIONS if can_spawn or name not in _NEED_PROCESSES]
         return answer(
             {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": names}
         )

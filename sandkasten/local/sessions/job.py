@@ -24,6 +24,7 @@ _HIGH_WATER_BYTES = 256 * 1024
 class Channel(StrEnum):
     """The stream that output comes from."""
 
+    RICH = "rich"
     STDERR = "stderr"
     STDOUT = "stdout"
     TERMINAL = "terminal"

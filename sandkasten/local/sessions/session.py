@@ -31,6 +31,8 @@ from sandkasten.local.limits.own import as_numbers
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.scratch import remove_tree
 from sandkasten.local.sessions.command import Loan, ShellCommand, beginning
+from sandkasten.local.sessions.interpreters.run import PythonRun, RunSink
+from sandkasten.local.sessions.interpreters.table import Interpreters, Surroundings
 from sandkasten.local.sessions.job import Job
 from sandkasten.local.sessions.lifetime import Lifetime
 from sandkasten.local.sessions.processes.process import ProcessJob
@@ -166,6 +168,13 @@ class Session:
         self._jobs = set[Job[Any]]()
         self._oom_kills_told = 0
         self.processes = Processes(sandbox, self.environment, self._begin, self._ran_out_of_memory, turns)
+        self.interpreters = Interpreters(
+            Surroundings(
+                sandbox, self.environment, self._begin, self._ran_out_of_memory,
+                site.limits.processes, site.limits.memory_bytes,
+            ),
+            turns,
+        )  # fmt: skip
 
     @property
     def info(self) -> dict[str, Any]:
@@ -195,7 +204,8 @@ class Session:
     @property
     def has_work(self) -> bool:
         """True if anything runs that could write a file."""
-        return self.busy or self.processes.any_runs or self._shell.has_programs
+        runs = self.processes.any_runs or self.interpreters.any_runs
+        return self.busy or runs or self._shell.has_programs
 
     def members(self) -> list[int]:
         """Return all processes of the session; for any thread."""
@@ -217,6 +227,20 @@ class Session:
         self._keep_for(command)
         command.when_finished(lambda: self._on_command_finished(command))
         return command
+
+    def run_python(
+        self, context: str, code: str, timeout_ms: int, make_sink: Callable[[PythonRun], RunSink]
+    ) -> PythonRun:
+        """Have code run in a context, and keep the session for it.
+
+        Raises:
+            ApiError: CAPACITY_EXCEEDED, there are too many contexts.
+            SandboxLostError: the session has ended.
+        """
+        run = self.interpreters.run(context, code, timeout_ms, make_sink)
+        if not run.is_finished:
+            self._keep_for(run)
+        return run
 
     def _begin(self, job: ProcessJob) -> None:
         """Called before a process starts; one without a deadline does not keep the session."""
@@ -258,6 +282,7 @@ class Session:
         self.environment.update(asked.environment)
         if asked.cwd is not None:
             self.processes.directory = posixpath.join(WORKSPACE, asked.cwd)
+            self.interpreters.directory = self.processes.directory
         if not asked.environment and asked.cwd is None:
             return
         command = self._shell.submit(beginning(self.processes.directory, asked.environment), _BEGINNING_MS)
@@ -309,6 +334,7 @@ class Session:
 
     async def _stop_writers(self, again: bool) -> None:
         """Stop all that may write: the disk's share is used up, and was so at the look before, if `again`."""
+        self.interpreters.stop_all(JobEnd.OVER_QUOTA, at_once=again)
         await asyncio.gather(
             self._shell.stop_all(with_shell=again), self.processes.stop_all(JobEnd.OVER_QUOTA)
         )
@@ -321,6 +347,7 @@ class Session:
         if self._outside is not None:
             self._outside.close()
         self.processes.close(SandboxLostError("the session ended while the process ran"))
+        self.interpreters.close(SandboxLostError("the session ended while the code ran"))
         self._remains.reap = self._shell.close()
         return self._remains.remove
 

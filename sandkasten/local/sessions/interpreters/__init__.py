@@ -1,0 +1,1 @@
+"""Interpreters of a session that remember: their processes, the channel to them, and what they run."""
