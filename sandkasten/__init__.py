@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sandkasten._version import __version__
 
 if TYPE_CHECKING:
+    from sandkasten._python.values import (
+        PythonChunk,
+        PythonContextInfo,
+        PythonError,
+        PythonFault,
+        PythonResult,
+        PythonVariable,
+        RichResult,
+    )
     from sandkasten._transfer.watching import FileChange
     from sandkasten.errors import (
         AuthenticationError,
@@ -72,6 +81,7 @@ if TYPE_CHECKING:
 
     from .client import SandboxClient
     from .process import Process
+    from .python import PythonContext, PythonStream
     from .session import Session
     from .stream import ExecStream, Watch
     from .workspace import Workspace
@@ -106,7 +116,16 @@ __all__ = [
     "ProcessInputClosedError",
     "ProcessNotFoundError",
     "ProcessResult",
+    "PythonChunk",
+    "PythonContext",
+    "PythonContextInfo",
+    "PythonError",
+    "PythonFault",
+    "PythonResult",
+    "PythonStream",
+    "PythonVariable",
     "ReadResult",
+    "RichResult",
     "SandboxClient",
     "SandboxDirectoryNotEmptyError",
     "SandboxFileExistsError",
@@ -147,9 +166,11 @@ _HOMES = (
     "sandkasten.local.launch",
     ".client",
     ".process",
+    ".python",
     ".session",
     ".stream",
     ".workspace",
+    "sandkasten._python.values",
     "sandkasten._transfer.watching",
 )
 

@@ -53,13 +53,13 @@ class CommandDetails:
 
     @property
     def stdout(self) -> str:
-        """The standard output of a command of `run` until it was stopped; empty of any other."""
-        return self._text("stdout_base64")
+        """The standard output of a command of `run`, or of Python code; empty of any other command."""
+        return self._text("stdout")
 
     @property
     def stderr(self) -> str:
-        """The standard error of a command of `run` until it was stopped; empty of any other."""
-        return self._text("stderr_base64")
+        """The standard error of a command of `run`, or of Python code; empty of any other command."""
+        return self._text("stderr")
 
     @property
     def truncated(self) -> bool:
@@ -76,9 +76,14 @@ class CommandDetails:
         """True if the shell itself had to be replaced: directory and exported variables were kept."""
         return bool(self.details.get("shell_restarted", False))
 
-    def _text(self, field: str) -> str:
+    def _text(self, name: str) -> str:
+        found = self.details.get(name)  # of Python that remembers, whose output is text
+        if isinstance(found, str):
+            return found
         try:
-            return base64.b64decode(self.details.get(field, ""), validate=True).decode(errors="replace")
+            return base64.b64decode(self.details.get(f"{name}_base64", ""), validate=True).decode(
+                errors="replace"
+            )
         except (ValueError, TypeError):
             return ""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from sandkasten import _checks as check
 from sandkasten import _wire
@@ -24,17 +24,12 @@ from sandkasten.errors import (
     SessionExpiredError,
     SessionNotFoundError,
 )
-from sandkasten.models import ExecResult, ProcessInfo, ProcessResult, SessionInfo, SessionStats
+from sandkasten.models import ExecResult, SessionInfo, SessionStats
 
+from ._beside import BesideVerbs
 from ._http import Connection
 from ._seam import uninterrupted
-from .files import FileVerbs
 from .stream import ExecStream
-
-if TYPE_CHECKING:
-    from sandkasten._processes.arguments import Args, Env
-
-    from .process import Process
 
 T = TypeVar("T")
 
@@ -42,7 +37,7 @@ T = TypeVar("T")
 _LAST_SECONDS = 10.0
 
 
-class Session(FileVerbs):
+class Session(BesideVerbs):
     """A sandbox with one bash for its whole life; as a context manager it destroys the sandbox on exit.
 
     Directory, variables, functions and background jobs stay from one command to the next. Commands of
@@ -193,130 +188,6 @@ class Session(FileVerbs):
         needs = Extension.PIPES if pipe_input or pipe_output else None
         prepare = partial(self._prepared, call, given) if given.fields or given.path else None
         return ExecStream(self._connection, call, needs, check.keep_bytes(keep_bytes), prepare)
-
-    def run(
-        self,
-        args: Args,
-        *,
-        input: str | bytes | None = None,  # noqa: A002  (its name in `subprocess`)
-        cwd: str | PurePosixPath | None = None,
-        env: Env | None = None,
-        timeout_ms: int = 30_000,
-        keep_bytes: int = KEEP_BYTES,
-    ) -> ProcessResult:
-        r"""Run a program in a process of its own, beside the shell, and wait for its end.
-
-        It knows nothing of the shell's directory, variables and functions, nor changes them, and waits for no
-        other command: any number may run at once. A non-zero exit code is a result, not an error;
-        `ProcessResult.check()` makes it one.
-
-        Example::
-
-            result = session.run(["python3", "-c", "print(input()[::-1])"], input="stressed")
-            assert (result.stdout, result.stderr, result.exit_code) == ("desserts\n", "", 0)
-
-        Args:
-            args: a list of the program and its arguments, which no shell reads; or a str, which bash runs.
-            input: its standard input, of any size; without, that is empty.
-            cwd: its directory, /workspace if it is left out, and relative to that.
-            env: variables beside those of a fresh shell; None takes one away.
-            timeout_ms: when to stop it and all that it started, in milliseconds; 0 is the daemon's maximum
-                (10 minutes).
-            keep_bytes: how much of its standard output and of its standard error is kept (1 MiB, which is the
-                most on the local daemon): of more than that, head and tail.
-
-        Raises:
-            ExecTimeoutError: it ran for longer than `timeout_ms`, and nothing of it is left; the error holds
-                what it printed, as `stdout` and `stderr`.
-            CannotStartError: there is no such program, or no such directory.
-            SandkastenInputError: an argument that no daemon accepts.
-            SandkastenError: any other failure.
-        """
-        from sandkasten._processes import arguments, calls, imitation  # noqa: PLC0415  (few run programs so)
-
-        program, stdin = arguments.program(args, cwd, env), arguments.given_input(input)
-        timeout_ms, keep_bytes = check.timeout_ms(timeout_ms), check.keep_bytes(keep_bytes)
-        if self._connection.has(Extension.PROCESSES):
-            return self._connection.call(calls.run(self._id, program, timeout_ms, stdin, keep_bytes))
-        how = imitation.plan(program, timeout_ms, stdin, keep_bytes)
-        call = imitation.run(self._id, how)
-        if how.stdin_path:
-            self.write(how.stdin_path, stdin)
-        return self._connection.call(call)
-
-    def start(
-        self,
-        args: Args,
-        *,
-        stdin: bool = False,
-        terminal: tuple[int, int] | None = None,
-        cwd: str | PurePosixPath | None = None,
-        env: Env | None = None,
-        timeout_ms: int | None = None,
-    ) -> Process:
-        """Start a program in a process of its own, beside the shell, and return a handle of it.
-
-        It runs for as long as it likes, at most to the session's end. Needs the extension `processes`.
-
-        Args:
-            args: a list of the program and its arguments, which no shell reads; or a str, which bash runs.
-            stdin: let it read what `Process.write` gives it; without, its standard input is empty.
-            terminal: the columns and rows of a terminal that it runs in: for programs that fill the screen,
-                colours, prompts and Ctrl-C. Its output is then all `stdout`, and its input what is typed.
-            cwd: its directory, /workspace if it is left out, and relative to that.
-            env: variables beside those of a fresh shell; None takes one away.
-            timeout_ms: when to stop it and all that it started, in milliseconds; None is never.
-
-        Returns:
-            An iterator over its output that is a context manager too, at whose end the process ends. Without
-            a `with`, the process goes on; `Session.process` finds it again.
-
-        Raises:
-            CannotStartError: there is no such program, or no such directory.
-            CapacityExceededError: as many processes run as may.
-            ExtensionMissingError: a daemon that cannot do it.
-            SandkastenInputError: an argument that no daemon accepts.
-            SandkastenError: any other failure.
-        """
-        from sandkasten._processes import arguments, calls  # noqa: PLC0415
-
-        call = calls.start(
-            self._id,
-            arguments.program(args, cwd, env),
-            stdin=arguments.flag(stdin, "stdin", "Pass the input to Process.write()."),
-            terminal=arguments.terminal(terminal),
-            timeout_ms=arguments.run_timeout_ms(timeout_ms),
-        )
-        self._connection.require(Extension.PROCESSES)
-        info = self._connection.call(call)
-        return self.process(info.id)
-
-    def processes(self) -> list[ProcessInfo]:
-        """List the processes that `start` began: those that run, and the last 64 that ended.
-
-        Raises:
-            ExtensionMissingError: a daemon that cannot do it.
-            SandkastenError: any other failure.
-        """
-        from sandkasten._processes import calls  # noqa: PLC0415
-
-        self._connection.require(Extension.PROCESSES)
-        return self._connection.call(calls.listed(self._id))
-
-    def process(self, process_id: str, position: int = 0) -> Process:
-        """Reach a process that was started before, by this client or another; nothing is sent yet.
-
-        Args:
-            process_id: its `Process.id`.
-            position: where in its output to begin: the `Process.position` of who read before, or 0 for all
-                that the daemon still has.
-
-        Raises:
-            SandkastenInputError: an id or a position that cannot be one.
-        """
-        from .process import Process  # noqa: PLC0415
-
-        return Process(self._connection, self._id, process_id, position)
 
     def interrupt(self) -> bool:
         """Stop the command that runs in this session, as a timeout would; the shell goes on.

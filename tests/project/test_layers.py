@@ -32,15 +32,16 @@ CLIENT = [
     "_checks _config _errorclasses _prompts models",
     "_aiohttp _answers local.launch",
     "_events _wire",
-    "_observe _options. _processes. _retry _transfer.",
+    "_observe _options. _processes. _python. _retry _transfer.",
     "_plain. _seam",
     "_http",
-    "_rawfiles process stream",
+    "_rawfiles process python stream",
     "_plainfiles",
     "_shellfiles",
     "paths",
     "files",
-    "session workspace",
+    "_beside workspace",
+    "session",
     "client",
     "__init__",
 ]
@@ -68,6 +69,7 @@ LEAVES = {
 # there is, and some commands are the daemon's own.
 LATE = {
     ("models", "notebook."),
+    ("_python.", "notebook."),
     ("__init__", "notebook."),
     ("cli.parsing.", "cli.calls."),
     ("cli.calls.", "local.identity"),
@@ -198,11 +200,12 @@ def test_importing_the_client_loads_nothing_of_the_daemon_nor_what_few_use(packa
     assert f"{package}.client" in loaded_modules
     few = {
         "sandkasten._processes",
+        "sandkasten._python",
         "sandkasten._plain",
         "sandkasten._options.checks",
         "sandkasten._transfer.watching",
     }
-    assert not loaded_modules & {*few, f"{package}.process"}
+    assert not loaded_modules & {*few, f"{package}.process", f"{package}.python"}
     unwanted = {"starlette", "uvicorn", "cattrs", "multipart", "sandkasten.local.embedded"}
     assert not loaded_modules & unwanted
 
@@ -237,8 +240,8 @@ HANDWRITTEN = ("sandkasten", "scripts", "tests")
 # Folders that may have more modules, and why.
 LARGE_FOLDERS = {
     # The public modules, whose names are API, and beside each of them the private one that has a twin of its
-    # own in sandkasten_sync. What can be told apart by its purpose is in _transfer/, _processes/ and _plain/.
-    "sandkasten": 41,
+    # own in sandkasten_sync. What can be told apart by its purpose is in _transfer/, _processes/, _python/ and _plain/.
+    "sandkasten": 43,
     # The generator of the twin takes the tests of one flat folder: a module for each kind of call.
     "tests/_async": 24,
 }

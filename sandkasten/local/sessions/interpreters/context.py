@@ -137,13 +137,13 @@ class Context:
         if self._interpreter is not None:
             self._interpreter.output_taken()
 
-    def on_abandoned(self, run: PythonRun) -> None:
+    def on_abandoned(self, job: PythonRun) -> None:
         """Stop a run: nobody waits for it any more."""
-        if run is self._current:
-            self._stop(run, JobEnd.INTERRUPTED)
-        elif run in self._line:
-            self._line.remove(run)
-            run.finish(None, CalledOffError("the code was called off"))
+        if job is self._current:
+            self._stop(job, JobEnd.INTERRUPTED)
+        elif job in self._line:
+            self._line.remove(job)
+            job.finish(None, CalledOffError("the code was called off"))
 
     # --- one after the other
 

@@ -111,7 +111,11 @@ def _variable(row: Mapping[str, Any]) -> dict[str, Any]:
     size = row.get("size")
     is_number = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63
     texts = {name: _text(row, name, MAX_VARIABLE_CHARS) for name in ("name", "type", "repr")}
-    return {**texts, "size": size if is_number or size is None else _text(row, "size", MAX_VARIABLE_CHARS)}
+    is_text = isinstance(size, str)
+    return {
+        **texts,
+        "size": str(size) if is_number else _text(row, "size", MAX_VARIABLE_CHARS) if is_text else "",
+    }
 
 
 _CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

@@ -36,4 +36,4 @@ def args_of(name: str) -> tuple[str, ...]:
 @cache
 def driver_source() -> str:
     """Return the text of what runs in an interpreter."""
-    return (resources.files(__package__) / "standin.py.txt").read_text("utf-8")
+    return (resources.files("sandkasten.local.sessions.interpreters") / "standin.py.txt").read_text("utf-8")

@@ -1,0 +1,151 @@
+"""The events of running code become chunks; pure, so that both worlds read them alike."""
+
+from __future__ import annotations
+
+import codecs
+
+import httpx
+from attrs import define, evolve, field, frozen
+from httpx_sse import ServerSentEvent
+
+from sandkasten._answers import request_id_of, structure
+from sandkasten._cut import CappedBytes, mark
+from sandkasten._events import data_of, failure_of, is_count, piece_of
+from sandkasten._python.calls import result_of, rich_of
+from sandkasten._python.values import PythonChunk, PythonResult, RichResult
+from sandkasten.errors import SandkastenError, SandkastenStreamError, SandkastenTimeoutError
+
+_STREAMS = ("stdout", "stderr")
+_SHOWN = ("display", "result")
+# What is kept of the results, as much as `python` keeps.
+_RICH_CHARS = 8 * 1024 * 1024
+
+
+class _Channel:
+    """One of the outputs: its text as it comes, and what is kept of it."""
+
+    __slots__ = ("decoder", "kept")
+
+    def __init__(self, keep_bytes: int) -> None:
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.kept = CappedBytes(keep_bytes)
+
+
+@define(eq=False, repr=False)
+class PythonReader:
+    """Reads what one run prints and shows, in order, over one connection or several.
+
+    Attributes:
+        keep_bytes: how much of each output is kept for the result.
+        position: the position that it has come to.
+        response: the answer that is being read, which errors carry along.
+    """
+
+    keep_bytes: int
+    position: int = 0
+    response: httpx.Response | None = None
+    _has_failed: bool = False
+    _done: PythonResult | None = None
+    _channels: dict[str, _Channel] = field(init=False)
+    _results: list[RichResult] = field(factory=list[RichResult])
+    _rich_chars: int = 0
+    _is_cut: bool = False
+    _cuts: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._channels = {name: _Channel(self.keep_bytes) for name in _STREAMS}
+
+    @property
+    def finished(self) -> bool:
+        """True if the end was seen, or a failure."""
+        return self._done is not None or self._has_failed
+
+    def read(self, event: ServerSentEvent) -> PythonChunk | None:
+        """Make a chunk of an event; None for keep-alives, the end, and events of a later protocol.
+
+        Raises:
+            SandkastenAPIError: the daemon reports a failure, by its class.
+            SandkastenStreamError: it reports one that has no class.
+            SandkastenResponseError: the event's data cannot be read.
+        """
+        chunk: PythonChunk | None = None
+        if event.event in _STREAMS:
+            data, _moment = piece_of(data_of(event), event.event)
+            channel = self._channels[event.event]
+            channel.kept.add(data)
+            chunk = PythonChunk(event.event, channel.decoder.decode(data))
+        elif event.event in _SHOWN:
+            rich = rich_of(data_of(event), is_value=event.event == "result")
+            self._keep(rich)
+            chunk = PythonChunk(event.event, result=rich)
+        elif event.event == "gap":
+            chunk = self._gap(event)
+        elif event.event == "done":
+            self._end(event)
+        elif event.event == "error":
+            self._has_failed = True
+            raise failure_of(event, self.response, self._text("stdout") + self._text("stderr"))
+        if is_count(event.id):
+            self.position, self._cuts = int(event.id), 0
+        return chunk
+
+    def _keep(self, rich: RichResult) -> None:
+        self._rich_chars += sum(map(len, rich.data.values()))
+        if self._rich_chars > _RICH_CHARS:
+            self._is_cut = True
+        else:
+            self._results.append(rich)
+
+    def _gap(self, event: ServerSentEvent) -> PythonChunk:
+        missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
+        self._is_cut = True
+        self._channels["stdout"].kept.add(mark(missed_bytes).encode())  # it is not known of which they are
+        return PythonChunk("", missed_bytes=missed_bytes)
+
+    def _end(self, event: ServerSentEvent) -> None:
+        self._done = evolve(
+            result_of(data_of(event)),
+            stdout=self._text("stdout"),
+            stderr=self._text("stderr"),
+            results=tuple(self._results),
+            truncated=self._is_cut or any(each.kept.truncated for each in self._channels.values()),
+        )
+
+    def _text(self, name: str) -> str:
+        return self._channels[name].kept.content().decode(errors="replace")
+
+    def result(self) -> PythonResult:
+        """Return how the run ended.
+
+        Raises:
+            SandkastenError: its end was not seen.
+        """
+        if self._done is None:
+            raise SandkastenError("The code has no result yet: its end was not seen.", "Iterate to the end.")
+        return self._done
+
+    def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
+        """Say that the connection ended, for a reason if one is known; do nothing if it may be made anew.
+
+        Raises:
+            SandkastenError: it may not, and the run's end was not seen.
+        """
+        self._cuts += 1
+        if self.finished or (may_resume and self._cuts <= max_cuts):
+            return
+        if isinstance(reason, SandkastenTimeoutError):
+            raise reason
+        because = f" ({reason})" if reason else ""
+        error = SandkastenStreamError(
+            f"The stream was cut before the code's end{because}.",
+            "The code was stopped; its variables are still there.",
+            output=self._text("stdout") + self._text("stderr"),
+        )
+        if self.response is not None:
+            error.request_id = request_id_of(self.response)
+        raise error
+
+
+@frozen(eq=False, repr=False)
+class _Gap:
+    missed_bytes: int
