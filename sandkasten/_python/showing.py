@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from sandkasten._python.values import PythonResult, RichResult
 from sandkasten.notebook.pictures import NotShownError, display_of
+
+if TYPE_CHECKING:
+    from sandkasten._python.values import PythonResult, RichResult
 
 # What notebooks show without giving it a hold on their page: text, and Markdown, which they clean.
 _AS_IT_IS = ("text/plain", "text/latex", "text/markdown", "application/json")

@@ -46,7 +46,7 @@ CLIENT = [
     "__init__",
 ]
 DAEMON = [
-    "local.clock local.endings local.errors local.identity local.jsonvalues local.threads",
+    "local.clock local.endings local.errors local.identity local.threads",
     "local.linux.",
     "local.limits.",
     "local.files. local.isolation. local.observe. local.options",
@@ -240,7 +240,8 @@ HANDWRITTEN = ("sandkasten", "scripts", "tests")
 # Folders that may have more modules, and why.
 LARGE_FOLDERS = {
     # The public modules, whose names are API, and beside each of them the private one that has a twin of its
-    # own in sandkasten_sync. What can be told apart by its purpose is in _transfer/, _processes/, _python/ and _plain/.
+    # own in sandkasten_sync. What can be told apart by its purpose is in _transfer/, _processes/, _python/
+    # and _plain/.
     "sandkasten": 43,
     # The generator of the twin takes the tests of one flat folder: a module for each kind of call.
     "tests/_async": 24,

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from sandkasten._protocol import MAX_COMMAND_BYTES
 from sandkasten.local.api.bodystream import pieces_of
 from sandkasten.local.errors import invalid_request
-from sandkasten.local.jsonvalues import FewValues, TooManyValuesError
+from sandkasten.local.limits.jsonvalues import FewValues, TooManyValuesError
 from sandkasten.local.threads import in_thread
 
 T = TypeVar("T")

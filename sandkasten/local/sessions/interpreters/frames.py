@@ -9,7 +9,7 @@ import json
 import struct
 from typing import Any
 
-from sandkasten.local.jsonvalues import FewValues
+from sandkasten.local.limits.jsonvalues import FewValues
 
 _HEAD = struct.Struct(">I")
 MAX_FRAME_BYTES = 1024 * 1024 + 64 * 1024
