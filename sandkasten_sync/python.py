@@ -58,7 +58,7 @@ class PythonStream:
 
     @property
     def result(self) -> PythonResult:
-        """How the code ended, as `python` would have answered; there when the loop is at its end.
+        """The end of the code, as `python` would have answered; there when the loop is at its end.
 
         Raises:
             SandkastenError: the code's end was not seen.

@@ -82,7 +82,7 @@ class Collected(Captured):
 
     @property
     def size_bytes(self) -> int:
-        """How much memory is used."""
+        """The memory that it takes, in bytes."""
         return super().size_bytes + self._results_bytes
 
     @property

@@ -37,7 +37,7 @@ VARIABLES_MS = 5_000
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What interpreters have from their session.
+    """The parts of a session that its interpreters need.
 
     Attributes:
         sandbox: starts them.
