@@ -74,7 +74,7 @@ def contexts(session_id: str) -> Call[list[PythonContextInfo]]:
 
 
 def path_of(session_id: str, name: str) -> str:
-    """Where a context lives."""
+    """Return the path of a context."""
     return f"{_wire.session_path(session_id)}/python/{name}"
 
 

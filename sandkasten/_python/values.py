@@ -128,7 +128,7 @@ class RichResult:
 
 @frozen
 class PythonResult:
-    """How code ended, what it printed, and what it showed.
+    """The end of code that ran, its output, and what it showed.
 
     Attributes:
         stdout: its standard output; of more than is kept, head and tail, with a line between them that says

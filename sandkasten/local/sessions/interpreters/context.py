@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class House:
-    """What a context has from its session.
+    """The parts of a session that a context needs.
 
     Attributes:
         take: gives an interpreter that has run no code.
@@ -71,7 +71,7 @@ class Context:
 
     @property
     def started_at(self) -> datetime | None:
-        """When its interpreter was started; None: there is none."""
+        """The time at which its interpreter was started; None: there is none."""
         return None if self._interpreter is None else self._interpreter.started_at
 
     def submit(self, run: PythonRun) -> None:

@@ -1,4 +1,4 @@
-"""What an interpreter reports, made of its frames; pure. All that comes of it can be sent on as JSON."""
+"""The reports of an interpreter, made of its frames; pure. All that comes of it can be sent on as JSON."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _TAPE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class PythonOutcome(Outcome):
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         error: the exception that the code raised, or what ended the interpreter; None: neither.
