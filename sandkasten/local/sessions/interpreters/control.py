@@ -52,11 +52,15 @@ class Control:
         """True before it is closed or broken."""
         return self._channel.fileno() >= 0
 
-    def send(self, message: dict[str, Any], answer_bytes: int) -> None:
+    def ask(self, message: dict[str, Any], answer_bytes: int) -> None:
         """Send an object, and expect answers of at most so many bytes from now on."""
+        self._left_bytes = answer_bytes + IDLE_BYTES
+        self.send(packed(message))
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; nothing more than before is expected."""
         if self.is_open:
-            self._left_bytes = answer_bytes + IDLE_BYTES
-            self._unsent += packed(message)
+            self._unsent += data
             self._write()
 
     def resume(self) -> None:

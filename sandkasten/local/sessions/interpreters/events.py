@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandkasten.local.sessions.interpreters.frames import FrameError
+from sandkasten.local.sessions.interpreters.frames import MAX_FRAME_BYTES, FrameError
 
 # More of an event is cut off or left out.
 MAX_TYPES = 32
@@ -26,7 +26,8 @@ class Event:
     """One report of an interpreter.
 
     Attributes:
-        name: `ready`, `display`, `result`, `error`, `done` or `variables`.
+        name: `ready`, `data` (a piece of the next result), `display`, `result`, `error`, `done`
+            or `variables`.
         id: of the run that it belongs to; 0 of `ready`.
         content: its fields, as the wire has them.
         size_bytes: how long it was.
@@ -69,6 +70,10 @@ def _rich(fields: Mapping[str, Any]) -> dict[str, Any]:
         if len(kind) <= MAX_TYPE_CHARS and len(found) < MAX_TYPES:
             found[clean(kind)] = clean(value)
     return {"data": found, "metadata": _metadata(fields.get("metadata"))}
+
+
+def _piece(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"mime": _text(fields, "mime", MAX_TYPE_CHARS), "piece": _text(fields, "piece", MAX_FRAME_BYTES)}
 
 
 def _metadata(value: Any) -> dict[str, Any]:
@@ -120,6 +125,7 @@ def _variable(row: Mapping[str, Any]) -> dict[str, Any]:
 
 _CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "ready": _ready,
+    "data": _piece,
     "display": _rich,
     "result": _rich,
     "error": _error,

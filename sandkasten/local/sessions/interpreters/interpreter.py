@@ -14,7 +14,8 @@ from sandkasten.local.endings import JobEnd
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.sessions.interpreters.control import Control
 from sandkasten.local.sessions.interpreters.events import Event
-from sandkasten.local.sessions.interpreters.program import driver_source
+from sandkasten.local.sessions.interpreters.frames import packed
+from sandkasten.local.sessions.interpreters.program import first_bytes
 from sandkasten.local.sessions.interpreters.run import MOST_BYTES, PythonRun, RunSink
 from sandkasten.local.sessions.job import Channel
 from sandkasten.local.sessions.processes.channels import Channels, IsShared, make_pipes
@@ -79,7 +80,7 @@ class Interpreter:
         except BaseException:
             self._control.close()
             raise
-        self._control.send({"source": driver_source()}, 0)
+        self._control.send(first_bytes())
         self._control.resume()
 
     @property
@@ -103,11 +104,11 @@ class Interpreter:
                     run.sink.add(channel, kept.content())
                     self._between[channel] = CappedBytes(_BETWEEN_BYTES)
         if run.code is None:
-            self._control.send({"op": "variables", "id": run.number}, MOST_BYTES)
+            self._control.ask({"op": "variables", "id": run.number}, MOST_BYTES)
         else:
             self.has_run = True
             message = {"op": "run", "id": run.number, "code": run.code, "most_bytes": MOST_BYTES}
-            self._control.send(message, MOST_BYTES)
+            self._control.ask(message, MOST_BYTES)
         self.output_taken()
 
     def interrupt(self) -> None:
@@ -115,7 +116,9 @@ class Interpreter:
         if self._run is None:
             return
         self.output_taken()
-        if self.version:
+        if self.version and self._control is not None:
+            # By the number the driver knows whether the signal is for what it runs by then.
+            self._control.send(packed({"op": "interrupt", "id": self._run.number}))
             self.job.signal(signal.SIGINT)
         else:
             self._must_interrupt = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
+from sandkasten.local.sessions.interpreters.frames import packed
+
 # Takes the control away from descriptor 0, where the code would find it, and runs what comes on it.
 BOOTSTRAP = """\
 import fcntl, os, socket, struct
@@ -34,6 +36,7 @@ def args_of(name: str) -> tuple[str, ...]:
 
 
 @cache
-def driver_source() -> str:
-    """Return the text of what runs in an interpreter."""
-    return (resources.files("sandkasten.local.sessions.interpreters") / "standin.py.txt").read_text("utf-8")
+def first_bytes() -> bytes:
+    """Return what goes to an interpreter before the first frame: the driver."""
+    driver = resources.files("sandkasten.local.sessions.interpreters") / "standin.py.txt"
+    return packed({"source": driver.read_text("utf-8")})

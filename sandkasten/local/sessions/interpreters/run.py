@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from sandkasten.local.endings import JobEnd
-from sandkasten.local.sessions.interpreters.events import Event
+from sandkasten.local.sessions.interpreters.events import MAX_TYPES, Event
 from sandkasten.local.sessions.job import Channel, Job, Outcome, Runner
 from sandkasten.local.sessions.processes.output import OUTPUTS, Captured, Sink, Tape
 
@@ -130,6 +130,7 @@ class PythonRun(Job[PythonOutcome]):
         self.restarted = False
         self.execution_count = 0
         self.was_sent = False
+        self._pieces: dict[str, list[str]] = {}
         self._raised: dict[str, Any] | None = None
 
     def output_taken(self) -> None:
@@ -138,12 +139,29 @@ class PythonRun(Job[PythonOutcome]):
 
     def take(self, event: Event) -> None:
         """Take an event that belongs to it."""
-        if event.name in {"display", "result"} and self.sink is not None:
-            self.sink.add_rich(event)
+        if event.name == "data":
+            self._keep_piece(event)
+        elif event.name in {"display", "result"} and self.sink is not None:
+            self.sink.add_rich(self._whole(event))
         elif event.name == "error":
             self._raised = event.content
         elif event.name == "variables":
             self.variables = event.content["variables"]
+
+    def _keep_piece(self, event: Event) -> None:
+        kind = event.content["mime"]
+        if kind in self._pieces or len(self._pieces) < MAX_TYPES:
+            self._pieces.setdefault(kind, []).append(event.content["piece"])
+
+    def _whole(self, event: Event) -> Event:
+        """Return a result with the data that came in pieces before it."""
+        pieces, self._pieces = self._pieces, {}
+        if not pieces:
+            return event
+        data = {kind: "".join(found) for kind, found in pieces.items()}
+        size_bytes = event.size_bytes + sum(map(len, data.values()))
+        content = {**event.content, "data": event.content["data"] | data}
+        return Event(event.name, event.id, content, size_bytes)
 
     def complete(self) -> None:
         """It came to its end, and its interpreter lives."""
