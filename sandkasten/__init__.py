@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sandkasten._version import __version__
 
 if TYPE_CHECKING:
+    from sandkasten._options.environments import PythonEnvironment
     from sandkasten._python.values import (
         PythonChunk,
         PythonContextInfo,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from sandkasten.local.launch import LocalOptions
     from sandkasten.models import (
         DirEntry,
+        EnvironmentInfo,
         ExecChunk,
         ExecResult,
         FileStat,
@@ -92,6 +94,7 @@ __all__ = [
     "CapacityExceededError",
     "CommandFailedError",
     "DirEntry",
+    "EnvironmentInfo",
     "ExecChunk",
     "ExecResult",
     "ExecStream",
@@ -119,6 +122,7 @@ __all__ = [
     "PythonChunk",
     "PythonContext",
     "PythonContextInfo",
+    "PythonEnvironment",
     "PythonError",
     "PythonFault",
     "PythonResult",
@@ -171,6 +175,7 @@ _HOMES = (
     ".stream",
     ".workspace",
     "sandkasten._python.values",
+    "sandkasten._options.environments",
     "sandkasten._transfer.watching",
 )
 

@@ -52,6 +52,7 @@ ALREADY_DESTROYED = "already_destroyed"
 class Extension:
     """The names that a daemon may list in `/healthz`: its abilities beyond the common protocol."""
 
+    ENVIRONMENTS = "environments"
     EXEC_OPTIONS = "exec-options"
     FILES = "files"
     IDEMPOTENCY = "idempotency"
@@ -66,8 +67,10 @@ class Extension:
     WATCH = "watch"
 
 
-# What the embedded daemon lists; `processes` and `python` only where its sandboxes can start programs.
+# What the embedded daemon lists; `processes` and `python` only where its sandboxes can start programs, and
+# `environments` only where a session may have one.
 EXTENSIONS = (
+    Extension.ENVIRONMENTS,
     Extension.EXEC_OPTIONS,
     Extension.FILES,
     Extension.IDEMPOTENCY,

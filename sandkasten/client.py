@@ -16,7 +16,14 @@ from sandkasten._config import (
     check_timeout,
     resolve_target,
 )
-from sandkasten._options.calls import labelled, labels_of, session_options, with_options
+from sandkasten._options.calls import (
+    image_name,
+    labelled,
+    labels_of,
+    session_options,
+    with_options,
+)
+from sandkasten._options.environments import PythonEnvironment
 from sandkasten._protocol import Extension
 from sandkasten._retry import RetryPolicy
 from sandkasten.errors import SandkastenError, SandkastenInputError
@@ -88,7 +95,7 @@ class SandboxClient:
     async def create_session(
         self,
         *,
-        image: str = "python",
+        image: str | PythonEnvironment = "python",
         ttl_seconds: int | None = None,
         workspace_id: str | None = None,
         network: Literal["none", "host"] | None = None,
@@ -111,7 +118,9 @@ class SandboxClient:
                 print((await session.exec("pwd")).output)
 
         Args:
-            image: what is installed in it: `base`, `python`, `node`, or what the operator added.
+            image: what is installed in it: `base`, `python`, `node`, or what the operator added; or an
+                environment of Python, such as `PythonEnvironment(".venv")` (extension `environments`):
+                the session's `info().python_environment` lists what of it was left out.
             ttl_seconds: how long it lives after its last use, up to 86400; None or 0 is the daemon's
                 default. A command that waits or runs is a use to its end, and so is a transfer of files;
                 `Session.renew` changes it.
@@ -141,7 +150,11 @@ class SandboxClient:
             SandkastenError: any other failure.
         """
         options = session_options(env, cwd, limits, labels, name)
-        call = with_options(_wire.create_session(image, ttl_seconds, workspace_id, network), options)
+        image_options, image_to_ask = image_name(image)
+        call = _wire.create_session(image_to_ask, ttl_seconds, workspace_id, network)
+        call = with_options(call, {**options, **image_options})
+        if image_options:
+            await self._connection.require(Extension.ENVIRONMENTS)
         if network is not None:
             await self._connection.require(Extension.NETWORK)
         if options:
@@ -155,7 +168,7 @@ class SandboxClient:
         items: Iterable[T],
         *,
         concurrency: int = 8,
-        image: str = "python",
+        image: str | PythonEnvironment = "python",
         ttl_seconds: int | None = None,
         network: Literal["none", "host"] | None = None,
         env: Mapping[str, str] | None = None,

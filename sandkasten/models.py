@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
-from sandkasten._options.limits import Limits as Limits  # noqa: PLC0414  (it is one of these)
+from sandkasten._options.environments import EnvironmentInfo as EnvironmentInfo  # noqa: PLC0414
+from sandkasten._options.limits import Limits as Limits  # noqa: PLC0414  (they are two of these)
 from sandkasten._shown import none_if_empty, none_if_zero, shortened, size
 from sandkasten.errors import CommandFailedError
 
@@ -92,8 +93,7 @@ class ExecChunk:
         cwd: the shell's directory, on the last chunk only.
         duration_ms: how long the command ran, on the last chunk only.
         shell_restarted: as in `ExecResult`, on the last chunk only.
-        missed_bytes: how much output is lost here, because the connection was away for longer than the
-            daemon could hold it; mostly 0.
+        missed_bytes: how much output is lost here, as the connection was away for too long; mostly 0.
         data: what came through the pipe of a command that was run with `pipe_output`, byte for byte.
         end: as in `ExecResult`, on the last chunk only.
     """
@@ -117,8 +117,7 @@ class ProcessResult(_Shown):
     Attributes:
         exit_code: its status: 0 is success, 128 + n means ended by signal n, as in a shell.
         signal: the signal that ended it, such as `SIGKILL`; None if it ended by itself.
-        stdout_bytes: its standard output; of more than is kept, head and tail, with a line between them that
-            says how much was left out.
+        stdout_bytes: its standard output; of more than is kept, head and tail, and a line that says so.
         stderr_bytes: its standard error, in the same way.
         end: why it ended: `exited`, `signal`, `timeout` (it was stopped), `interrupted` (by its client),
             `out_of_memory`, `disk_full`, or `lost` (its session ended with it).
@@ -177,8 +176,7 @@ class ProcessChunk:
         stream: `stdout` or `stderr`; a terminal has only the first. Empty for a gap.
         data: the bytes.
         text: the same as text; a character whose bytes come in two pieces is in the second of them.
-        missed_bytes: how much output is lost here, because nobody read it for longer than the daemon could
-            hold it; mostly 0.
+        missed_bytes: how much output is lost here, as nobody read it for too long; mostly 0.
         timestamp: when the daemon saw it.
     """
 
@@ -258,6 +256,7 @@ class SessionInfo(_Shown):
         name: its name, if it was given one.
         labels: what its owner noted about it, where the daemon says.
         limits: what it may take, where the daemon says.
+        python_environment: the environment of Python that it has in place of an image; None if it has none.
     """
 
     id: str
@@ -275,6 +274,7 @@ class SessionInfo(_Shown):
     name: str | None = None
     labels: Mapping[str, str] | None = None
     limits: Limits | None = None
+    python_environment: EnvironmentInfo | None = None
 
 
 @frozen

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sandkasten._version import __version__
 
 if TYPE_CHECKING:
+    from sandkasten._options.environments import PythonEnvironment
     from sandkasten._python.values import (
         PythonChunk,
         PythonContextInfo,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from sandkasten.local.launch import LocalOptions
     from sandkasten.models import (
         DirEntry,
+        EnvironmentInfo,
         ExecChunk,
         ExecResult,
         FileStat,
@@ -95,6 +97,7 @@ __all__ = [
     "CapacityExceededError",
     "CommandFailedError",
     "DirEntry",
+    "EnvironmentInfo",
     "ExecChunk",
     "ExecResult",
     "ExecStream",
@@ -122,6 +125,7 @@ __all__ = [
     "PythonChunk",
     "PythonContext",
     "PythonContextInfo",
+    "PythonEnvironment",
     "PythonError",
     "PythonFault",
     "PythonResult",
@@ -174,6 +178,7 @@ _HOMES = (
     ".stream",
     ".workspace",
     "sandkasten._python.values",
+    "sandkasten._options.environments",
     "sandkasten._transfer.watching",
 )
 

@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 
 from sandkasten import _checks
 from sandkasten._answers import structure
+from sandkasten._options.environments import PythonEnvironment
 from sandkasten._protocol import MAX_COMMAND_BYTES, WORKSPACE
 from sandkasten._wire import Call, session_path
 from sandkasten.models import Limits, Rows, SessionInfo
@@ -41,6 +42,13 @@ def session_options(
         labels=(labels, check.labels),
         name=(name, check.name),
     )
+
+
+def image_name(image: str | PythonEnvironment) -> tuple[dict[str, Any], str]:
+    """Return the fields that name an environment of Python, and the image beside it."""
+    if isinstance(image, PythonEnvironment):
+        return {"python_environment": image.path}, "base"
+    return {}, image
 
 
 def with_options(call: Call[SessionInfo], options: Mapping[str, Any]) -> Call[SessionInfo]:

@@ -68,7 +68,9 @@ def _serve(given: dict[str, Any]) -> int:
 
 def _typed(name: str) -> str:
     """Return the option of the command line that sets what a configuration file has under a name."""
-    return f"--{name.removesuffix('_seconds').replace('_', '-')}"
+    return (
+        "--environment" if name == "environments" else f"--{name.removesuffix('_seconds').replace('_', '-')}"
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -152,6 +154,14 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     _option(
         serve, "--allow-host-network", action="store_true", help="sessions may ask for the host's network"
     )
+    _option(
+        serve, "--environment", action="append", metavar="DIR", dest="environments",
+        help="sessions may have this environment of Python (a venv); repeatable",
+    )  # fmt: skip
+    _option(
+        serve, "--any-environment", action="store_true",
+        help="they may have any of this user's; on a unix: socket only",
+    )  # fmt: skip
     _option(serve, "--log-format", choices=("json", "text"), help="of what goes to standard error (json)")
 
 

@@ -23,6 +23,7 @@ from sandkasten.local.files.rundir import run_dir, sweep
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import Catalogue, images_dir
+from sandkasten.local.images.environments import Environments
 from sandkasten.local.limits.limits import OF_A_USER
 from sandkasten.local.linux import inherited
 from sandkasten.local.observe.observer import Observer
@@ -79,12 +80,7 @@ async def serve(
     directory = find_data_dir(data_dir, settings.identity)
     observer = Observer()
     workspaces = Workspaces(directory / WORKSPACES, settings.identity)
-    manager = Manager(
-        settings,
-        workspaces,
-        Catalogue(settings.isolation.images, images_dir(directory), settings.identity),
-        observer,
-    )
+    manager = Manager(settings, workspaces, _catalogue(settings, directory), observer)
     server = Server(make_app(rows_of(manager, observer), guard, observer), manager, observer, on_ready)
     for number in inherited.ENDING_SIGNALS:
         if not inherited.is_kept_ignored(number):
@@ -95,6 +91,13 @@ async def serve(
     finally:
         await asyncio.to_thread(workspaces.close)
         await asyncio.to_thread(sweeping.join, _SWEEP_SECONDS)
+
+
+def _catalogue(settings: Settings, data_dir: Path) -> Catalogue:
+    built_in, identity = settings.isolation.images, settings.identity
+    private = [path.resolve() for path in (data_dir, settings.run_dir)]
+    environments = Environments(settings.environments, built_in, identity, private)
+    return Catalogue(built_in, images_dir(data_dir), identity, environments)
 
 
 def _sweep(run_dir: Path, workspaces: Workspaces) -> threading.Thread:

@@ -98,9 +98,9 @@ class PopenIdentity(TypedDict):
     extra_groups: NotRequired[list[int]]
 
 
-def popen_identity(identity: Identity) -> PopenIdentity:
-    """The arguments of `Popen` that start a process as sandboxed code's user."""
-    if identity.drops:
+def popen_identity(identity: Identity, *, drops_later: bool = False) -> PopenIdentity:
+    """The arguments of `Popen` that start a process as sandboxed code's user, unless it drops by itself."""
+    if identity.drops and not drops_later:
         return {"umask": 0o022, "user": identity.uid, "group": identity.gid, "extra_groups": []}
     return {"umask": 0o022}
 
@@ -109,9 +109,14 @@ def missing_capabilities(identity: Identity) -> tuple[str, ...]:
     """Return the rights that root lacks and that it takes to handle sandboxes of another user."""
     if not identity.drops:
         return ()
+    return tuple(name for name, bit in _NEEDED_CAPABILITIES.items() if not has_capability(bit))
+
+
+def has_capability(bit: int) -> bool:
+    """Return whether this process has a right, by the number that the kernel has for it."""
     status = Path("/proc/self/status").read_text("ascii", "replace")
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
-    return tuple(name for name, bit in _NEEDED_CAPABILITIES.items() if not effective >> bit & 1)
+    return bool(effective >> bit & 1)
 
 
 def has_user(uid: int) -> bool:

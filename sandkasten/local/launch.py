@@ -177,7 +177,8 @@ def _settings(options: LocalOptions) -> dict[str, object]:
     data_dir = options.data_dir or os.environ.get("SANDKASTEN_DATA_DIR") or None
     try:
         full = data_dir and os.path.abspath(os.path.expanduser(data_dir))
-        return {**asdict(options), "data_dir": full}
+        # Whoever reaches it is this user, who can read all that it could mount.
+        return {**asdict(options), "data_dir": full, "any_environment": True}
     except FileNotFoundError:
         raise _failure(
             f"data_dir {str(data_dir)!r} is seen from the current directory, which is gone.",

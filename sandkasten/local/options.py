@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +47,8 @@ class Options:
         pool_size: how many sessions are kept ready in the background, per image that was asked for.
         allow_host_network: whether sessions may have the host's network. Not unless somebody says so: who
             has the key of a server is not always who owns the machine. (The client's `LocalOptions` say so.)
+        environments: the environments of Python, by their paths on this machine, that sessions may have.
+        any_environment: whether they may have any; only for a daemon that its owner alone uses.
         limits: what one session may take.
     """
 
@@ -55,6 +57,8 @@ class Options:
     max_sessions: int = 1000
     pool_size: int = 2
     allow_host_network: bool = False
+    environments: tuple[Path, ...] = ()
+    any_environment: bool = False
     limits: Limits = field(default_factory=machine_limits)
 
     @classmethod
@@ -97,6 +101,14 @@ def read_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise OptionsError(Name(name), f" must be true or false, not {value!r}.")
     return value
+
+
+def _paths(name: str, value: Any) -> tuple[Path, ...]:
+    items = cast("Sequence[Any]", value) if isinstance(value, list) else (None,)
+    paths = [item for item in items if isinstance(item, str) and os.path.isabs(item)]
+    if len(paths) < len(items):
+        raise OptionsError(Name(name), f" must be a list of absolute paths, not {value!r}.")
+    return tuple(map(Path, paths))
 
 
 def absolute(path: str) -> Path:
@@ -157,5 +169,7 @@ _READERS: Mapping[str, Any] = {
     "max_sessions": _count(1),
     "pool_size": _count(0),
     "allow_host_network": read_flag,
+    "environments": _paths,
+    "any_environment": read_flag,
     "limits": _limits,
 }

@@ -59,6 +59,14 @@ class ServerOptions:
                 " exclude each other: a session with the host's network "
                 "could drive a daemon that asks for no key. Use --api-key-file, or drop one of them.",
             )
+        if options.any_environment and (api_key is None or address.path is None):
+            raise OptionsError(
+                Name("any_environment"),
+                " lets clients read any environment of this user, so it needs a key and a unix: socket. "
+                "Register what others may have with ",
+                Name("environments"),
+                ".",
+            )
         return cls(options, address, api_key, log_format)
 
 

@@ -148,6 +148,8 @@ def _verb_parsers() -> dict[str, _Parser]:
             "--image": {"default": "python"},
             "--network": {"choices": ("none", "host")},
             "--workspace": {},
+            # Without a path it is the kernel's own.
+            "--env": {"nargs": "?", "const": "", "metavar": "DIRECTORY"},
         },
         "session": {},
         "sessions": {},

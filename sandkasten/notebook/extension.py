@@ -66,8 +66,9 @@ class SandboxMagics:
 
         Usage: %sandbox VERB [arguments] [-s NAME]
 
-          new [--image IMAGE] [--network host] [--workspace ID]
-                                      make a session in place of the one there is
+          new [--image IMAGE | --env [DIRECTORY]] [--network host] [--workspace ID]
+                                      make a session in place of the one there is; with --env it has
+                                      an environment of Python, the notebook's own or another one
           reset                       end the session, and make another one like it
           close                       end the session
           session                     the session as an object, for use from Python

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sandkasten._options.environments import PythonEnvironment
 from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.errors import SandkastenError
 from sandkasten_sync import SandboxClient, Session
@@ -19,7 +20,7 @@ _TTL_SECONDS = MAX_TTL_SECONDS
 class SessionOptions:
     """The options with which a session is made."""
 
-    image: str = "python"
+    image: str | PythonEnvironment = "python"
     network: Literal["none", "host"] | None = None
     workspace_id: str | None = None
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sandkasten._options.environments import PythonEnvironment
 from sandkasten.models import SessionInfo, SessionStats
 from sandkasten.notebook.errors import MagicError
 from sandkasten.notebook.listing import Listing, list_directory
@@ -26,8 +27,17 @@ Verb = Callable[[NotebookSessions, Any], Any]
 
 def new(sessions: NotebookSessions, arguments: Any) -> Session:
     """Make a session in place of the one there was."""
-    options = SessionOptions(arguments.image, arguments.network, arguments.workspace)
-    return sessions.new(arguments.session, options)
+    image = arguments.image if arguments.env is None else _environment(arguments.env)
+    options = SessionOptions(image, arguments.network, arguments.workspace)
+    made = sessions.new(arguments.session, options)
+    if arguments.env is not None and (environment := made.info().python_environment) is not None:
+        left_out = ", ".join(environment.left_out) or "nothing"
+        print(f"Python {environment.python_version} of {environment.path}. Left out: {left_out}.")
+    return made
+
+
+def _environment(path: str) -> PythonEnvironment:
+    return PythonEnvironment(path) if path else PythonEnvironment.current()
 
 
 def session(sessions: NotebookSessions, arguments: Any) -> Session:

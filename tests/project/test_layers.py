@@ -28,7 +28,7 @@ SHARED = {
 CLIENT = [
     "_brief _errorparts _shown _limits _offline local.interpreter",
     "_sentences errors",
-    "_options.limits",
+    "_options.environments _options.limits",
     "_checks _config _errorclasses _prompts models",
     "_aiohttp _answers local.launch",
     "_events _wire",

@@ -113,6 +113,7 @@ def _command(place: Place) -> list[str]:
         "--api-key-file",
         str(place.key),
         "--allow-host-network",  # who has the key is who owns the machine's account, as with the embedded one
+        "--any-environment",
         "--log-format",
         "text",
         *(["--data-dir", os.path.abspath(data_dir)] if data_dir else []),

@@ -13,6 +13,7 @@ from sandkasten._protocol import MAX_TIMEOUT_MS
 from sandkasten.cli.calls import transfers
 from sandkasten.cli.calls.attaching import run_in_terminal
 from sandkasten.cli.calls.connecting import Where, open_client, open_own_client
+from sandkasten.cli.calls.environments import chosen, say_left_out
 from sandkasten.cli.calls.stdin import is_piped
 from sandkasten.cli.calls.streaming import signals_end_us, stream
 from sandkasten.cli.output import out
@@ -21,11 +22,13 @@ from sandkasten.cli.parsing import arguments, ids, measures
 from sandkasten.cli.parsing.foreign import RunsCommand, RunsCommandInSession
 
 if TYPE_CHECKING:
+    from sandkasten._options.environments import PythonEnvironment
     from sandkasten_sync import Session
 
 
 @click.command("run", cls=RunsCommand)
 @arguments.image_option
+@arguments.environment_option
 @arguments.network_option
 @click.option(
     "--workspace", type=arguments.workspace_id, metavar="ID",
@@ -53,6 +56,7 @@ def run_command(
     where: Where,
     *,
     image: str,
+    environment: PythonEnvironment | None,
     network: Literal["none", "host"] | None,
     workspace: str | None,
     uploads: Sequence[str],
@@ -79,6 +83,7 @@ def run_command(
       sandkasten run --upload data.csv -- 'sort data.csv | head -3'
       sandkasten run --download report -- 'mkdir report && date > report/now'
       sandkasten run -t python3
+      sandkasten run --python-env .venv -- python -c 'import numpy'
     """
     sources = [(path, transfers.own_name(path)) for path in map(transfers.existing, uploads)]
     targets = [(path, transfers.free_name(transfers.name_of(path))) for path in downloads]
@@ -86,9 +91,14 @@ def run_command(
         signals_end_us(),
         open_own_client(where) as client,
         client.create_session(
-            image=image, network=network, workspace_id=workspace, limits=measures.limits_of(memory, cpus)
+            image=chosen(image, environment),
+            network=network,
+            workspace_id=workspace,
+            limits=measures.limits_of(memory, cpus),
         ) as session,
     ):
+        if environment is not None:
+            say_left_out(session)
         for source, name in sources:
             transfers.push(session, source, arguments.ROOT, name)
         if in_terminal:

@@ -10,17 +10,20 @@ import click
 
 from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.cli.calls.connecting import Where, open_client
+from sandkasten.cli.calls.environments import chosen, say_left_out
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, CommandLineError, sentence_of
 from sandkasten.cli.parsing import arguments, ids, measures, usage
 from sandkasten.cli.parsing.foreign import Strict
 
 if TYPE_CHECKING:
+    from sandkasten._options.environments import PythonEnvironment
     from sandkasten_sync import SandboxClient, Session
 
 
 @click.command("new", cls=Strict)
 @arguments.image_option
+@arguments.environment_option
 @arguments.network_option
 @click.option(
     "--workspace", type=arguments.workspace_id, metavar="ID",
@@ -37,6 +40,7 @@ def new_command(
     where: Where,
     *,
     image: str,
+    environment: PythonEnvironment | None,
     network: Literal["none", "host"] | None,
     workspace: str | None,
     ttl_seconds: int | None,
@@ -54,9 +58,12 @@ def new_command(
     """
     with open_client(where) as client:
         session = client.create_session(
-            image=image, network=network, workspace_id=workspace, ttl_seconds=ttl_seconds,
-            env=env, cwd=cwd, limits=measures.limits_of(memory, cpus), name=name, labels=labels,
+            image=chosen(image, environment), network=network, workspace_id=workspace,
+            ttl_seconds=ttl_seconds, env=env, cwd=cwd, limits=measures.limits_of(memory, cpus),
+            name=name, labels=labels,
         )  # fmt: skip
+        if environment is not None:
+            say_left_out(session)
         out.emit(session.id)
 
 

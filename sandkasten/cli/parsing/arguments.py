@@ -25,7 +25,10 @@ from sandkasten._protocol import (
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from sandkasten._options.environments import PythonEnvironment
+
 ROOT = WORKSPACE
+DEFAULT_IMAGE = "python"
 # Python keeps bytes that are not UTF-8 as surrogates. Only names of files can have such.
 UNICODE = re.compile(r"[^\ud800-\udfff]+")
 NAME = re.compile(r"[^\ud800-\udc7f\udd00-\udfff]+")
@@ -188,8 +191,20 @@ network_option = click.option(
     "--network", type=click.Choice(["none", "host"]), help="The sandbox's network; none, if not given."
 )
 image_option = click.option(
-    "--image", type=image_name, default="python", show_default=True, metavar="TEXT",
-    shell_complete=offering("images"),     help="The image, which decides what is installed.",
+    "--image", type=image_name, default=DEFAULT_IMAGE, show_default=True, metavar="TEXT",
+    shell_complete=offering("images"), help="The image, which decides what is installed.",
+)  # fmt: skip
+
+
+def _environment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> PythonEnvironment | None:
+    from sandkasten._options.environments import PythonEnvironment  # noqa: PLC0415  (it loads httpx)
+
+    return None if value is None else PythonEnvironment(value)
+
+
+environment_option = click.option(
+    "--python-env", "environment", metavar="DIR", callback=_environment, shell_complete=complete_file,
+    help="A venv or another environment of Python, in place of the image; python is the environment's.",
 )  # fmt: skip
 
 

@@ -101,6 +101,7 @@ def _creation(body: Fields) -> SessionSpec:
         labels=_checked(body, "labels", problem_with_labels) or {},
         name=_checked(body, "name", problem_with_name),
         limits=object_of(body, "limits") or {},
+        python_environment=text_of(body, "python_environment", default="") or None,
     )
 
 

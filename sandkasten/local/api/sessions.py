@@ -32,8 +32,9 @@ class Sessions:
 
     async def health(self, _request: Request) -> Response:
         """Say what this is; needs no key."""
-        can_spawn = self._manager.can_spawn
-        names = [name for name in EXTENSIONS if can_spawn or name not in _NEED_PROCESSES]
+        offered = dict.fromkeys(_NEED_PROCESSES, self._manager.can_spawn)
+        offered[Extension.ENVIRONMENTS] = self._manager.has_environments
+        names = [name for name in EXTENSIONS if offered.get(name, True)]
         return answer(
             {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": names}
         )

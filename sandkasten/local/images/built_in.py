@@ -66,8 +66,9 @@ def _has(image: Image, program: str) -> bool:
     inside = {path: host for host, path in image.read_only.items()}
     places = (("/usr", "local/bin"), ("/usr", "bin"), ("/bin", ""))
     found = (os.path.join(inside[top], below, program) for top, below in places if top in inside)
+    beside = (f"{host}/{program}" for path, host in image.beside.items() if path.endswith("/bin"))
     # A link is not followed: in an image of its own it leads to elsewhere in the image.
-    return any(map(os.path.lexists, found))
+    return any(map(os.path.lexists, (*found, *beside)))
 
 
 def _listed(names: Iterable[str]) -> str:

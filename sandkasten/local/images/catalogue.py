@@ -18,6 +18,7 @@ from sandkasten.local.errors import ApiError
 from sandkasten.local.files.directories import IMAGES
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import choose
+from sandkasten.local.images.environments import EnvironmentImage, Environments
 from sandkasten.local.images.store import ImageStore
 from sandkasten.local.isolation.policy import Image
 
@@ -30,8 +31,15 @@ def images_dir(data_dir: Path) -> Path:
 class Catalogue:
     """A daemon's images."""
 
-    def __init__(self, built_in: Mapping[str, Image], directory: Path, identity: Identity) -> None:
-        """Know the machine's own ones, and where the others are."""
+    def __init__(
+        self,
+        built_in: Mapping[str, Image],
+        directory: Path,
+        identity: Identity,
+        environments: Environments | None = None,
+    ) -> None:
+        """Know the machine's own ones, and where the others are; None: no environments of Python."""
+        self.environments = environments or Environments((), built_in, identity, ())
         self._built_in = built_in
         self._directory = directory
         self._store = ImageStore(directory, identity)
@@ -57,9 +65,9 @@ class Catalogue:
         Raises:
             ApiError: INVALID_IMAGE, if it is gone; IMAGE_BUSY, while it is being replaced.
         """
-        return (
-            image if self.is_built_in(image) else await asyncio.to_thread(self._hold, image.name, session_id)
-        )
+        if isinstance(image, EnvironmentImage) or self.is_built_in(image):
+            return image
+        return await asyncio.to_thread(self._hold, image.name, session_id)
 
     def release(self, session_id: str) -> None:
         """A session does not need its image any more; call it as often as you like, in any thread."""

@@ -21,10 +21,11 @@ from typing import Protocol
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.identity import Identity, has_user, missing_capabilities
 from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
+from sandkasten.local.isolation.carrier import carried
 from sandkasten.local.isolation.closedbash import with_closed_bash
 from sandkasten.local.isolation.etc import make_etc, own_etc
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import Image, Launcher, SandboxPolicy
+from sandkasten.local.isolation.policy import ENVIRONMENT, Image, Launcher, SandboxPolicy
 from sandkasten.local.isolation.programs import Program, Spawned
 from sandkasten.local.isolation.sandbox import BubblewrapSandbox
 from sandkasten.local.isolation.spawner.entering import Starting, find_kit
@@ -290,8 +291,10 @@ class BubblewrapBackend:
         if host_network:
             self.names.refresh()
             etc, links = self.names.mounts(etc), self.names.links
+        beside, carrier = carried(image.beside, self.identity, self.run_dir / "beside")
         return SandboxPolicy(
-            image=image,
+            image=replace(image, beside=beside),
+            carrier=carrier,
             workspace=workspace,
             etc=etc,
             seccomp=self.seccomp,
@@ -301,6 +304,7 @@ class BubblewrapBackend:
             tmp_bytes=limits.tmp_bytes,
             host_network=host_network,
             etc_links=links,
+            environment={**ENVIRONMENT, **image.variables},
         )
 
     def _ways(self) -> Iterator[BubblewrapBackend]:

@@ -53,6 +53,7 @@ class Descriptors:
 def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors: Descriptors) -> list[str]:
     """The whole command line that runs `command` as process 1 of a new sandbox."""
     return [
+        *policy.carrier,
         *policy.launcher.words,
         bwrap,
         *_NAMESPACES,
@@ -105,6 +106,7 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
     for path in MEMORY:
         if not path.startswith("/dev/"):
             yield from _memory(path, policy)
+    yield from _beside(policy)
     yield from ("--bind", str(policy.workspace), WORKSPACE)
     yield from ("--remount-ro", "/")
 
@@ -116,6 +118,12 @@ def _usual_places(policy: SandboxPolicy) -> Iterator[str]:
         yield from ("--dir", "/opt")
     if "/var" not in tops:
         yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108  (the sandbox's own)
+
+
+def _beside(policy: SandboxPolicy) -> Iterator[str]:
+    """Yield what comes after the memory that it may be in; nothing of the session has run there yet."""
+    for path, host_path in policy.image.beside.items():
+        yield from ("--ro-bind", host_path, path)
 
 
 def _memory(path: str, policy: SandboxPolicy) -> Iterator[str]:

@@ -60,6 +60,8 @@ class Image:
         links: path inside to link target.
         closed_bash: host path of a copy of its bash that can be run but not read, see `closedbash`.
         has_own_etc: whether the image has an /etc, so that nothing of the host's is mounted there.
+        beside: path inside to host path, mounted read-only where the sandbox has nothing of its own.
+        variables: variables that its programs need, in place of those that all sandboxes have.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Image:
     links: Mapping[str, str] = field(default_factory=dict[str, str])
     closed_bash: str | None = None
     has_own_etc: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict[str, str])
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class SandboxPolicy:
         hidden_directories: and directories.
         environment: all the variables it starts with.
         launcher: what starts bubblewrap.
+        carrier: the words before all others, run as root, which become the sandboxes' user, see `carrier`.
     """
 
     image: Image
@@ -135,6 +140,7 @@ class SandboxPolicy:
     hidden_directories: tuple[str, ...] = field(default_factory=directories_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
     launcher: Launcher = field(default_factory=Launcher)
+    carrier: tuple[str, ...] = ()
 
     @property
     def shell(self) -> str:

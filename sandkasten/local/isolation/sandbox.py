@@ -132,7 +132,7 @@ class BubblewrapSandbox:
                 cwd="/",
                 env={},  # bubblewrap needs none, and what the loader makes of it would stand on the terminal
                 process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes
-                **popen_identity(identity),
+                **popen_identity(identity, drops_later=bool(policy.carrier)),
             )
             ours.pop_all()
         for descriptor in (control.fileno(), tokens.fileno(), permits, terminal, info):

@@ -69,7 +69,7 @@ class Manager:
                 or INTERNAL_ERROR with what bubblewrap said.
         """
         limits = self._limits_of(asked)
-        image = await self._images.find(asked.image)
+        image = await self._find_image(asked)
         if self._closing:
             raise ApiError(503, "SHUTTING_DOWN", "The daemon is about to end.")
         limit = self._settings.max_sessions
@@ -90,6 +90,11 @@ class Manager:
         ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
         session.lifetime.start(ttl_seconds, partial(self._on_expiry, session))
         return session
+
+    async def _find_image(self, asked: SessionSpec) -> Image:
+        if asked.python_environment is not None:
+            return await self._images.environments.find(asked.python_environment)
+        return await self._images.find(asked.image)
 
     @contextmanager
     def _claim(self, workspace_id: str | None) -> Generator[None, None, None]:
@@ -174,6 +179,11 @@ class Manager:
     def can_spawn(self) -> bool:
         """True if sessions have processes beside the shell."""
         return self._settings.isolation.can_spawn
+
+    @property
+    def has_environments(self) -> bool:
+        """True if sessions may have environments of Python."""
+        return self._images.environments.any_offered
 
     @property
     def pool_ready(self) -> int:

@@ -46,6 +46,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
             max_sessions=options.max_sessions,
             pool_size=options.pool_size,
             allow_host_network=options.allow_host_network,
+            environments=None if options.any_environment else options.environments,
         )
     except BaseException:
         cgroups.close()

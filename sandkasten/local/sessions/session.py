@@ -21,6 +21,7 @@ from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import programs_of
 from sandkasten.local.images.catalogue import Catalogue
+from sandkasten.local.images.environments import EnvironmentImage
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import ENVIRONMENT, WORKSPACE, Image
@@ -51,6 +52,7 @@ class SessionSpec:
 
     Attributes:
         image: the name of what it runs on.
+        python_environment: the path of an environment of Python on this machine, in place of the image.
         ttl_seconds: its lifetime; 0 is the daemon's own.
         workspace_id: whose files it works on; None: files of its own.
         host_network: whether it has the network of this machine.
@@ -70,6 +72,7 @@ class SessionSpec:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     name: str | None = None
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    python_environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class Session:
         self.acquire_source = "cold"
         self.name: str | None = None
         self.labels: Mapping[str, str] = {}
-        self.environment = dict(ENVIRONMENT)
+        self.environment = {**ENVIRONMENT, **site.image.variables}
         self.lifetime = Lifetime(clock)
         self.quota = DiskQuota(
             site.tree,
@@ -194,6 +197,9 @@ class Session:
             "labels": dict(self.labels),
             "limits": as_numbers(self.limits, self._site.bounded, kernel_version()),
         }
+        if isinstance(image := self._site.image, EnvironmentImage):
+            facts = {"path": image.name, "python_version": image.version, "left_out": image.left_out}
+            info["python_environment"] = facts
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
     @property

@@ -26,6 +26,7 @@ class Settings:
         max_sessions: how many there may be at once.
         pool_size: how many are kept ready, per image that was asked for.
         allow_host_network: whether a session may have the host's network.
+        environments: the environments of Python that sessions may have; None: any of this machine.
         clock: the time by which sessions live.
     """
 
@@ -38,4 +39,5 @@ class Settings:
     max_sessions: int
     pool_size: int
     allow_host_network: bool
+    environments: tuple[Path, ...] | None = ()
     clock: Clock = field(default_factory=Clock)

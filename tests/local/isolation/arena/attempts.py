@@ -8,6 +8,46 @@ from tests.local.isolation.arena.shared import SHARED
 
 _THE_HOSTS = "its success would change the host itself"
 
+ENVIRONMENTS = [
+    Attempt(
+        "environments/the-project-around-it",
+        "read(facts.environment + '/secret')",
+        "ENOENT",
+        (layers.HIDDEN_FILES,),
+    ),
+    Attempt(
+        "environments/a-part-that-is-a-link",
+        """
+try: read(facts.environment + "/include")
+except OSError: read(facts.environment + "/share/" + os.path.basename(facts.path))
+""",
+        "ENOENT",
+        (layers.HIDDEN_FILES,),
+    ),
+    Attempt(
+        "environments/a-package-that-is-a-link",
+        "read(facts.environment + '/lib/python3.11/site-packages/package')",
+        "ENOENT",
+        (layers.HIDDEN_FILES,),
+    ),
+    Attempt(
+        "environments/what-a-pth-file-names",
+        """
+packages = facts.environment + "/lib/python3.11/site-packages"
+directory = open(packages + "/elsewhere.pth").read().strip()
+read(os.path.join(directory, os.path.basename(facts.path)))
+""",
+        "ENOENT",
+        (layers.HIDDEN_FILES,),
+    ),
+    Attempt(
+        "environments/write",
+        "put(facts.environment + '/lib/python3.11/site-packages/module.py', '')",
+        "EROFS",
+        (layers.READ_ONLY_ENVIRONMENT,),
+    ),
+]
+
 FILES = [
     Attempt("host-files/absolute-path", "read(facts.path)", "ENOENT", (layers.HIDDEN_FILES,)),
     Attempt(
@@ -889,6 +929,7 @@ TERMINALS = [
 ]
 
 ATTEMPTS = [
+    *ENVIRONMENTS,
     *FILES,
     *WRITES,
     *PROCESSES,

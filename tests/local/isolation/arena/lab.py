@@ -27,6 +27,7 @@ from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import ROOT_DROPS_TO, Identity, popen_identity
 from sandkasten.local.images.built_in import find_images
+from sandkasten.local.images.prefixes import read_prefixes
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
 from sandkasten.local.isolation.etc import make_etc
 from sandkasten.local.isolation.policy import ENVIRONMENT, Launcher, SandboxPolicy
@@ -192,7 +193,9 @@ class Lab:
         image = self._policy.image
         # Stands for the image: something that is mounted read-only and that we may put at risk.
         shared = {str(found.shared): "/opt/shared", str(found.roots_directory): "/opt/roots"}
-        self._policy = replace(self._policy, image=replace(image, read_only=image.read_only | shared))
+        beside = {path: str(real) for path, real in read_prefixes(found.environment).mounts.items()}
+        image = replace(image, read_only=image.read_only | shared, beside=beside)
+        self._policy = replace(self._policy, image=image)
 
     def inside(
         self, attempt: Attempt, without: Sequence[Layer] = (), launcher: Launcher | None = None

@@ -57,6 +57,11 @@ def _writable(build: Build) -> None:
     build.swap(["--ro-bind", shared, "/opt/shared"], ["--bind", shared, "/opt/shared"])
 
 
+def _writable_environment(build: Build) -> None:
+    packages = str(build.targets.environment / "lib")
+    build.swap(["--ro-bind", packages, packages], ["--bind", packages, packages])
+
+
 def _without(*words: str) -> Layer:
     return Layer(" ".join(words), lambda build: build.drop(*words))
 
@@ -86,6 +91,7 @@ HIDDEN_COMMAND_LINE = _without("--ro-bind", "/dev/null", "/proc/cmdline")
 READ_ONLY_PROC = _without("--remount-ro", "/proc")
 READ_ONLY_DEV = _without("--remount-ro", "/dev")
 READ_ONLY_IMAGE = Layer("read-only mounts", _writable)
+READ_ONLY_ENVIRONMENT = Layer("a read-only environment", _writable_environment)
 SMALL_TMP = Layer("--size", lambda build: build.drop_with_value("--size"))
 CLOSED_DESCRIPTORS = Layer("closed descriptors", _open_hands)
 NO_INHERITED_SOCKET = Layer("closed sockets", _inherited_socket)

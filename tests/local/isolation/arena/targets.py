@@ -39,6 +39,7 @@ class Targets:
     shared: Path  # likewise; mounted read-only at /opt/shared
     roots_directory: Path  # holds a file that only root may read, if the tests are root's
     roots_files: list[str]  # inside, and on the host
+    environment: Path  # of Python, mounted as one; its project has other files, which are not
     sockets: Path
     port: int
     address: str
@@ -57,6 +58,7 @@ class Targets:
             "secret": self.secret,
             "path": str(self.secret_file),
             "own": str(self.own),
+            "environment": str(self.environment),
             "roots_files": self.roots_files,
             "socket": str(self.sockets / "host.sock"),
             "port": self.port,
@@ -95,11 +97,10 @@ def targets(base: Path, identity: Identity) -> Iterator[Targets]:
         (roots_directory / "file").chmod(0o600)
         (roots_directory / "closed").mkdir(mode=0o700)
         own = _directory(base / "own", identity)
-        (own / "file").write_text(secret)
-        identity.own(own / "file")
         shared = _directory(base / "shared", identity)
-        (shared / "file").write_text(secret)
-        identity.own(shared / "file")
+        for directory in (own, shared):
+            (directory / "file").write_text(secret)
+            identity.own(directory / "file")
         if identity.drops:
             shutil.copy("/usr/bin/id", base / "setuid-id")  # says who it is, and nothing else
             (base / "setuid-id").chmod(0o4755)
@@ -124,6 +125,7 @@ def targets(base: Path, identity: Identity) -> Iterator[Targets]:
             roots_files=(
                 ["/opt/roots/file", str(roots_directory / "file")] if identity.drops else ["/etc/shadow"]
             ),
+            environment=_environment(base / "project", secret_file, identity),
             sockets=sockets,
             port=tcp.getsockname()[1],
             address=_own_address(),
@@ -135,6 +137,23 @@ def targets(base: Path, identity: Identity) -> Iterator[Targets]:
             handle_type=handle_type,
             numbers=_numbers(),
         )
+
+
+def _environment(project: Path, secret_file: Path, identity: Identity) -> Path:
+    """Make an environment in a project's own directory; parts and packages of it are links to the secret."""
+    packages = project / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    (project / "secret").write_text(secret_file.read_text())
+    (project / "bin").mkdir()
+    (project / "bin" / "python").symlink_to("/usr/bin/python3")
+    (project / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
+    (project / "share").symlink_to(secret_file.parent)
+    (project / "include").symlink_to(secret_file)
+    (packages / "package").symlink_to(secret_file)
+    (packages / "elsewhere.pth").write_text(f"{secret_file.parent}\n")
+    (packages / "module.py").write_text("")
+    identity.own(packages / "module.py")
+    return project
 
 
 def _listen(stack: ExitStack, address: str) -> None:
