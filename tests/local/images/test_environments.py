@@ -1,4 +1,4 @@
-"""What is read of an environment of Python, and who may have one; the layouts are made by hand."""
+"""Environments of Python as they are read, and their users; the layouts are made by hand."""
 
 from __future__ import annotations
 
