@@ -68,7 +68,7 @@ class Environments:
         """Return the image with an environment.
 
         Raises:
-            ApiError: INVALID_IMAGE: the daemon does not give it, or nothing of the kind is there; the text says what to do.
+            ApiError: INVALID_IMAGE: the daemon does not give it, or it is missing or broken; with what to do.
         """
         return await asyncio.to_thread(self._find, path)
 
