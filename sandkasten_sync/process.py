@@ -28,6 +28,7 @@ from ._seam import close_response, make_lock, uninterrupted
 
 # How long a caller who was interrupted waits for the process's end.
 _LAST_SECONDS = 5.0
+READ_BYTES = 1024 * 1024  # at most, by one `Process.read` that does not name another number
 
 
 class Process:
@@ -115,6 +116,42 @@ class Process:
                     raise
                 reason = error
             reader.cut(reason, max_cuts=self._connection.max_retries)
+
+    def read(self, timeout_ms: int = 0, *, max_bytes: int = READ_BYTES) -> list[ProcessChunk]:
+        """Return the output that came since the last read or loop, without waiting for the process's end.
+
+        Example::
+
+            with session.start("echo started; sleep 60") as process:
+                process.read(timeout_ms=100)
+
+        Args:
+            timeout_ms: how long to collect what comes, in milliseconds, at most to the process's end; 0
+                returns what there is.
+            max_bytes: how much is enough before that; the rest is there for the next call.
+
+        Raises:
+            SandkastenInputError: a number that is out of range.
+            SandkastenError: any other failure.
+        """
+        limit_ms = check.wait_timeout_ms(timeout_ms) or 0
+        call = calls.output(self._path, self.position, (limit_ms, check.read_bytes(max_bytes)))
+        chunks: list[ProcessChunk] = []
+        reader = self._reader
+        turn = reader.begin()
+        if reader.result is not None:
+            return chunks
+        response = self._connection.open_stream(call)
+        reader.response = response
+        try:
+            for event in self._connection.events(response):
+                reader.check_turn(turn)
+                chunk = reader.read(event)
+                if chunk is not None:
+                    chunks.append(chunk)
+        finally:
+            close_response(response)
+        return chunks
 
     def write(self, content: str | bytes) -> None:
         """Write to the process's standard input, and wait until the process has taken it.

@@ -155,6 +155,11 @@ def wait_timeout_ms(value: int | None) -> int | None:
     )
 
 
+def read_bytes(value: int) -> int:
+    """Return how much of an output to read at once, in bytes."""
+    return check.whole_number(value, "max_bytes", "bytes", 1, 2**31 - 1)
+
+
 def position(value: int) -> int:
     """Return where in a process's output to begin, in bytes."""
     return check.whole_number(value, "position", "bytes", 0, 2**62)

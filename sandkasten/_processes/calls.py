@@ -116,11 +116,12 @@ def info(path: str) -> Call[ProcessInfo]:
     return _get(path, info_of)
 
 
-def output(path: str, position: int) -> Call[None]:
-    """`GET .../output`: a stream of events, from a position on."""
+def output(path: str, position: int, limits: tuple[int, int] | None = None) -> Call[None]:
+    """`GET .../output`: a stream of events, from a position on; to the end, or for so long and so much."""
     headers = {"Last-Event-ID": str(position)}
+    params = None if limits is None else {"wait_ms": limits[0], "max_bytes": limits[1]}
     wait_ms = 3 * MAX_KEEP_ALIVE_MS  # the daemon is never silent for as long as that
-    return evolve(_get(f"{path}/output", _nothing), headers=headers, wait_ms=wait_ms)
+    return evolve(_get(f"{path}/output", _nothing, params), headers=headers, wait_ms=wait_ms)
 
 
 def result(path: str, wait_ms: int) -> Call[ProcessInfo]:

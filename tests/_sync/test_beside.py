@@ -189,6 +189,28 @@ def test_a_slow_reader_is_no_dead_connection(roomy: Session) -> None:
     assert process.wait().stdout.strip() == str(2 * len(large))
 
 
+def test_what_there_is_can_be_read_while_it_goes_on(roomy: Session) -> None:
+    with roomy.start("echo one; echo oh >&2; read x; echo $x; exit 3", stdin=True) as process:
+        seen: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        while seen != {"stdout": b"one\n", "stderr": b"oh\n"}:
+            for chunk in process.read(timeout_ms=50):
+                seen[chunk.stream] += chunk.data
+        assert process.read() == []
+        assert process.info().running
+        process.write("two\n")
+        with soon():  # its end is no reason to wait longer
+            (last,) = process.read(timeout_ms=60_000)
+        assert (last.text, process.result.exit_code, process.result.stdout) == ("two\n", 3, "one\ntwo\n")
+        assert process.read(timeout_ms=60_000) == []
+    with roomy.start("head -c 3000000 /dev/zero") as process:
+        total = 0
+        while chunks := process.read(timeout_ms=10_000, max_bytes=100_000):
+            size = sum(len(chunk.data) for chunk in chunks)
+            assert size < 1_000_000
+            total += size
+        assert total == 3_000_000
+
+
 def test_waiting_has_a_limit_and_needs_no_reader(roomy: Session) -> None:
     process = roomy.start("seq 200000; read x; exit 5", stdin=True)
     with pytest.raises(WaitTimeoutError, match="did not end within 100 ms"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from typing import TYPE_CHECKING
 
 from sandkasten.cli.output import out
@@ -12,42 +10,19 @@ if TYPE_CHECKING:
     from sandkasten.models import ProcessChunk, ProcessResult
     from sandkasten_sync import Process
 
-# Output that is there already comes at once; after that long, whatever follows is new.
-_QUIET_SECONDS = 0.5
+# Far more than a daemon keeps for somebody who did not read it before.
+_MOST_BYTES = 1024 * 1024 * 1024
 
 
 def follow(process: Process, output: out.Channels, *, is_followed: bool) -> ProcessResult | None:
-    """Print the output of a process; return how it ended, or None if it goes on.
+    """Print the output of a process; return how it ended if it was followed.
 
     Raises:
         SandkastenError: the process cannot be read.
     """
-    if is_followed or not process.info().running:
-        for chunk in process:
-            _print(chunk, output)
-        return process.result
-    chunks: queue.SimpleQueue[ProcessChunk | Exception | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=[process, chunks], daemon=True).start()
-    while True:
-        try:
-            found = chunks.get(timeout=_QUIET_SECONDS)
-        except queue.Empty:
-            return None
-        if found is None:
-            return process.result
-        if isinstance(found, Exception):
-            raise found
-        _print(found, output)
-
-
-def _read(process: Process, chunks: queue.SimpleQueue[ProcessChunk | Exception | None]) -> None:
-    try:
-        for chunk in process:
-            chunks.put(chunk)
-    except Exception as error:
-        chunks.put(error)
-    else:
-        chunks.put(None)
+    for chunk in process if is_followed else process.read(max_bytes=_MOST_BYTES):
+        _print(chunk, output)
+    return process.result if is_followed else None
 
 
 def _print(chunk: ProcessChunk, output: out.Channels) -> None:

@@ -60,9 +60,15 @@ class Processes:
         return answer(info_of(handle))
 
     async def output(self, request: Request) -> Response:
-        """Send the output from a position on, as it comes, and then the result."""
+        """Send the output from a position on, as it comes, and then the result.
+
+        With `wait_ms` and `max_bytes` it is only what comes until then, and about so much.
+        """
         session, handle = self._handle(request)
         position = last_event_id(request)
+        wait_ms = bodies.number_query(request, "wait_ms", None, MAX_POSITION, least=0)
+        until = None if wait_ms is None else time.monotonic() + wait_ms / 1000
+        enough = position + bodies.number_query(request, "max_bytes", MAX_POSITION, MAX_POSITION)
         if position > handle.tape.end:
             raise invalid_request(
                 f"Position {position} is behind the end of the output, which has {handle.tape.end} bytes. "
@@ -77,7 +83,8 @@ class Processes:
                 reader.leave()
                 session.lifetime.end_use()
 
-        return EventStream(_events(handle, reader, pause_seconds), request.receive, on_leave=leave)
+        events = _events(handle, reader, pause_seconds, until, enough)
+        return EventStream(events, request.receive, on_leave=leave)
 
     async def result(self, request: Request) -> Response:
         """Wait for the end, and return the facts."""
@@ -207,7 +214,9 @@ def _ended_info(handle: Handle) -> dict[str, Any]:
     return info_of(handle)
 
 
-async def _events(handle: Handle, reader: TapeReader, pause_seconds: float) -> AsyncIterator[bytes]:
+async def _events(
+    handle: Handle, reader: TapeReader, pause_seconds: float, until: float | None, enough: int
+) -> AsyncIterator[bytes]:
     """Yield the events for a reader, from its position on."""
     tape = handle.tape
     while not reader.has_left:
@@ -218,12 +227,15 @@ async def _events(handle: Handle, reader: TapeReader, pause_seconds: float) -> A
         for piece in tape.after(reader.position):
             yield piece_event(piece)
             reader.came_to(piece.end)
-            if reader.has_left:
+            if reader.has_left or piece.end >= enough:
                 return
         if reader.position < tape.end:
             continue
         if is_over:
             yield last_event(handle, reader.position)
             return
-        if not handle.job.is_finished and not await tape.changes(pause_seconds):
+        left_seconds = pause_seconds if until is None else min(pause_seconds, until - time.monotonic())
+        if left_seconds <= 0:
+            return
+        if not handle.job.is_finished and not await tape.changes(left_seconds):
             yield KEEP_ALIVE
