@@ -12,9 +12,14 @@ from collections.abc import Sequence
 from sandkasten._cut import find_mark, mark
 from sandkasten._offline import lacks_network
 from sandkasten.errors import (
+    CapacityExceededError,
     ExecTimeoutError,
+    ExtensionMissingError,
     InsufficientStorageError,
     InvalidRequestError,
+    ProcessNotFoundError,
+    SandboxDirectoryNotEmptyError,
+    SandboxFileExistsError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
     SandboxPermissionError,
@@ -22,8 +27,9 @@ from sandkasten.errors import (
     SandkastenAPIError,
     SandkastenError,
     SandkastenInputError,
+    SearchTimeoutError,
 )
-from sandkasten.models import DirEntry, ExecResult, ReadResult, SessionInfo, SessionStats
+from sandkasten.models import DirEntry, ExecResult, ReadResult, SearchResult, SessionInfo, SessionStats
 
 # What a model can fix by doing something else. All other errors are for whoever runs the agent: a
 # session that is gone, a daemon that cannot be reached.
@@ -32,8 +38,14 @@ FIXABLE = (
     InsufficientStorageError,
     InvalidRequestError,
     SandboxFileNotFoundError,
+    SandboxFileExistsError,
+    SandboxDirectoryNotEmptyError,
     SandboxPermissionError,
     SandkastenInputError,
+    ProcessNotFoundError,
+    SearchTimeoutError,
+    CapacityExceededError,
+    ExtensionMissingError,
 )
 
 _ADVICE: dict[type[SandkastenError], str] = {
@@ -44,11 +56,16 @@ _ADVICE: dict[type[SandkastenError], str] = {
     InsufficientStorageError: "Delete files that are not needed.",
     SandboxFileNotFoundError: "Look for it with the tool list.",
     SandboxIsDirectoryError: "Use the tool list for directories.",
+    SandboxFileExistsError: "Choose another name, or pass overwrite.",
+    SandboxDirectoryNotEmptyError: "Pass recursive to remove a directory with all that is in it.",
+    ProcessNotFoundError: "See which there are with the tool list_processes.",
+    SearchTimeoutError: "Use a simpler pattern, or look in fewer files.",
+    ExtensionMissingError: "Do it with the tool exec.",
     SandboxPermissionError: "Change its mode with chmod.",
     SandboxReadOnlyError: "/workspace is read-only in this sandbox: write to /tmp, with the tool exec.",
 }
 
-_NO_NETWORK = "[This sandbox has no network, so nothing can be downloaded. Do it with what is installed.]"
+NO_NETWORK = "[This sandbox has no network, so nothing can be downloaded. Do it with what is installed.]"
 _PROGRAMS = {"python3": "Python", "node": "Node"}
 _NOTICE = "[... {left_out} characters left out, lines {first} to {last} of {total}; {advice} ...]"
 _NOTICE_CUT_BEFORE = "[... {left_out:,} bytes left out; {advice} ...]"
@@ -69,11 +86,11 @@ def exec_text(result: ExecResult, max_chars: int, network: str | None = None) ->
     if result.truncated and not find_mark(result.output):
         notes.append("[Output beyond the sandbox's limit was dropped.]")
     if lacks_network(result.exit_code, result.output, network):
-        notes.append(_NO_NETWORK)
+        notes.append(NO_NETWORK)
     if result.shell_restarted:
         notes.append("[The shell ended and was started anew: variables that were not exported are gone.]")
     body = cleaned(settled(result.output)) or "(no output)"
-    return _assembled(header, body, max_chars, notes=notes, is_cut=result.truncated)
+    return assembled(header, body, max_chars, notes=notes, is_cut=result.truncated)
 
 
 def surroundings_text(info: SessionInfo | None) -> str:
@@ -105,13 +122,54 @@ def read_text(result: ReadResult, max_chars: int) -> str:
         notes.append("[Lines end in CR LF.]")
     if result.truncated:
         notes.append("[The file goes on after this.]")
-    return _assembled(header, cleaned(text) or "(empty)", max_chars, notes=notes, advice=_READ_ADVICE)
+    return assembled(header, cleaned(text) or "(empty)", max_chars, notes=notes, advice=_READ_ADVICE)
+
+
+def page_text(result: ReadResult, offset: int, max_chars: int) -> tuple[str, int | None]:
+    """Return one page of a file, and where the next one begins; None after the last one.
+
+    The page ends at the end of a line where that does not cost much, and within no character.
+    """
+    content = result.content
+    skipped = next((n for n in range(min(4, len(content))) if content[n] & 0xC0 != 0x80), 0) if offset else 0
+    name = one_line(result.path)
+    text = decoded(content[skipped:], truncated=result.truncated)
+    if text is None:
+        return (
+            f"{name}\nThis is not UTF-8 text. Look at it with a program: file, xxd, strings, python3.",
+            None,
+        )
+    begin = offset + skipped
+    page = text[: max_chars - 2 * _NOTICE_CHARS - len(name)]
+    is_last = len(page) == len(text) and not result.truncated
+    page = page if is_last else _head(page)
+    end = begin + len(page.encode())
+    notes = "" if is_last else f"\n[The file goes on: offset {end}.]"
+    body = cleaned(page).removesuffix("\n") if notes else cleaned(page)
+    header = f"{name}, bytes {begin} to {end}\n"
+    return f"{header}{body or '(nothing there)'}{notes}", None if is_last else end
+
+
+def paths_text(paths: Sequence[str], max_chars: int) -> str:
+    """Return paths, one a line."""
+    lines = "".join(f"{one_line(path)}\n" for path in paths)
+    return assembled("", lines or "(none)", max_chars, advice="use a narrower pattern")
+
+
+def matches_text(found: SearchResult, max_chars: int) -> str:
+    """Return the lines that match, each behind its path and its number."""
+    lines = "".join(
+        f"{one_line(match.path)}:{match.line_number}: {one_line(match.line, 500)}\n"
+        for match in found.matches
+    )
+    notes = ["[There are more matches: use a narrower pattern.]"] if found.truncated else []
+    return assembled("", lines or "(none)", max_chars, notes=notes, advice="use a narrower pattern")
 
 
 def list_text(entries: Sequence[DirEntry], max_chars: int) -> str:
     """Return a directory's entries, one a line; names of directories end in a slash."""
     lines = "".join(map(_entry_line, entries))
-    return _assembled("", lines or "(empty)", max_chars, advice=_LIST_ADVICE)
+    return assembled("", lines or "(empty)", max_chars, advice=_LIST_ADVICE)
 
 
 def _entry_line(entry: DirEntry) -> str:
@@ -135,7 +193,7 @@ def error_text(error: SandkastenError, max_chars: int) -> str:
     if not isinstance(error, ExecTimeoutError | InsufficientStorageError) or not error.output:
         return header.rstrip("\n")
     body = cleaned(settled(error.output))
-    return _assembled(f"{header}It printed until then:\n", body, max_chars, is_cut=error.truncated)
+    return assembled(f"{header}It printed until then:\n", body, max_chars, is_cut=error.truncated)
 
 
 def bounded(text: str, max_chars: int, advice: str, *, is_cut: bool = False) -> str:
@@ -194,7 +252,7 @@ def one_line(text: str, max_chars: int = 300) -> str:
     return text if len(text) <= max_chars else f"{text[: max_chars - 4]} ..."
 
 
-def _assembled(
+def assembled(
     header: str,
     body: str,
     max_chars: int,

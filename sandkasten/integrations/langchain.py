@@ -17,7 +17,7 @@ session is gone, the daemon cannot be reached) are raised as `SandkastenError`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import sandkasten_sync
@@ -36,17 +36,17 @@ from sandkasten.integrations._text import FIXABLE, error_text
 from sandkasten.integrations._verbs import (
     DEFAULT_MAX_OUTPUT_CHARS,
     DEFAULT_TIMEOUT_MS,
-    VERBS,
     Options,
     Verb,
     arguments_text,
+    chosen,
 )
 
 __all__ = ["SandboxTool", "SandboxToolkit"]
 
 
 class SandboxToolkit(BaseToolkit):
-    """The tools `exec`, `read`, `write`, `list` and `stats` of one session.
+    """The tools of one session, such as `exec`, `read`, `write` and `run_process`.
 
     Give it the session of the package that your program uses, or one of each; they are two sandboxes then,
     unless both have the same id. A single blocking session serves `ainvoke` too, from a thread. With only an
@@ -58,6 +58,7 @@ class SandboxToolkit(BaseToolkit):
         max_output_chars: the length of the longest text that the model gets, at least 1000; what is
             longer loses its middle.
         timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
+        only: the names of the tools to make; None makes all of them.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -66,19 +67,20 @@ class SandboxToolkit(BaseToolkit):
     async_session: AsyncSession | None = None
     max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS
     timeout_ms: int = DEFAULT_TIMEOUT_MS
+    only: Sequence[str] | None = None
 
     def get_tools(self) -> list[BaseTool]:
         """Make the tools.
 
         Raises:
-            SandkastenInputError: there is no session, or a limit is out of range.
+            SandkastenInputError: there is no session, or a limit is out of range, or no tool has such a name.
         """
         if self.session is None and self.async_session is None:
             raise SandkastenInputError("There is no session.", "Pass session= (blocking) or async_session=.")
         options = Options(self.max_output_chars, self.timeout_ms)
         return [
             SandboxTool(verb=verb, session=self.session, async_session=self.async_session, options=options)
-            for verb in VERBS
+            for verb in chosen(self.only)
         ]
 
 

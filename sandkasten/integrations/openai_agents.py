@@ -17,7 +17,7 @@ reached) end the run: the SDK raises `agents.UserError`, and its `__cause__` is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from sandkasten.errors import SandkastenInputError
@@ -37,10 +37,10 @@ from sandkasten.integrations._text import FIXABLE, error_text
 from sandkasten.integrations._verbs import (
     DEFAULT_MAX_OUTPUT_CHARS,
     DEFAULT_TIMEOUT_MS,
-    VERBS,
     Options,
     Verb,
     arguments_text,
+    chosen,
 )
 
 __all__ = [
@@ -67,17 +67,20 @@ def sandbox_tools(
     *,
     max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
     timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    only: Collection[str] | None = None,
 ) -> list[Tool]:
-    """Make the tools `exec`, `read`, `write`, `list` and `stats` of one session.
+    """Make the tools of one session, such as `exec`, `read`, `write` and `run_process`.
 
     Args:
         session: the session on which the tools work.
         max_output_chars: the length of the longest text that the model gets, at least 1000; what is
             longer loses its middle.
         timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
+        only: the names of the tools to make; None makes all of them.
 
     Raises:
-        SandkastenInputError: a limit is out of range, or the session is not of the async package.
+        SandkastenInputError: a limit is out of range, no tool has such a name, or the session is not of the
+            async package.
     """
     if not isinstance(session, Session):
         raise SandkastenInputError(
@@ -85,7 +88,7 @@ def sandbox_tools(
             "The agents SDK is async: pass a session of an async client, sandkasten.SandboxClient.",
         )
     options = Options(max_output_chars, timeout_ms)
-    return [_tool(verb, lambda _context: session, options, session.first_info) for verb in VERBS]
+    return [_tool(verb, lambda _context: session, options, session.first_info) for verb in chosen(only)]
 
 
 def sandbox_of(context: Any) -> Session:
@@ -108,6 +111,7 @@ def context_tools(
     *,
     max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
     timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    only: Collection[str] | None = None,
 ) -> list[Tool]:
     """Make the same tools, of the session that each run brings along: one agent serves many users.
 
@@ -122,12 +126,13 @@ def context_tools(
         find: gets the session out of the run's context.
         max_output_chars: as in `sandbox_tools`.
         timeout_ms: likewise.
+        only: likewise.
 
     Raises:
-        SandkastenInputError: a limit out of range.
+        SandkastenInputError: a limit out of range, or a name that no tool has.
     """
     options = Options(max_output_chars, timeout_ms)
-    return [_tool(verb, find, options, None) for verb in VERBS]
+    return [_tool(verb, find, options, None) for verb in chosen(only)]
 
 
 def _tool(

@@ -28,17 +28,32 @@ from tests.local.box import workspace_of
 EXAMPLES: dict[str, dict[str, Any]] = {
     "exec": {"command": "echo $((6 * 7))", "timeout_seconds": 5},
     "write": {"path": "a/b.txt", "content": "text\n"},
-    "read": {"path": "present.txt"},
-    "list": {"path": "."},
+    "read": {"path": "present.txt", "offset": None},
+    "list": {"path": ".", "depth": 1},
     "stats": {},
+    "run_process": {"command": "cat; echo oh >&2", "stdin": "in", "cwd": "/tmp", "timeout_seconds": 5},
+    "start_process": {"command": "sleep 60", "cwd": None},
+    "read_process": {"process_id": "0" * 32, "position": 0, "wait_seconds": 0},
+    "list_processes": {},
+    "kill_process": {"process_id": "0" * 32},
+    "append": {"path": "a/c.txt", "content": "text\n"},
+    "glob": {"pattern": "*.txt", "path": None},
+    "search": {"pattern": "h.re", "path": ".", "glob": "*.txt", "ignore_case": False},
+    "mkdir": {"path": "a/d"},
+    "move": {"path": "present.txt", "to": "moved.txt", "overwrite": False},
+    "remove": {"path": "present.txt", "recursive": False},
 }
+
+
+# One that does not wait, and one that asks twice.
+FEW = [verb for verb in VERBS if verb.tool_name in {"list", "read_process"}]
 
 
 class ScriptedModel(GenericFakeChatModel):
     """LangChain's own, which says what it was given to say; tools may be bound to it."""
 
     def bind_tools(self, tools: Sequence[Any], **_kwargs: Any) -> Runnable[Any, AIMessage]:
-        assert [tool.name for tool in tools] == ["exec", "read", "write", "list", "stats"]
+        assert [tool.name for tool in tools] == [verb.tool_name for verb in VERBS]
         return self
 
 
@@ -89,6 +104,12 @@ def test_the_tool_for_commands_says_what_its_session_has_and_why_it_failed(block
 # --- what LangChain expects of every tool
 
 
+def prepare(session: sandkasten_sync.Session) -> None:
+    """Make what the examples speak of."""
+    session.write("present.txt", "here")
+    EXAMPLES["read_process"]["process_id"] = session.start("echo output").id
+
+
 class Standard:
     """Each verb in turn."""
 
@@ -120,17 +141,21 @@ class TestIntegrationOfABlockingSession(Standard, ToolsIntegrationTests):
 
     @pytest.fixture
     def tool(self, blocking_session: sandkasten_sync.Session) -> BaseTool:
-        blocking_session.write("present.txt", "here")
+        prepare(blocking_session)
         return tool_of(SandboxToolkit(session=blocking_session), self.verb.tool_name)
 
 
 @pytest.mark.usefixtures("anyio_backend")  # by which async fixtures serve blocking tests, too
 class TestIntegrationOfBothSessions(Standard, ToolsIntegrationTests):
-    """LangChain's integration tests, each form with a session of its own kind."""
+    """LangChain's integration tests, each form with a session of its own kind; a few verbs show that."""
+
+    @pytest.fixture(autouse=True, params=FEW, ids=[verb.tool_name for verb in FEW])
+    def _each_verb(self, request: pytest.FixtureRequest) -> None:
+        self.verb = request.param
 
     @pytest.fixture
     def tool(self, blocking_session: sandkasten_sync.Session, same_session: sandkasten.Session) -> BaseTool:
-        blocking_session.write("present.txt", "here")
+        prepare(blocking_session)
         toolkit = SandboxToolkit(session=blocking_session, async_session=same_session)
         return tool_of(toolkit, self.verb.tool_name)
 
@@ -176,9 +201,11 @@ async def test_an_awaited_agent_does_the_same_and_its_state_can_be_stored(awaite
     check_fixing(stored.values)
 
 
-def test_every_artifact_can_be_stored_as_json(blocking: SandboxToolkit) -> None:
-    tool_of(blocking, "write").invoke({"path": "present.txt", "content": "here"})
+def test_every_artifact_can_be_stored_as_json(
+    blocking: SandboxToolkit, blocking_session: sandkasten_sync.Session
+) -> None:
     for name, arguments in EXAMPLES.items():
+        prepare(blocking_session)
         message = tool_of(blocking, name).invoke(call(name, **arguments))
         assert ToolMessage.model_validate_json(message.model_dump_json()).artifact == message.artifact
 

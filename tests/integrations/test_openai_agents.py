@@ -21,6 +21,7 @@ from sandkasten import (
     Session,
     SessionNotFoundError,
 )
+from sandkasten.integrations._verbs import VERBS
 from sandkasten.integrations.openai_agents import (
     context_tools,
     sandbox_for_user,
@@ -31,7 +32,7 @@ from sandkasten.testing import FakeDaemon
 from tests.go_daemon import GoDaemon
 from tests.soon import soon
 
-NAMES = ["exec", "read", "write", "list", "stats"]
+NAMES = [verb.tool_name for verb in VERBS]
 
 
 async def use(tools: list[Tool], name: str, context: Any = None, **arguments: Any) -> str:
@@ -314,3 +315,5 @@ async def test_the_tools_work_with_other_daemons_too(go_daemon: GoDaemon) -> Non
         assert "b.txt" in await use(tools, "list", path="a")
         assert "echoed" in await use(tools, "exec", command="echo echoed")
         assert "larger timeout_seconds" in await use(tools, "exec", command="sleep 9", timeout_seconds=1)
+        assert (await use(tools, "start_process", command="true")).endswith("Do it with the tool exec.")
+        assert "stderr:\noh" in await use(tools, "run_process", command="echo oh >&2")
