@@ -1,4 +1,4 @@
-"""The verbs for processes and files that agents get, as tools of the OpenAI Agents SDK, against a real daemon."""
+"""Verbs for processes and files, as tools of the OpenAI Agents SDK, against a real daemon."""
 
 from __future__ import annotations
 
