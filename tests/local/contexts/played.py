@@ -26,6 +26,7 @@ class Peer:
         control: its end of the channel.
         signals: those that it was sent.
         on_signal: called for each of them.
+        out: its end of the standard output.
     """
 
     pid = 4242
@@ -36,7 +37,7 @@ class Peer:
         self.control.setblocking(False)
         self.signals: list[int] = []
         self.on_signal: Callable[[int], None] = lambda _number: None
-        self._out, self._err = out, err
+        self.out, self._err = out, err
         self._callbacks: list[Callable[[int], None]] = []
         self._unread = b""
         self._skips = len(first_bytes())
@@ -74,7 +75,7 @@ class Peer:
 
     def print(self, text: str, *, err: bool = False) -> None:
         """Print something."""
-        os.write(self._err if err else self._out, text.encode())
+        os.write(self._err if err else self.out, text.encode())
 
     async def answer(self, value: str = "") -> dict[str, Any]:
         """Take a request and answer it at once; return the request."""
@@ -89,7 +90,7 @@ class Peer:
         if not self.has_ended:
             self.has_ended = True
             self.control.close()
-            os.close(self._out)
+            os.close(self.out)
             os.close(self._err)
             loop = asyncio.get_running_loop()
             for callback in self._callbacks:
