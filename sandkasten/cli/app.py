@@ -46,6 +46,7 @@ COMMANDS = (
         "End the daemon in the background, and all its sessions; workspaces stay.",
     ),
     Entry("status", "background", "Daemon", "Show which daemon the commands use."),
+    Entry("mcp", "mcp", "Daemon", "Serve a sandbox to a client of the Model Context Protocol."),
     Entry("serve", "passing", "Daemon", "Serve sandboxes to other processes and machines."),
     Entry("doctor", "passing", "Daemon", "Report what this machine can isolate, and how to fix the rest."),
     Entry("completion", "completion", "Shell", "Print the completion script of a shell."),

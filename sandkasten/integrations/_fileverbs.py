@@ -29,6 +29,7 @@ class Read(Verb):
     """
 
     tool_name: ClassVar[str] = "read"
+    is_read_only: ClassVar[bool] = True
     path: str = Field(description=_PATH)
     offset: int | None = Field(
         default=None,
@@ -73,6 +74,7 @@ class List(Verb):
     """List a directory of the sandbox: kinds, sizes, times, names."""
 
     tool_name: ClassVar[str] = "list"
+    is_read_only: ClassVar[bool] = True
     path: str = Field(description=_PATH)
     depth: int | None = Field(
         default=None, ge=1, le=100, description="How many levels of directories; null is one."
@@ -110,6 +112,7 @@ class Glob(Verb):
     """Find files and directories of the sandbox by a pattern of their paths."""
 
     tool_name: ClassVar[str] = "glob"
+    is_read_only: ClassVar[bool] = True
     pattern: str = Field(
         description="Such as **/*.py: ** is any number of directories, * any part of a name."
     )
@@ -129,6 +132,7 @@ class Search(Verb):
     """Search for a regular expression in the text files of the sandbox; gives paths and lines."""
 
     tool_name: ClassVar[str] = "search"
+    is_read_only: ClassVar[bool] = True
     pattern: str = Field(description="A regular expression of Python.")
     path: str | None = Field(default=None, description="The directory to look in; null is /workspace.")
     glob: str | None = Field(default=None, description="Which files in it, such as **/*.py; null is all.")

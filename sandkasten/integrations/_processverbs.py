@@ -84,6 +84,7 @@ class ReadProcess(Verb):
     """
 
     tool_name: ClassVar[str] = "read_process"
+    is_read_only: ClassVar[bool] = True
     process_id: str = Field(description=_ID)
     position: int | None = Field(default=None, ge=0, description="Where to begin; null is the beginning.")
     wait_seconds: int | None = Field(
@@ -112,6 +113,7 @@ class ListProcesses(Verb):
     """List the processes of start_process: those that run, and the last that ended."""
 
     tool_name: ClassVar[str] = "list_processes"
+    is_read_only: ClassVar[bool] = True
 
     def start(self, session: AnySession, options: Options) -> Any:
         """Ask the daemon."""

@@ -63,10 +63,16 @@ class Answer:
 
 
 class Verb(BaseModel):
-    """The base of all verbs."""
+    """The base of all verbs.
+
+    Attributes:
+        tool_name: the name of the tool.
+        is_read_only: whether it changes nothing in the sandbox.
+    """
 
     model_config = ConfigDict(extra="forbid")
     tool_name: ClassVar[str]
+    is_read_only: ClassVar[bool] = False
 
     @classmethod
     def about(cls, info: SessionInfo | None) -> str:

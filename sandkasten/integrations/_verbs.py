@@ -68,6 +68,7 @@ class Stats(Verb):
     """Report how much memory and CPU time the sandbox uses."""
 
     tool_name: ClassVar[str] = "stats"
+    is_read_only: ClassVar[bool] = True
 
     def start(self, session: AnySession, options: Options) -> Any:
         """Ask the daemon."""

@@ -49,6 +49,8 @@ WRONG = {
     "down": [["down", "x"]],
     "status": [["status", "x"], ["--url", "nonsense", "status"], ["--url", "http://127.0.0.1:9", "status"],
                ["--api-key-file", "/nothing", "--url", "http://127.0.0.1:9", "status"]],
+    "mcp": [["mcp", "x"], ["mcp", "--http", "127.0.0.1:0"], ["mcp", "--key-file", "key"],
+            ["mcp", "--http", "127.0.0.1:0", "--key-file", "/nothing/key"]],
     "serve": [
         ["serve", "--listen", "nowhere", "--no-api-key"],
         ["serve", "--api-key-file", "/nothing"],
@@ -73,6 +75,7 @@ MISUSED = [
     ("new --image ?", "--image", ("", NO_UTF8)),
     ("new --network ?", "--network", ("", "mars")),
     ("new --ttl ?", "--ttl", ("0", "-1", "86401", "1.5", "x", "")),
+    ("mcp --http ? --key-file key", "--http", ("8000", "127.0.0.1:99999", "127.0.0.1:", ":1", "")),
     ("run --workspace ? -- x", "--workspace", NO_WORKSPACE),
     ("run --image ? -- x", "--image", ("", NO_UTF8)),
     ("run --timeout ? -- x", "--timeout", NO_TIMEOUT),

@@ -38,6 +38,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("openai_agents", "agents", "openai-agents"),
         ("langchain", "langchain_core", "langchain"),
         ("fsspec", "fsspec", "fsspec"),
+        ("mcp", "mcp_types", "mcp"),
     ],
 )
 def test_a_framework_that_is_missing_is_named_with_its_extra(name: str, module: str, extra: str) -> None:
@@ -62,6 +63,7 @@ def test_something_else_that_is_missing_keeps_its_own_error(name: str) -> None:
         ("langchain", {"agents", "langgraph"}),
         ("users", {"agents", "langchain_core", "pydantic"}),
         ("fsspec", {"agents", "langchain_core", "pydantic", "pandas"}),
+        ("mcp", {"agents", "langchain_core"}),
     ],
 )
 def test_a_module_loads_no_framework_but_its_own(name: str, absent: set[str]) -> None:

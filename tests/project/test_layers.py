@@ -75,6 +75,7 @@ LATE = {
     ("cli.calls.", "local.identity"),
     ("cli.calls.", "local.images."),
     ("cli.calls.", "local.options"),
+    ("cli.commands.", "integrations."),
     ("cli.commands.", "local.__main__"),
     ("cli.commands.", "local.doctor."),
     ("pytest_plugin", "local.launch"),

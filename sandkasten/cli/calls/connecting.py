@@ -45,11 +45,18 @@ def find(where: Where) -> Found | None:
     Raises:
         CommandLineError: the key cannot be read, or the directory of the daemon is not safe.
     """
+    return find_named(where) or (_in_background() if sys.platform == "linux" else None)
+
+
+def find_named(where: Where) -> Found | None:
+    """Return the daemon that the command line or the environment names, or None if neither does.
+
+    Raises:
+        CommandLineError: the key cannot be read.
+    """
     key = None if where.api_key_file is None else read_key(Path(where.api_key_file))
     named_by, url = _named(where)
-    if url is not None:
-        return Found(url, key or _key_of_environment(), named_by=named_by)
-    return _in_background() if sys.platform == "linux" else None
+    return None if url is None else Found(url, key or _key_of_environment(), named_by=named_by)
 
 
 def _named(where: Where) -> tuple[str, str | None]:

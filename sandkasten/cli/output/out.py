@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 def emit(text: str) -> None:
     """Print a line of data."""
-    print(field(text))
+    print(field(text), flush=True)
 
 
 def emit_json(value: Any, *, one_line: bool = False) -> None:
