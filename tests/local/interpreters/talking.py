@@ -152,7 +152,9 @@ class Interpreter:
         self._selector.close()
         self._control.close()
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in self._texts:
+            pipe.close()
 
     _is_over = False
 

@@ -53,4 +53,4 @@ def first_bytes() -> bytes:
 
 
 def _text(name: str) -> str:
-    return (resources.files(__package__) / "inside" / name).read_text("utf-8")
+    return (resources.files("sandkasten.local.sessions.interpreters") / "inside" / name).read_text("utf-8")

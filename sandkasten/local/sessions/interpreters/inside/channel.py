@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Code may put others in place of these.
-_read, _write, _fstat, _exit = os.read, os.write, os.fstat, os._exit
+_read, _write, _fstat, _close, _exit = os.read, os.write, os.fstat, os.close, os._exit
 _PIECE_BYTES = 64 * 1024
 
 
@@ -46,9 +46,10 @@ def encoded(value: Any) -> str:
     """Return a value as JSON; one that JSON does not have as text."""
     if isinstance(value, str):
         return _quoted(value)
-    if isinstance(value, dict):
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if issubclass(kind, dict):
         return f"{{{','.join(f'{_quoted(str(key))}:{encoded(each)}' for key, each in value.items())}}}"
-    if isinstance(value, (list, tuple)):
+    if issubclass(kind, (list, tuple)):
         return f"[{','.join(map(encoded, value))}]"
     return _number(value) or _quoted(str(value))
 
@@ -109,7 +110,7 @@ class Control:
     def close(self) -> None:
         """Give it up, in a process that was forked."""
         if self._identity() == self._is:
-            os.close(self._descriptor)
+            _close(self._descriptor)
 
     def _identity(self) -> tuple[int, int]:
         found = _fstat(self._descriptor)

@@ -78,6 +78,7 @@ class Driver:
         self._prepare()
 
     def _prepare(self) -> None:
+        __import__("faulthandler").enable(2)
         os.environ.setdefault("MPLBACKEND", "Agg")
         os.register_at_fork(after_in_child=self._leave_to_child)
         builtins.input = _refuse_input
@@ -93,12 +94,13 @@ class Driver:
     @property
     def showing(self) -> Showing:
         """Values and errors, loaded when they are wanted first."""
-        if self._showing is None:
+        found = self._showing
+        if found is None:
             names: dict[str, Any] = {"__name__": OWN_FILES[1], "OWN_FILES": OWN_FILES, "encoded": encoded}
             for text in self._more_texts:
                 exec(compile(text, OWN_FILES[1], "exec", 0, True), names)  # noqa: S102
-            self._showing = names["Showing"](self)
-        return self._showing  # type: ignore[return-value]
+            found = self._showing = names["Showing"](self)
+        return found
 
     def serve(self) -> None:
         """Do what is asked, until nobody is there any more."""
@@ -114,7 +116,7 @@ class Driver:
             elif request["op"] == "source":
                 self._more_texts = request["texts"]
                 if self._control.is_silent(_IDLE_MS):
-                    self.showing.load()
+                    assert self.showing
         self._guarded(lambda: __import__("atexit")._run_exitfuncs())
         self._streams.flush()
         _exit(0)
@@ -124,7 +126,9 @@ class Driver:
         try:
             return self._control.next()
         finally:
+            # One without a number came too late for the run before, and is not for the next one.
             self._is_deferring = False
+            self._look(None)
 
     def _run(self, request: dict[str, Any]) -> None:
         self.run_id, self.most_bytes = request["id"], request["most_bytes"]
@@ -155,8 +159,8 @@ class Driver:
         name = f"<cell {self._count}>"
         self.cells[name] = code
         self.cells.pop(f"<cell {self._count - _MOST_CELLS}>", None)
-        if "linecache" in sys.modules:
-            self.showing.after_import("linecache", sys.modules["linecache"])
+        if hasattr(sys.modules.get("linecache"), "cache"):
+            self.showing.remember_lines(sys.modules["linecache"], [name])
         tree = self._compiled(code, name, _ast.PyCF_ONLY_AST)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
         self._evaluated(self._compiled(tree, name))
@@ -238,7 +242,6 @@ class Driver:
         try:
             try:
                 self._is_running = self._is_armed = True
-                self._look(None)
                 if self._interrupted == self.run_id is not None:
                     self._interrupted = None
                     raise KeyboardInterrupt

@@ -14,7 +14,13 @@ _MOST_ITEMS = 1000
 _MOST_VALUES = 20_000
 _ROW_CHARS = 200
 _SCALARS = (int, float, complex, bool, type(None), str, bytes)
-_BRACKETS = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", dict: "{}"}
+_BRACKETS: dict[Any, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+    dict: ("{", "}"),
+}
 _ARRAYS = ("numpy", "pandas", "polars", "torch", "pyarrow", "xarray", "scipy", "jax", "jaxlib")
 
 
@@ -48,7 +54,7 @@ class _Lines:
     def text(self, value: Any, indent: int) -> str:
         """Return the text of a value that stands so far to the right."""
         self._left -= 1
-        kind = type(value)
+        kind = _kind(value)
         if kind in (str, bytes) and len(value) > _MOST_CHARS:
             rest = f"... {len(value) - _MOST_CHARS:,} more"
             return f"{value[:_MOST_CHARS]!r}{rest}"
@@ -64,8 +70,6 @@ class _Lines:
 
     def _container(self, value: Any, kind: type, indent: int) -> str:
         opening, closing = _BRACKETS[kind]
-        if kind is frozenset:
-            opening, closing = "frozenset({", "})"
         inner = indent + len(opening)
         parts: list[str] = []
         for item in value.items() if kind is dict else _in_order(value, kind):
@@ -123,16 +127,16 @@ def _size_of(value: Any) -> int | None:
 
 def _short(value: Any) -> str:
     if _is_array(value):
-        shape = getattr(value, "shape", None)
-        return " x ".join(map(str, shape)) if isinstance(shape, tuple) and shape else ""
-    kind = type(value)
+        shape: Any = getattr(value, "shape", None)
+        return " x ".join(map(str, shape)) if _kind(shape) is tuple else ""
+    kind = _kind(value)
     if kind in (str, bytes):
         return _line(repr(value[: _ROW_CHARS + 1]))
     if kind in _SCALARS:
         return _line(repr(value))
     if kind not in _BRACKETS:
         return ""
-    items = list(value.items() if kind is dict else value)[:20]
+    items: list[Any] = list(value.items() if kind is dict else value)[:20]
     flat = [each for item in items for each in item] if kind is dict else items
     if len(value) <= 20 and all(type(each) in _SCALARS for each in flat):
         return _line(repr(value))
@@ -141,6 +145,10 @@ def _short(value: Any) -> str:
 
 def _line(text: str) -> str:
     return text if len(text) <= _ROW_CHARS else f"{text[: _ROW_CHARS - 3]}..."
+
+
+def _kind(value: Any) -> Any:
+    return type(value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _is_array(value: Any) -> bool:

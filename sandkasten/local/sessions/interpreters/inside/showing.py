@@ -37,12 +37,13 @@ _MOST_METADATA_CHARS = 16_000
 _MOST_MESSAGE_CHARS = 4_000
 _MOST_TRACEBACK_CHARS = 16_000
 _MOST_VARIABLES = 1000
-# A run that may report less than this reports nothing more, except its error.
+# What is around values, and what `display` leaves for the value of the last expression.
 _LEAST_BYTES = 2000
+_VALUE_BYTES = 20_000
 
 
 class Handle:
-    """What `display` returns for a `display_id`."""
+    """A display that can be updated: `display` returns one for a `display_id`."""
 
     def __init__(self, showing: Showing, display_id: str) -> None:
         self._showing = showing
@@ -63,11 +64,7 @@ class Showing:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._shown: set[int] = set()
-        self._is_full = False
-
-    def load(self) -> None:
-        """Load what an error takes."""
-        __import__("traceback")
+        self._traceback: Any = __import__("traceback")
 
     # --- values
 
@@ -77,7 +74,7 @@ class Showing:
         include: Any = None,
         exclude: Any = None,
         metadata: Any = None,
-        transient: Any = None,
+        transient: dict[str, Any] | None = None,
         display_id: Any = None,
         raw: bool = False,
         clear: bool = False,
@@ -153,7 +150,6 @@ class Showing:
 
     def finish(self) -> None:
         """Show the figures that are open, as at the end of a notebook's cell."""
-        self._is_full = False
         pyplot = sys.modules.get("matplotlib.pyplot")
         if pyplot is not None:
             self._show_figures(pyplot)
@@ -177,19 +173,22 @@ class Showing:
                 print(data.get("text/plain", ""))
             return
         _flush()
-        data = self._fitting(data or {}, driver.most_bytes)
-        frames = [frame.encode("utf-8", "replace") for frame in self._frames(event, data, metadata)]
-        size_bytes = sum(map(len, frames))
-        if size_bytes > driver.most_bytes:
+        about = encoded(metadata)
+        about = about if len(about) <= _MOST_METADATA_CHARS else "{}"
+        room = driver.most_bytes - _LEAST_BYTES - len(about) - (_VALUE_BYTES if event == "display" else 0)
+        kept = self._fitting(data or {}, room)
+        if data and not kept:
             return
-        driver.most_bytes -= size_bytes
-        driver.send_frames(*frames)
+        frames = [frame.encode("utf-8", "replace") for frame in self._frames(event, kept, about)]
+        size_bytes = sum(4 + len(frame) for frame in frames)
+        if size_bytes <= driver.most_bytes:
+            driver.most_bytes -= size_bytes
+            driver.send_frames(*frames)
 
-    def _fitting(self, data: dict[str, str], most_bytes: int) -> dict[str, str]:
+    def _fitting(self, data: dict[str, str], room: int) -> dict[str, str]:
         """Leave out the largest forms until the rest may be sent, with a word about each."""
         kept = dict(data)
         notes: list[str] = []
-        room = most_bytes - _LEAST_BYTES
         while kept and sum(map(_size, kept.values())) > room:
             mime = max(kept, key=lambda each: _size(kept[each]))
             notes.append(f"[{mime} of {_size(kept.pop(mime)):,} bytes was left out: a run shows less]")
@@ -197,7 +196,7 @@ class Showing:
             kept["text/plain"] = "\n".join(filter(None, (kept.get("text/plain"), *notes)))
         return kept
 
-    def _frames(self, event: str, data: dict[str, str], metadata: dict[str, Any]) -> list[str]:
+    def _frames(self, event: str, data: dict[str, str], metadata: str) -> list[str]:
         run_id, room = self._driver.run_id, _FRAME_CHARS
         frames: list[str] = []
         inline: dict[str, str] = {}
@@ -209,31 +208,24 @@ class Showing:
                 for start in range(0, len(text), _FRAME_CHARS):
                     piece = text[start : start + _FRAME_CHARS]
                     frames.append(encoded({"event": "data", "id": run_id, "mime": mime, "piece": piece}))
-        about = encoded(metadata)
-        about = about if len(about) <= _MOST_METADATA_CHARS else "{}"
         head = encoded({"event": event, "id": run_id, "data": inline})
-        return [*frames, f'{head[:-1]},"metadata":{about}}}']
+        return [*frames, f'{head[:-1]},"metadata":{metadata}}}']
 
     # --- errors and variables
 
     def described(self, error: BaseException) -> dict[str, str]:
         """Return an error's text, and where it was raised, without the frames of these files."""
-        import traceback  # noqa: PLC0415
-
-        made = traceback.TracebackException(type(error), error, error.__traceback__)
+        made = self._traceback.TracebackException(type(error), error, error.__traceback__)
         _strip(made, is_first=True, seen=set())
         text = "".join(made.format()).rstrip("\n")
-        try:
-            message = str(error)
-        except Exception:  # as in the traceback
-            message = f"<exception str() failed: {type(error).__name__}>"
+        # The text of an error is code, and nothing interrupts it in there: it is made once.
+        message = str(getattr(made, "_str", ""))
         return {"message": cut(message, _MOST_MESSAGE_CHARS), "traceback": cut(text, _MOST_TRACEBACK_CHARS)}
 
     def variables(self, namespace: dict[str, Any]) -> list[dict[str, Any]]:
         """Return what is known about each variable without calling any code of theirs."""
-        module = type(sys)
         names = [name for name in list(namespace) if not name.startswith("_")]
-        found = [(name, namespace[name]) for name in names if not issubclass(type(namespace[name]), module)]
+        found = [(name, namespace[name]) for name in names if not _is_a(namespace[name], type(sys))]
         return [row_of(name, value) for name, value in found[:_MOST_VARIABLES]]
 
     # --- modules
@@ -241,20 +233,30 @@ class Showing:
     def after_import(self, name: str, module: Any) -> None:
         """Lead what a module does on a screen to the reader."""
         if name == "linecache":
-            for cell, code in self._driver.cells.items():
-                if cell not in module.cache:
-                    lines = [f"{line}\n" for line in code.split("\n")]
-                    module.cache[cell] = (len(code), None, lines, cell)
+            self.remember_lines(module, list(self._driver.cells))
         elif name == "matplotlib.pyplot":
-            module.show = lambda *_args, **_options: self._show_figures(module)
+            module.show = self._shower(lambda *_: self._show_figures(module))
         elif name == "plotly.io._renderers":
-            module.show = lambda figure, *_args, **_options: self.display(figure) and None
+            module.show = self._shower(self.display)
         elif name == "altair":
             for each in module.Chart.__mro__:
                 if "show" in vars(each):
-                    each.show = lambda chart, *_args, **_options: self.display(chart) and None
+                    each.show = self._shower(self.display)
         else:
             self._replace_display(module)
+
+    def _shower(self, show: Callable[..., Any]) -> Callable[..., None]:
+        def show_here(*values: Any, **_options: Any) -> None:
+            show(*values[:1])
+
+        return show_here
+
+    def remember_lines(self, linecache: Any, names: list[str]) -> None:
+        """Give the lines of pieces of code to all that prints them."""
+        for name in names:
+            code = self._driver.cells[name]
+            lines = [f"{line}\n" for line in code.split("\n")]
+            linecache.cache[name] = (len(code), None, lines, name)
 
     def _replace_display(self, module: Any) -> None:
         def update_display(value: Any, *, display_id: Any, **options: Any) -> None:
@@ -295,11 +297,11 @@ def _called(method: Any, **arguments: Any) -> Any:
 
 def _add(found: dict[str, str], metadata: dict[str, Any], mime: str | None, made: Any) -> None:
     """Add what a method made: data, or a pair of it and metadata; for one type, or for several."""
-    data, about = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    data, about = made if _is_a(made, tuple) else (made, None)
     if data is None:
         return
     found.update(_checked({mime: data} if mime else data))
-    if isinstance(about, dict) and about:
+    if about:
         metadata.update({mime: about} if mime else about)
 
 
@@ -307,8 +309,8 @@ def _checked(data: Any) -> dict[str, str]:
     """Return a bundle with text only: bytes become base64, and what is JSON its text."""
     found: dict[str, str] = {}
     for mime, value in dict(data).items():
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            found[str(mime)] = binascii.b2a_base64(value, newline=False).decode()
+        if isinstance(value, (bytes, bytearray)):
+            found[str(mime)] = binascii.b2a_base64(bytes(value), newline=False).decode()
         elif str(mime).endswith("json") and not isinstance(value, str):
             found[str(mime)] = encoded(value)
         elif value is not None:
@@ -327,6 +329,10 @@ def _png_of(figure: Any) -> str:
     data = io.BytesIO()
     figure.savefig(data, format="png", bbox_inches="tight")
     return binascii.b2a_base64(data.getbuffer(), newline=False).decode()
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    return issubclass(type(value), kind)
 
 
 def _size(text: str) -> int:

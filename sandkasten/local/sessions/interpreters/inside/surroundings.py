@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+# Code may put others in place of these.
+_fstat, _dup2 = os.fstat, os.dup2
+
 
 # --- what the code prints
 
@@ -26,19 +29,20 @@ class Streams:
         self._own: dict[int, Any] = {}
         for number, name in self._NAMES:
             self._renew(number, name)
-        sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, "r", closefd=False), "utf-8")
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False), "utf-8")
 
     def restore(self) -> None:
         """Undo what would leave the next run without output; what code put in place of a stream stays."""
         for number, name in self._NAMES:
             if not self._is_kept(number):
-                os.dup2(self._kept[number], number)
-            if self._own[number].closed or getattr(getattr(sys, name, None), "closed", True):
+                _dup2(self._kept[number], number)
+            if not _is_open(self._own[number]) or not _is_open(getattr(sys, name, None)):
                 self._renew(number, name)
 
     def flush(self) -> None:
         """Send on what objects hold back, those of code and those of C."""
-        for stream in (sys.stdout, sys.stderr, *self._own.values()):
+        streams: list[Any] = [*(getattr(sys, name, None) for _, name in self._NAMES), *self._own.values()]
+        for stream in streams:
             try:
                 stream.flush()
             except Exception:  # noqa: S112
@@ -55,9 +59,17 @@ class Streams:
 
     def _is_kept(self, number: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(number), os.fstat(self._kept[number]))
+            now, kept = _fstat(number), _fstat(self._kept[number])
+            return (now.st_dev, now.st_ino) == (kept.st_dev, kept.st_ino)
         except OSError:
             return False
+
+
+def _is_open(stream: Any) -> bool:
+    try:
+        return not stream.closed
+    except Exception:  # it has been detached, or is no stream at all
+        return False
 
 
 # --- imports that are looked at
@@ -77,7 +89,7 @@ class Watch:
 
     def __init__(self, after: Callable[[str, Any], None]) -> None:
         self._after = after
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Return what the other finders find."""
