@@ -354,6 +354,9 @@ def _strip(made: Any, is_first: bool, seen: set[int]) -> None:
     seen.add(id(made))
     frames = [frame for frame in made.stack if frame.filename not in OWN_FILES]
     cells = [number for number, frame in enumerate(frames) if frame.filename.startswith("<cell ")]
-    made.stack[:] = frames[cells[0] :] if is_first and cells else frames
+    if is_first:
+        # In an event loop that runs none of the code at the moment, there are only frames of the loop.
+        frames = frames[cells[0] :] if cells else [each for each in frames if "asyncio" not in each.filename]
+    made.stack[:] = frames
     for other in (made.__cause__, made.__context__, *(getattr(made, "exceptions", None) or ())):
         _strip(other, is_first=False, seen=seen)
