@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.cli.calls.stdin import redirected
 from sandkasten.cli.output.out import SHELL_ENDED
 from sandkasten.cli.parsing.arguments import command_text
 from tests.cli.program import Home, on_a_terminal
@@ -205,7 +204,6 @@ def test_input_does_not_change_what_a_command_means(cli: Home, session: str) -> 
     cli("exec", session, "--", command, feed=b"hello\n")
     assert cli("exec", session, "--", "echo $kept $PWD") == "hello /tmp\n"
     cli.run("exec", session, "--", "cat; (exit 9)", feed=b"x", expect=9)
-    assert redirected("a 'b'", "/f") == """{ command rm -f -- /f; builtin eval 'a '"'"'b'"'"''; } </f"""
 
 
 def test_no_stdin_leaves_it_to_others(cli: Home, session: str) -> None:

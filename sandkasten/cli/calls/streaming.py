@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import stat
+import sys
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -10,14 +14,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sandkasten._offline import lacks_network
-from sandkasten.cli.calls.stdin import sending_input, with_stdin
 from sandkasten.cli.output import out
+from sandkasten.cli.output.failures import CommandLineError
 
 if TYPE_CHECKING:
     from sandkasten.models import ExecResult
     from sandkasten_sync import ExecStream, Session
 
 
+# What a daemon without pipes gets as a whole, and so this process holds.
+_MAX_WHOLE_BYTES = 256 * 1024 * 1024
+_PIPE_BYTES = 64 * 1024
+_PATIENCE_SECONDS = 2.0
 NO_NETWORK = "(The sandbox has no network. Give it the host's: sandkasten run or new, with --network host)"
 
 
@@ -34,9 +42,10 @@ def stream(
     """Run a command and print its output; leaving early, in whatever way, stops the command.
 
     The command's output goes through a pipe if ours does, and our standard input is forwarded with
-    `has_input`. A daemon without pipes gets the input as a file first, and gives the output as text.
+    `has_input`. A daemon without pipes gets the whole input first, and gives the output as text.
 
     Raises:
+        CommandLineError: the input is more than such a daemon can be given.
         SandkastenError: as `Session.exec_stream` does.
     """
     place = {"env": env or None, "cwd": cwd}
@@ -59,13 +68,53 @@ def _stream(
             pipe_input=has_input, pipe_output=output.is_piped, keep_bytes=0, **place,
         )  # fmt: skip
         try:
-            with sending_input(chunks) if has_input else nullcontext():
+            with _sending_input(chunks) if has_input else nullcontext():
                 return _print(chunks, output)
         except ExtensionMissingError:  # nothing was sent yet
             output.is_piped = False
-    text = with_stdin(session, command) if has_input else command
-    chunks = session.exec_stream(text, timeout_ms=timeout_ms, raw_output=output.raw, keep_bytes=0, **place)
+    chunks = session.exec_stream(
+        command, timeout_ms=timeout_ms, raw_output=output.raw, keep_bytes=0,
+        input=_whole_input() if has_input else None, **place,
+    )  # fmt: skip
     return _print(chunks, output)
+
+
+def is_piped(descriptor: int) -> bool:
+    """Return whether a descriptor is a pipe, a file or a socket, and not a terminal or /dev/null."""
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+@contextmanager
+def _sending_input(stream: ExecStream) -> Generator[None, None, None]:
+    """Forward our standard input to a command during the block.
+
+    Raises:
+        Exception: our input cannot be read.
+    """
+    failures: list[Exception] = []
+
+    def send() -> None:
+        try:
+            # Not through `sys.stdin`, whose lock a thread that waits for input would hold at our end.
+            stream.send_input(iter(lambda: os.read(sys.stdin.fileno(), _PIPE_BYTES), b""))
+        except Exception as error:
+            failures.append(error)
+
+    threading.Thread(target=send, daemon=True).start()
+    yield
+    for error in failures:
+        if isinstance(error, OSError):
+            raise error
+
+
+def _whole_input() -> bytes:
+    if os.name == "posix" and not select.select([sys.stdin], [], [], _PATIENCE_SECONDS)[0]:
+        out.say("Waiting for standard input to end; if there is none, use --no-stdin.")
+    content = sys.stdin.buffer.read(_MAX_WHOLE_BYTES + 1)
+    if len(content) > _MAX_WHOLE_BYTES:
+        raise CommandLineError("Standard input is longer than 256 MiB. Copy it first: sandkasten cp.")
+    return content
 
 
 def _print(stream: ExecStream, output: out.Output) -> ExecResult:

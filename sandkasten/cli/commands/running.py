@@ -14,8 +14,7 @@ from sandkasten.cli.calls import transfers
 from sandkasten.cli.calls.attaching import run_in_terminal
 from sandkasten.cli.calls.connecting import Where, open_client, open_own_client
 from sandkasten.cli.calls.environments import chosen, say_left_out
-from sandkasten.cli.calls.stdin import is_piped
-from sandkasten.cli.calls.streaming import signals_end_us, stream
+from sandkasten.cli.calls.streaming import is_piped, signals_end_us, stream
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, TIMED_OUT, USAGE, CommandLineError, sentence_of
 from sandkasten.cli.parsing import arguments, ids, measures
