@@ -36,7 +36,7 @@ def completions(home: Home, *words: str) -> list[str]:
 
 
 def test_commands_options_and_sessions_are_completed(cli: Home, home: Home, session: str) -> None:
-    assert completions(home, "st") == ["stats", "status"]
+    assert completions(home, "st") == ["stats", "stat", "status"]
     assert "--watch" in completions(home, "stats", "--w")
     assert completions(cli, "exec", session[:6]) == [session]
     assert completions(home, "exec", session[:6]) == []

@@ -91,6 +91,17 @@ def is_directory(files: Files, path: str) -> bool:
         return False
 
 
+def inside(files: Files, source: str, target: str) -> str:
+    """Return the path that a copy or a move within a session leads to: in a directory, the source's own name.
+
+    Raises:
+        SandkastenError: the daemon cannot be asked.
+    """
+    if target.endswith("/") or is_directory(files, target):
+        return posixpath.join(target, name_of(source))
+    return target
+
+
 def existing(path: str) -> Path:
     """Return a path of this machine that must exist.
 

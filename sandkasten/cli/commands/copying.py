@@ -9,6 +9,7 @@ import click
 from sandkasten.cli.calls import transfers
 from sandkasten.cli.calls.connecting import Where, open_client
 from sandkasten.cli.calls.streaming import signals_end_us
+from sandkasten.cli.commands.files import same_session
 from sandkasten.cli.output.failures import USAGE, CommandLineError
 from sandkasten.cli.parsing import ids
 from sandkasten.cli.parsing.arguments import Remote, complete_copy, session_place, side_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Side = Remote | str
 
 _side = side_of(session_place)
-_ONE_SIDE = "Exactly one of the two must be remote, as {}:/path. Write a local name with a colon as ./name."
+_ONE_SIDE = "{} of the two must be remote, as {}:/path. Write a local name with a colon as ./name."
 
 
 # Fingers type it.
@@ -39,23 +40,32 @@ recursive_option = click.option(
 @click.argument("target", type=_side, metavar="DST", shell_complete=complete_copy)
 @click.pass_obj
 def cp_command(where: Where, source: Side, target: Side) -> None:
-    """Copy files and directories into a session, or out of it.
+    """Copy files and directories into, out of or within a session.
 
     One of SRC and DST is SESSION:/path, absolute or relative to /workspace; the other is a path of this
-    machine, or - for standard input or output. Where DST is a directory, or ends with a slash, the copy
-    goes into it; otherwise DST is the copy's name.
+    machine, or - for standard input or output, or a path in the same session. Where DST is a directory, or
+    ends with a slash, the copy goes into it; otherwise DST is the copy's name.
 
     \b
       sandkasten cp data.csv $id:/workspace/
       sandkasten cp $id:report ./report
       sandkasten cp $id:log - | less
     """
-    owner = remote_owner(source, target, "SESSION")
+    if isinstance(source, Remote) and isinstance(target, Remote):
+        _copy_within(where, source, target)
+        return
+    owner = remote_owner(source, target, "SESSION", "At least one")
     with signals_end_us(), open_client(where) as client:
         copy(ids.session(client, owner), source, target)
 
 
-def remote_owner(source: Side, target: Side, kind: str) -> str:
+def _copy_within(where: Where, source: Remote, target: Remote) -> None:
+    with signals_end_us(), open_client(where) as client:
+        session = ids.session(client, same_session(client, source, target))
+        session.copy(source.path, transfers.inside(session, source.path, target.path), overwrite=True)
+
+
+def remote_owner(source: Side, target: Side, kind: str, how_many: str = "Exactly one") -> str:
     """Return the session or workspace that one of two paths names.
 
     Raises:
@@ -63,7 +73,7 @@ def remote_owner(source: Side, target: Side, kind: str) -> str:
     """
     remotes = [side for side in (source, target) if isinstance(side, Remote)]
     if len(remotes) != 1:
-        raise CommandLineError(_ONE_SIDE.format(kind), USAGE)
+        raise CommandLineError(_ONE_SIDE.format(how_many, kind), USAGE)
     return remotes[0].owner
 
 

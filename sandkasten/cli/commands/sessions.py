@@ -11,9 +11,11 @@ import click
 from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.cli.calls.connecting import Where, open_client
 from sandkasten.cli.calls.environments import chosen, say_left_out
+from sandkasten.cli.commands.files import remove_path
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, CommandLineError, sentence_of
 from sandkasten.cli.parsing import arguments, ids, measures, usage
+from sandkasten.cli.parsing.arguments import Remote
 from sandkasten.cli.parsing.foreign import Strict
 
 if TYPE_CHECKING:
@@ -165,24 +167,42 @@ def _watch(session: Session, interval: float, *, as_json: bool) -> None:
             line.end()
 
 
+def _session_or_path(value: str) -> str | Remote:
+    if ":" not in value:
+        return arguments.session_id(value)
+    place = arguments.session_place(value)
+    if value.endswith(":"):
+        raise click.BadParameter(
+            f"{value!r} names no path. Write SESSION:/path, or the session without a colon."
+        )
+    return place
+
+
 @click.command("rm")
 @click.argument(
-    "session_ids", type=arguments.session_id, metavar="SESSION...", nargs=-1,
-    shell_complete=arguments.complete_session,
+    "places", type=_session_or_path, metavar="SESSION[:PATH]...", nargs=-1,
+    shell_complete=arguments.offering("session_ids", "session_paths"),
 )  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="End all sessions of the daemon.")
+@click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with all that is in them.")
 @click.pass_obj
-def rm_command(where: Where, session_ids: Sequence[str], every: bool) -> int:
-    """End sessions with their processes and files.
+def rm_command(where: Where, places: Sequence[str | Remote], *, every: bool, recursive: bool) -> int:
+    """End sessions with their files, or remove files in them.
 
-    The ids of the sessions that ended are printed; workspaces stay.
+    The ids of the sessions that ended are printed; their processes end, and workspaces stay.
+    SESSION:/path is only that file, and with -r that directory.
     """
-    if bool(session_ids) == every:
+    if bool(places) == every:
         raise click.UsageError("Name sessions, or say --all.", click.get_current_context())
     with open_client(where) as client:
-        chosen = [info.id for info in client.list_sessions()] if every else session_ids
-        ended = [_end(client, session_id, may_be_gone=every) for session_id in chosen]
-    return 0 if all(ended) else FAILED
+        chosen = [info.id for info in client.list_sessions()] if every else places
+        done = [
+            remove_path(client, place, recursive=recursive)
+            if isinstance(place, Remote)
+            else _end(client, place, may_be_gone=every)
+            for place in chosen
+        ]
+    return 0 if all(done) else FAILED
 
 
 def _end(client: SandboxClient, session_id: str, *, may_be_gone: bool) -> bool:

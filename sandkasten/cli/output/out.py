@@ -28,6 +28,11 @@ def emit(text: str) -> None:
     print(field(text), flush=True)
 
 
+def emit_live(line: str) -> None:
+    """Print a line of data at once, of fields that `field` has made harmless."""
+    print(line, flush=True)
+
+
 def emit_json(value: Any, *, one_line: bool = False) -> None:
     """Print data as JSON: attrs classes as objects, times in ISO 8601."""
     print(json.dumps(value, default=_plain, indent=None if one_line else 2), flush=True)
