@@ -12,30 +12,11 @@ import pytest
 
 from sandkasten.local.launch import LocalDaemon
 from tests.local.box import connect, host_processes_with, until
-from tests.local.processes.beside import Beside, events
+from tests.local.contexts.remembering import Remembering
+from tests.local.processes.beside import events
 from tests.soon import soon
 
 KEY = {"Idempotency-Key": "fedcba9876543210"}
-
-
-class Remembering(Beside):
-    """A session whose Python is asked for."""
-
-    def ask_python(self, code: str, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
-        """Run code, whatever comes of it."""
-        return self.client.post(f"{self.session_url}/python", json={"code": code, **body}, headers=headers)
-
-    def python(self, code: str, **body: Any) -> dict[str, Any]:
-        """Run code to a result."""
-        answer = self.ask_python(code, **body)
-        assert answer.status_code == 200, answer.text
-        result: dict[str, Any] = answer.json()
-        return result
-
-    def value(self, code: str, **body: Any) -> str | None:
-        """Run code, and return the last expression's value."""
-        found = [each["data"]["text/plain"] for each in self.python(code, **body)["results"]]
-        return found[-1] if found else None
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from pathlib import Path
 from tests.local.isolation import test_directories, test_from_outside, test_memory, test_quota, test_sessions
 from tests.local.isolation.arena.attempts import ATTEMPTS
 from tests.local.isolation.arena.registry import WRITTEN_OUT
-from tests.local.isolation.spawner import test_attacks
+from tests.local.isolation.spawner import test_attacks, test_contexts
 
 REGISTERED = (
     test_attacks,
+    test_contexts,
     test_directories,
     test_from_outside,
     test_memory,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable
@@ -94,7 +95,8 @@ class Interpreter:
         """Have it run code; `on_done` is called at the code's end, and not if the interpreter ends before."""
         assert self._control is not None
         assert self._run is None
-        self._number += 1
+        # Code cannot know the numbers of later runs, and leave answers for them behind.
+        self._number += 1 + secrets.randbelow(1 << 32)
         run.number, run.was_sent = self._number, True
         self._run, self._on_done, self._must_interrupt = run, on_done, False
         self._last_bytes = _LAST_BYTES
