@@ -12,6 +12,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
     ├── SandkastenStreamError(RemoteProtocolError)  a stream that broke, or reported a failure
     ├── ExtensionMissingError                       this daemon cannot do that
     ├── CommandFailedError                          raised by `check()` of a result
+    ├── PythonError                                 raised by `check()` of a `PythonResult`
     ├── WaitTimeoutError(TimeoutError)              a process that was waited for goes on
     ├── TooLargeError                               more than `max_bytes`, or than fits on this side
     └── SandkastenAPIError(httpx.HTTPStatusError)   the daemon said no

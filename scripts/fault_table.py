@@ -35,14 +35,15 @@ INTRODUCTION = """\
 
 Each fault in each verb of the client ends in the right result or in one class of errors, within the call's
 time limit. Every cell of this table is a test, in both twins, against real daemons. Left of a slash stands
-what happens on a daemon with the extensions `idempotency`, `resume`, `files` and `processes`, such as the
-embedded one; right of it, what happens on one without. "follow" is a loop over a process, and "feed" its
-`write`. Whatever the cell says, no command runs twice and no session is made twice.
+what happens on a daemon with the extensions `idempotency`, `resume`, `files`, `processes` and `python`, such
+as the embedded one; right of it, what happens on one without. "follow" is a loop over a process, and "feed"
+its `write`. Whatever the cell says, no command or code runs twice and no session is made twice.
 """
 
 RULES = """\
 A call is repeated only where that does no harm: reads, writes, uploads, `start`, following, feeding and
-`destroy` always; `exec`, streams, `run` and `create_session` where the daemon knows repetitions by their key.
+`destroy` always; `exec`, streams, `run`, `python` and `create_session` where the daemon knows repetitions by
+their key.
 After "lost" the call may have taken effect: look before you repeat it. With `max_retries=0` nothing is
 repeated, and what happened the first time is what you get. A time limit that has passed is never tried again.
 """

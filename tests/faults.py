@@ -1,8 +1,8 @@
 """The outcome of each fault in each verb: one table, from which the tests and the page are made.
 
 A cell is the right result, one class of errors, or the reason why the two cannot meet. Each has two
-sides: a daemon that has the extensions `idempotency`, `resume`, `files` and `processes`, and one that
-has none.
+sides: a daemon that has the extensions `idempotency`, `resume`, `files`, `processes` and `python`, and
+one that has none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ VERBS = (
     "start",
     "follow",
     "feed",
+    "python",
+    "python_stream",
     "read",
     "write",
     "upload",
@@ -75,7 +77,8 @@ class Row:
 def everywhere(outcome: Outcome, **others: Cell) -> dict[str, Cell]:
     """Return the same outcome for all verbs, except the given ones."""
     cells = {verb: others.get(verb, Cell(outcome, outcome)) for verb in VERBS}
-    return cells | {verb: Cell(cells[verb].able, NO_HANDLES) for verb in ("start", "follow", "feed")}
+    cells |= {verb: Cell(cells[verb].able, NO_HANDLES) for verb in ("start", "follow", "feed")}
+    return cells | {verb: Cell(cells[verb].able, NO_PYTHON) for verb in ("python", "python_stream")}
 
 
 def repeated(error: str, **others: Cell) -> dict[str, Cell]:
@@ -87,13 +90,14 @@ def repeated(error: str, **others: Cell) -> dict[str, Cell]:
 NO_HANDLES = Never(
     "only a daemon with the extension `processes` starts processes and lets them be followed and fed"
 )
+NO_PYTHON = Never("only a daemon with the extension `python` has interpreters that remember")
 NO_EVENTS = Never("only a stream has events")
 BYTES = Never("the content comes as bytes, not as JSON")
 
 
 def in_streams(cell: Cell) -> dict[str, Cell]:
     """A fault of streams alone."""
-    return everywhere(NO_EVENTS, stream=cell, follow=cell)
+    return everywhere(NO_EVENTS, stream=cell, follow=cell, python_stream=cell)
 
 
 def in_json(error: str, **others: Cell) -> dict[str, Cell]:
@@ -146,7 +150,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "type": Row(
         "an answer declared as text",
-        everywhere(OK, stream=Cell(NONSENSE, NONSENSE), follow=Cell(NONSENSE, NONSENSE)),
+        everywhere(OK, **dict.fromkeys(("stream", "follow", "python_stream"), Cell(NONSENSE, NONSENSE))),
         faults.wrong_content_type(),
     ),
     "half-open": Row("the connection stays open, and nothing comes", everywhere(SILENT), faults.silence()),
@@ -156,6 +160,7 @@ TABLE: Mapping[str, Row] = {
         {
             **dict.fromkeys(VERBS, Cell(GONE, OK)),
             **dict.fromkeys(("start", "follow", "feed"), Cell(GONE, NO_HANDLES)),
+            **dict.fromkeys(("python", "python_stream"), Cell(GONE, NO_PYTHON)),
             "exec": Cell(GONE, LOST),
             "stream": Cell(GONE, LOST),
             "create": Cell(OK, OK),

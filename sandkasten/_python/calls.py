@@ -182,11 +182,11 @@ def _nothing(_answer: Any) -> None:
 
 @frozen(eq=False, repr=False)
 class _Result:
+    end: str
     stdout: str = ""
     stderr: str = ""
     results: tuple[dict[str, Any], ...] = ()
     error: dict[str, Any] | None = None
-    end: str = "completed"
     duration_ms: int = 0
     truncated: bool = False
     restarted: bool = False

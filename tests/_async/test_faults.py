@@ -46,6 +46,7 @@ REQUESTS = {
     "start": r"^POST .*/processes$",
     "follow": r"^GET .*/output$",
     "feed": r"^PUT .*/processes/.*/input$",
+    **dict.fromkeys(("python", "python_stream"), r"^POST .*/python$"),
     "read": r"^GET .*/fs/(read|raw)$",
     "write": r"^POST .*/fs/write$",
     "upload": r"^(POST|PUT) .*/fs/(write|upload|raw)$",
@@ -139,6 +140,17 @@ async def run_feed(session: Session, name: str, _limit_ms: int) -> None:
         assert (await process.wait()).stdout == name
 
 
+async def run_python(session: Session, name: str, limit_ms: int) -> None:
+    result = await session.python(f"print('ran', file=open('{name}', 'a')); 'done'", timeout_ms=limit_ms)
+    assert (result.value, result.ok) == ("'done'", True)
+
+
+async def run_python_stream(session: Session, name: str, limit_ms: int) -> None:
+    code = f"print('ran', file=open('{name}', 'a'))\nfor i in range(3): print(i, flush=True)"
+    chunks = [chunk.text async for chunk in session.python_stream(code, timeout_ms=limit_ms)]
+    assert "".join(chunks) == "0\n1\n2\n"
+
+
 async def run_read(session: Session, name: str, _limit_ms: int) -> None:
     assert (await session.read(f"{name}.in")).text == f"content of {name}"
 
@@ -163,18 +175,15 @@ async def run_destroy(session: Session, _name: str, _limit_ms: int) -> None:
 
 
 RUN = {
-    "exec": run_exec,
-    "stream": run_stream,
-    "run": run_run,
-    "start": run_start,
-    "follow": run_follow,
-    "feed": run_feed,
+    "exec": run_exec, "stream": run_stream, "run": run_run,
+    "start": run_start, "follow": run_follow, "feed": run_feed,
+    "python": run_python, "python_stream": run_python_stream,
     "read": run_read,
     "write": run_write,
     "upload": run_upload,
     "download": run_download,
     "destroy": run_destroy,
-}
+}  # fmt: skip
 
 
 async def outcome_of(
@@ -193,7 +202,7 @@ async def outcome_of(
 
 def check_effect(behind: httpx.Client, verb: str, session_id: str, name: str, outcome: str) -> None:
     """Check that no command runs twice, and that an effect that was reported has happened."""
-    if verb in {"exec", "stream", "run", "start"}:
+    if verb in {"exec", "stream", "run", "start", "python", "python_stream"}:
         runs = output_of(behind, session_id, f"cat {name} 2>/dev/null").count("ran")
         assert runs == 1 if outcome == OK else runs <= 1
     elif verb in {"write", "upload"} and outcome == OK:
