@@ -15,7 +15,8 @@ It needs nothing beyond the standard library. Tests with pytest have the fixture
 from sandkasten.testing import faults
 from sandkasten.testing._fake import FakeDaemon, RecordedRequest
 from sandkasten.testing._processes import FakeProcess
+from sandkasten.testing._python import FakeContext
 from sandkasten.testing._world import FakeSession
 from sandkasten.testing.faults import Fault
 
-__all__ = ["FakeDaemon", "FakeProcess", "FakeSession", "Fault", "RecordedRequest", "faults"]
+__all__ = ["FakeContext", "FakeDaemon", "FakeProcess", "FakeSession", "Fault", "RecordedRequest", "faults"]

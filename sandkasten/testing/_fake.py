@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from sandkasten.testing._processes import PROCESS_CALLS
+from sandkasten.testing._python import CONTEXT_CALLS, PythonReply, PythonRule
 from sandkasten.testing._script import CommandMatch, Reply, Rule, ScriptedOutput
 from sandkasten.testing._server import Peer, Request, Server
 from sandkasten.testing._steps import Answer, Step, error_answer, json_answer, steps_of
@@ -48,6 +49,11 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
         name: (call.method, f"{_SESSION}{call.path}", partial(World.call_processes, call=call))
         for name, call in PROCESS_CALLS.items()
     },
+    "python": ("POST", f"{_SESSION}/python", World.python),
+    **{
+        name: (call.method, f"{_SESSION}{call.path}", partial(World.call_contexts, call=call))
+        for name, call in CONTEXT_CALLS.items()
+    },
 }
 # A verb of the client's, and the calls by which it may travel.
 _VERBS: Mapping[str, frozenset[str]] = {
@@ -63,6 +69,7 @@ _NEEDED = {
     "cancel": "idempotency",
     **{name: call.extension for name, call in FILE_CALLS.items() if call.extension is not None},
     **dict.fromkeys(PROCESS_CALLS, "processes"),
+    **dict.fromkeys(("python", *CONTEXT_CALLS), "python"),
 }
 
 
@@ -131,7 +138,7 @@ class FakeDaemon:
             extensions: what it lists as its extensions. It has `idempotency` (the same key gets the same
                 result, and nothing is run twice), `resume` (a cut stream goes on), `files` (files and
                 directories as they are, in one request; without it they travel by commands, which nothing
-                runs here), `processes` and `interrupt`; what others need, `on_request` can answer.
+                runs here), `processes`, `python` and `interrupt`; what others need, `on_request` can answer.
             images: the images that sessions may have.
             replay_bytes: how much of a stream's output is kept for those who come back to it.
         """
@@ -217,6 +224,37 @@ class FakeDaemon:
         with self._lock:
             self._world.rules.append(Rule(match, output, reply, times))
 
+    def on_python(
+        self,
+        match: CommandMatch,
+        *,
+        output: ScriptedOutput = "",
+        stderr: str = "",
+        value: str | Mapping[str, str] | None = None,
+        displays: Sequence[Mapping[str, str]] = (),
+        error: tuple[str, str] | None = None,
+        pause_seconds: float = 0.0,
+        timed_out: bool = False,
+        times: int | None = None,
+    ) -> None:
+        """Say how some code of `session.python` goes; the rule that was made last goes first.
+
+        Args:
+            match: the code, a pattern for its beginning, or a function that decides.
+            output: what it prints, as in `on_exec`.
+            stderr: what it prints to its standard error.
+            value: its last expression's value, as text or by MIME type.
+            displays: what it shows, each by MIME type; what is binary is base64.
+            error: the exception that it raises: its name and its message.
+            pause_seconds: how long it takes before each piece of output.
+            timed_out: whether it outruns its `timeout_ms`, instead of ending.
+            times: for how much code the rule holds; None is for ever.
+        """
+        shown = {"text/plain": value} if isinstance(value, str) else value
+        reply = PythonReply((), stderr, tuple(displays), shown, error, pause_seconds, timed_out)
+        with self._lock:
+            self._world.python_rules.append(PythonRule(match, output, reply, times))
+
     def on_request(
         self,
         method: str,
@@ -256,6 +294,11 @@ class FakeDaemon:
     def commands(self) -> list[str]:
         """The commands that were run, in order; one that was only asked for again is there once."""
         return self._world.commands
+
+    @property
+    def codes(self) -> list[str]:
+        """The code of `session.python` that was run, in order, in whichever context."""
+        return self._world.codes
 
     @property
     def cancelled(self) -> list[str]:

@@ -8,6 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandkasten.testing._processes import FakeProcess, ProcessCall
+from sandkasten.testing._python import (
+    ContextCall,
+    FakeContext,
+    FakeRun,
+    PythonReply,
+    PythonRule,
+    answer_of,
+    made_run,
+)
 from sandkasten.testing._script import Execution, Reply, Rule, matches, pieces_of
 from sandkasten.testing._server import Request
 from sandkasten.testing._steps import Answer, json_answer, stream_answer
@@ -31,6 +40,7 @@ class FakeSession:
         ttl_seconds: its lifetime.
         created_at: when it was made.
         processes: the processes that were started in it, by their ids.
+        contexts: the interpreters of it that remember, by their names.
     """
 
     id: str
@@ -42,6 +52,7 @@ class FakeSession:
     ttl_seconds: int = _DEFAULT_TTL_SECONDS
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     processes: dict[str, FakeProcess] = field(default_factory=dict[str, FakeProcess], repr=False)
+    contexts: dict[str, FakeContext] = field(default_factory=dict[str, FakeContext], repr=False)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -70,11 +81,14 @@ class World:
         self.commands: list[str] = []
         self.cancelled: list[str] = []
         self.rules: list[Rule] = []
+        self.codes: list[str] = []
+        self.python_rules: list[PythonRule] = []
         self._replay_bytes = replay_bytes
         self._made = 0
         self._creations: dict[str, FakeSession] = {}
         self._executions: dict[tuple[str, str | None], Execution] = {}
         self._runs: dict[str, Answer] = {}
+        self._python_runs: dict[str, FakeRun] = {}
 
     # --- sessions
 
@@ -198,6 +212,31 @@ class World:
         reply = self._reply(program)
         self.commands.append(program)
         return reply
+
+    # --- Python that remembers
+
+    def python(self, request: Request) -> Answer:
+        """Run code; code with the same key as before is not run again."""
+        key = self._key(request)
+        run = self._python_runs.get(key) if key else None
+        if run is None:
+            run = made_run(self._session(request).contexts, request, self._python_reply)
+            if key:
+                self._python_runs[key] = run
+        return answer_of(run, request)
+
+    def _python_reply(self, code: str) -> PythonReply:
+        self.codes.append(code)
+        for rule in reversed(self.python_rules):
+            if rule.times != 0 and matches(rule.match, code):
+                rule.times = None if rule.times is None else rule.times - 1
+                return replace(rule.reply, pieces=pieces_of(rule.output, code))
+        return PythonReply()
+
+    def call_contexts(self, request: Request, call: ContextCall) -> Answer:
+        """Answer a call about contexts."""
+        name = (request.path.split("/")[5:6] or [""])[0]
+        return call.answer(self._session(request).contexts, name)
 
     # --- files
 
