@@ -12,6 +12,7 @@ from sandkasten._version import __version__
 
 if TYPE_CHECKING:
     from sandkasten._options.environments import PythonEnvironment
+    from sandkasten._packages.calls import PackageInfo
     from sandkasten._python.values import (
         PythonChunk,
         PythonContextInfo,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         LocalDaemonError,
         LocalFileError,
         NotFoundError,
+        PackageError,
         ProcessInputClosedError,
         ProcessNotFoundError,
         SandboxDirectoryNotEmptyError,
@@ -113,6 +115,8 @@ __all__ = [
     "LocalFileError",
     "LocalOptions",
     "NotFoundError",
+    "PackageError",
+    "PackageInfo",
     "Process",
     "ProcessChunk",
     "ProcessInfo",
@@ -177,6 +181,7 @@ _HOMES = (
     "sandkasten._python.values",
     "sandkasten._options.environments",
     "sandkasten._transfer.watching",
+    "sandkasten._packages.calls",
 )
 
 

@@ -59,6 +59,7 @@ class Extension:
     INTERRUPT = "interrupt"
     KEEP_ALIVE = "keep-alive"
     NETWORK = "network"
+    PACKAGES = "packages"
     PIPES = "pipes"
     PROCESSES = "processes"
     PYTHON = "python"
@@ -77,6 +78,7 @@ EXTENSIONS = (
     Extension.INTERRUPT,
     Extension.KEEP_ALIVE,
     Extension.NETWORK,
+    Extension.PACKAGES,
     Extension.PIPES,
     Extension.PROCESSES,
     Extension.PYTHON,
@@ -114,6 +116,7 @@ class Code:
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     NOT_A_DIRECTORY = "NOT_A_DIRECTORY"
     NOT_FOUND = "NOT_FOUND"
+    PACKAGE_FAILED = "PACKAGE_FAILED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     PROCESS_NOT_FOUND = "PROCESS_NOT_FOUND"
     READ_ONLY = "READ_ONLY"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -104,10 +104,11 @@ class SandboxClient:
         limits: Limits | SessionLimits | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
+        packages: Sequence[str] = (),
     ) -> Session:
         """Make a sandbox with its shell.
 
-        The last five arguments need the extension `session-options`.
+        The arguments `env`, `cwd`, `limits`, `labels` and `name` need the extension `session-options`.
 
         Example::
 
@@ -138,8 +139,12 @@ class SandboxClient:
             labels: what you want to note about it, for `list_sessions`: at most 32, with names of
                 `A-Z a-z 0-9 . _ / -` and values of one line.
             name: another word for its id, for as long as it runs: 1 to 63 of `A-Z a-z 0-9 _ -`.
+            packages: packages of Python that it has from the beginning, with all that they need: names, with
+                versions if you like, as in `["pandas", "matplotlib>=3.9"]`. The daemon fetches a set once.
+                Needs the extension `packages`.
 
         Raises:
+            PackageError: a package cannot be had; the text says which one, and why.
             ExtensionMissingError: a daemon that leaves no choice of what was given.
             InvalidRequestError: limits beyond the daemon's, or that its machine cannot keep; a `cwd` that is
                 no directory and cannot be one.
@@ -159,6 +164,11 @@ class SandboxClient:
             await self._connection.require(Extension.NETWORK)
         if options:
             await self._connection.require(Extension.SESSION_OPTIONS)
+        if packages:
+            from sandkasten._packages.calls import with_packages  # noqa: PLC0415  (few need packages)
+
+            call = with_packages(call, packages)
+            await self._connection.require(Extension.PACKAGES)
         info = await self._connection.call(call)
         return Session(self._connection, info.id, info)
 
@@ -175,6 +185,7 @@ class SandboxClient:
         cwd: str | PurePosixPath | None = None,
         limits: Limits | SessionLimits | None = None,
         labels: Mapping[str, str] | None = None,
+        packages: Sequence[str] = (),
     ) -> list[R]:
         r"""Call `function(session, item)` for every item, each with a session of its own.
 
@@ -200,6 +211,7 @@ class SandboxClient:
             cwd: the directory in which their shells begin.
             limits: what each of them may take.
             labels: what is noted about each of them.
+            packages: the packages that each of them has.
 
         Returns:
             The results, in the order of the items. The first error ends all of it; either way, every session
@@ -215,7 +227,7 @@ class SandboxClient:
         async def run(item: T) -> R:
             session = await self.create_session(
                 image=image, ttl_seconds=ttl_seconds, network=network,
-                env=env, cwd=cwd, limits=limits, labels=labels,
+                env=env, cwd=cwd, limits=limits, labels=labels, packages=packages,
             )  # fmt: skip
             async with session:
                 at_work.add(session)

@@ -23,7 +23,8 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         │   ├── InvalidPatternError                 400 INVALID_PATTERN
         │   ├── SandboxIsDirectoryError(IsADirectoryError)          400 IS_DIRECTORY
         │   ├── SandboxNotADirectoryError(NotADirectoryError)       400 NOT_A_DIRECTORY
-        │   └── CannotStartError                    400 CANNOT_START
+        │   ├── CannotStartError                    400 CANNOT_START
+        │   └── PackageError                        400 PACKAGE_FAILED
         ├── NotFoundError
         │   ├── SessionNotFoundError                404 SESSION_NOT_FOUND
         │   ├── WorkspaceNotFoundError              404 WORKSPACE_NOT_FOUND
@@ -312,6 +313,10 @@ class CannotStartError(InvalidRequestError):
     hint = "Check the command and its directory; a string instead of a list is run by bash."
 
 
+class PackageError(InvalidRequestError):
+    """A package cannot be had; `details` has the reason as one word, and mostly the package's name."""
+
+
 class NotFoundError(SandkastenAPIError):
     """Something that was named does not exist."""
 
@@ -351,10 +356,7 @@ class SandboxPermissionError(_PathError, PermissionError):
 class SandboxReadOnlyError(SandboxPermissionError):
     """/workspace is read-only in this session."""
 
-    hint = (
-        "On this daemon, a session without a workspace_id may not write to /workspace: "
-        "pass workspace_id= to create_session()."
-    )
+    hint = "Pass workspace_id= to create_session(): on this daemon, only such a session may write there."
     number = errno.EROFS
 
 

@@ -25,6 +25,7 @@ from sandkasten.models import ExecResult, SessionInfo, SessionStats
 
 from ._beside import BesideVerbs
 from ._http import Connection
+from ._packageverbs import PackageVerbs
 from ._seam import uninterrupted
 from .stream import ExecStream
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 _LAST_SECONDS = 10.0
 
 
-class Session(BesideVerbs):
+class Session(PackageVerbs, BesideVerbs):
     """A sandbox with one bash for its whole life; as a context manager it destroys the sandbox on exit.
 
     Directory, variables, functions and background jobs stay from one command to the next. Commands of

@@ -15,6 +15,7 @@ from sandkasten._version import __version__
 
 if TYPE_CHECKING:
     from sandkasten._options.environments import PythonEnvironment
+    from sandkasten._packages.calls import PackageInfo
     from sandkasten._python.values import (
         PythonChunk,
         PythonContextInfo,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         LocalDaemonError,
         LocalFileError,
         NotFoundError,
+        PackageError,
         ProcessInputClosedError,
         ProcessNotFoundError,
         SandboxDirectoryNotEmptyError,
@@ -116,6 +118,8 @@ __all__ = [
     "LocalFileError",
     "LocalOptions",
     "NotFoundError",
+    "PackageError",
+    "PackageInfo",
     "Process",
     "ProcessChunk",
     "ProcessInfo",
@@ -180,6 +184,7 @@ _HOMES = (
     "sandkasten._python.values",
     "sandkasten._options.environments",
     "sandkasten._transfer.watching",
+    "sandkasten._packages.calls",
 )
 
 

@@ -17,6 +17,7 @@ from tests.go_daemon import GoDaemon
 from tests.go_peer import PEERS, GoPeer, real_peer
 from tests.go_rules import Config
 from tests.held import HeldDaemon
+from tests.wheels import Index, fill, serving
 
 # What starts the tests in the background may have these ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,6 +59,24 @@ def daemon(data_dir: Path) -> Iterator[LocalDaemon]:
     daemon = start_daemon(LocalOptions(data_dir=data_dir))
     yield daemon
     daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def package_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    """An index of wheels on loopback."""
+    directory = tmp_path_factory.mktemp("index")
+    fill(directory, tmp_path_factory.mktemp("marks") / "mark")
+    with serving(directory) as index:
+        yield index
+
+
+@pytest.fixture(scope="session")
+def package_daemon(package_index: Index) -> Iterator[LocalDaemon]:
+    """An embedded daemon that has packages of that index, one for the whole run."""
+    with _data_dir() as path:
+        daemon = start_daemon(LocalOptions(data_dir=path, package_index=package_index.url))
+        yield daemon
+        daemon.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from pydantic import Field, ValidationError
 
+from sandkasten._packages.calls import PackageInfo
 from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations import _fileverbs as files
 from sandkasten.integrations import _processverbs as processes
@@ -79,6 +80,29 @@ class Stats(Verb):
         return Answer(stats_text(result), attrs.asdict(result))
 
 
+class InstallPackages(Verb):
+    """Install packages of Python in the sandbox, which needs no network for that.
+
+    Programs that start afterwards can import them.
+    """
+
+    tool_name: ClassVar[str] = "install_packages"
+    packages: list[str] = Field(
+        description="Names as the package index has them, with versions if need be: pandas, matplotlib>=3.9.",
+        min_length=1,
+    )
+
+    def start(self, session: AnySession, options: Options) -> Any:
+        """Install the packages."""
+        return session.install(*self.packages)
+
+    def answer(self, result: Sequence[PackageInfo], options: Options, info: SessionInfo | None) -> Answer:
+        """Return the names and versions of all packages that the session was given."""
+        rows = [attrs.asdict(package) for package in result]
+        names = ", ".join(f"{package.name} {package.version}" for package in result)
+        return Answer(one_line(f"installed: {names}", options.max_output_chars), {"packages": rows})
+
+
 VERBS: tuple[type[Verb], ...] = (
     Exec,
     files.Read,
@@ -99,20 +123,21 @@ VERBS: tuple[type[Verb], ...] = (
 )
 
 
-def chosen(names: Collection[str] | None) -> list[type[Verb]]:
-    """Return the verbs of these names, or all of them.
+def chosen(names: Collection[str] | None, *, allow_install: bool = False) -> list[type[Verb]]:
+    """Return the verbs of these names, or all of them; the one that installs packages only if it is allowed.
 
     Raises:
         SandkastenInputError: a name that no verb has.
     """
+    offered: tuple[type[Verb], ...] = (*VERBS, InstallPackages) if allow_install else VERBS
     if names is None:
-        return list(VERBS)
-    known = [verb.tool_name for verb in VERBS]
+        return list(offered)
+    known = [verb.tool_name for verb in offered]
     if isinstance(names, str) or not set(names) <= set(known):
         raise SandkastenInputError(
             f"only is {one_line(repr(names))}.", f"It is a list of names of tools: {', '.join(known)}."
         )
-    return [verb for verb in VERBS if verb.tool_name in names]
+    return [verb for verb in offered if verb.tool_name in names]
 
 
 def arguments_text(error: ValidationError) -> str:

@@ -59,6 +59,7 @@ class SandboxToolkit(BaseToolkit):
             longer loses its middle.
         timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
         only: the names of the tools to make; None makes all of them.
+        allow_install: whether the model gets the tool `install_packages`; the daemon decides which it may.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -68,6 +69,7 @@ class SandboxToolkit(BaseToolkit):
     max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS
     timeout_ms: int = DEFAULT_TIMEOUT_MS
     only: Sequence[str] | None = None
+    allow_install: bool = False
 
     def get_tools(self) -> list[BaseTool]:
         """Make the tools.
@@ -80,7 +82,7 @@ class SandboxToolkit(BaseToolkit):
         options = Options(self.max_output_chars, self.timeout_ms)
         return [
             SandboxTool(verb=verb, session=self.session, async_session=self.async_session, options=options)
-            for verb in chosen(self.only)
+            for verb in chosen(self.only, allow_install=self.allow_install)
         ]
 
 

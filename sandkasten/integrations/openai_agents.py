@@ -68,6 +68,7 @@ def sandbox_tools(
     max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
     timeout_ms: int = DEFAULT_TIMEOUT_MS,
     only: Collection[str] | None = None,
+    allow_install: bool = False,
 ) -> list[Tool]:
     """Make the tools of one session, such as `exec`, `read`, `write` and `run_process`.
 
@@ -77,6 +78,7 @@ def sandbox_tools(
             longer loses its middle.
         timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
         only: the names of the tools to make; None makes all of them.
+        allow_install: whether the model gets the tool `install_packages`; the daemon decides which it may.
 
     Raises:
         SandkastenInputError: a limit is out of range, no tool has such a name, or the session is not of the
@@ -88,7 +90,10 @@ def sandbox_tools(
             "The agents SDK is async: pass a session of an async client, sandkasten.SandboxClient.",
         )
     options = Options(max_output_chars, timeout_ms)
-    return [_tool(verb, lambda _context: session, options, session.first_info) for verb in chosen(only)]
+    return [
+        _tool(verb, lambda _context: session, options, session.first_info)
+        for verb in chosen(only, allow_install=allow_install)
+    ]
 
 
 def sandbox_of(context: Any) -> Session:
@@ -112,6 +117,7 @@ def context_tools(
     max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
     timeout_ms: int = DEFAULT_TIMEOUT_MS,
     only: Collection[str] | None = None,
+    allow_install: bool = False,
 ) -> list[Tool]:
     """Make the same tools, of the session that each run brings along: one agent serves many users.
 
@@ -127,12 +133,13 @@ def context_tools(
         max_output_chars: as in `sandbox_tools`.
         timeout_ms: likewise.
         only: likewise.
+        allow_install: likewise.
 
     Raises:
         SandkastenInputError: a limit out of range, or a name that no tool has.
     """
     options = Options(max_output_chars, timeout_ms)
-    return [_tool(verb, find, options, None) for verb in chosen(only)]
+    return [_tool(verb, find, options, None) for verb in chosen(only, allow_install=allow_install)]
 
 
 def _tool(

@@ -162,7 +162,16 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         serve, "--any-environment", action="store_true",
         help="they may have any of this user's; on a unix: socket only",
     )  # fmt: skip
+    _option(
+        serve, "--allowed-packages", metavar="NAMES", type=_names,
+        help="packages that sessions may be given, with commas between them, or: all",
+    )  # fmt: skip
+    _option(serve, "--package-index", metavar="URL", help="where packages come from; else where pip looks")
     _option(serve, "--log-format", choices=("json", "text"), help="of what goes to standard error (json)")
+
+
+def _names(text: str) -> str | list[str]:
+    return text if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _option(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:

@@ -18,7 +18,7 @@ from sandkasten.local.api.app import make_app
 from sandkasten.local.api.asgi import Guard
 from sandkasten.local.api.connections import Bounds, Connections
 from sandkasten.local.api.routes import rows_of
-from sandkasten.local.files.directories import WORKSPACES, secure_data_dir
+from sandkasten.local.files.directories import PACKAGES, WORKSPACES, secure_data_dir
 from sandkasten.local.files.rundir import run_dir, sweep
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
@@ -28,6 +28,8 @@ from sandkasten.local.limits.limits import OF_A_USER
 from sandkasten.local.linux import inherited
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
+from sandkasten.local.packages.installer import Installer
+from sandkasten.local.packages.store import Store
 from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.preparing import prepare
 from sandkasten.local.sessions.settings import Settings
@@ -80,12 +82,14 @@ async def serve(
     directory = find_data_dir(data_dir, settings.identity)
     observer = Observer()
     workspaces = Workspaces(directory / WORKSPACES, settings.identity)
-    manager = Manager(settings, workspaces, _catalogue(settings, directory), observer)
+    packages = Store(directory / PACKAGES, settings.identity)
+    installer = None if settings.packages is None else Installer(packages, settings.packages)
+    manager = Manager(settings, workspaces, _catalogue(settings, directory), observer, installer)
     server = Server(make_app(rows_of(manager, observer), guard, observer), manager, observer, on_ready)
     for number in inherited.ENDING_SIGNALS:
         if not inherited.is_kept_ignored(number):
             loop.add_signal_handler(number, server.stop)
-    sweeping = _sweep(settings.run_dir, workspaces)
+    sweeping = _sweep(settings.run_dir, workspaces, packages)
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -100,12 +104,13 @@ def _catalogue(settings: Settings, data_dir: Path) -> Catalogue:
     return Catalogue(built_in, images_dir(data_dir), identity, environments)
 
 
-def _sweep(run_dir: Path, workspaces: Workspaces) -> threading.Thread:
+def _sweep(run_dir: Path, workspaces: Workspaces, packages: Store) -> threading.Thread:
     """Remove what killed daemons left, however much it is; who waits for this one does not wait for that."""
 
     def work() -> None:
         sweep(run_dir.parent)
         workspaces.sweep()
+        packages.sweep()
 
     thread = threading.Thread(target=work, name="sweep", daemon=True)
     thread.start()

@@ -17,9 +17,10 @@ import json
 import os
 import sys
 import weakref
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sandkasten import _codes as codes
 from sandkasten.local.interpreter import daemon_command, daemon_environment
@@ -54,6 +55,12 @@ class LocalOptions:
             `memory_bytes`, `processes`, `cpus`, `file_bytes`, `tmp_bytes`, `workspace_bytes` and
             `output_bytes`. Sizes are numbers of bytes, or texts such as "512m" and "1g"; "unlimited" takes
             a limit away.
+        allowed_packages: the names of packages that sessions may be given, beside what these need; "all"
+            is any, and an empty list none.
+        package_index: the URL of the index that they come from; None is where pip looks by itself. A key
+            in it is not shown.
+        package_constraints: requirements that bound the versions of all packages, such as "numpy<3".
+        package_bytes: how large one set of packages may be, with all that it needs.
     """
 
     data_dir: str | Path | None = None
@@ -62,6 +69,10 @@ class LocalOptions:
     pool_size: int = 2
     allow_host_network: bool = True
     limits: SessionLimits = field(default_factory=SessionLimits)
+    allowed_packages: Sequence[str] | Literal["all"] = "all"
+    package_index: str | None = field(default=None, repr=False)
+    package_constraints: Sequence[str] = ()
+    package_bytes: int | str = "4g"
 
     def __post_init__(self) -> None:
         """Refuse limits that make no sense.

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from sandkasten._options.packages import canonical, name_of, problem_with_packages
 from sandkasten.local.identity import Identity
 from sandkasten.local.limits.limits import Limits, machine_limits
-from sandkasten.local.limits.values import LimitsError
+from sandkasten.local.limits.values import LimitsError, parse_size
 
 
 class Name(str):
@@ -37,6 +39,23 @@ class OptionsError(ValueError):
 
 
 @dataclass(frozen=True)
+class PackageRules:
+    """The rules of an operator for packages.
+
+    Attributes:
+        index: the URL of the package index; None: where pip looks by itself.
+        allowed: the names that clients may ask for, in their canonical form; None: all.
+        constraints: requirements that bound the versions of all packages, asked for or not.
+        most_bytes: how large one set may be.
+    """
+
+    index: str | None = None
+    allowed: frozenset[str] | None = None
+    constraints: tuple[str, ...] = ()
+    most_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True)
 class Options:
     """A daemon's options.
 
@@ -50,6 +69,11 @@ class Options:
         environments: the environments of Python, by their paths on this machine, that sessions may have.
         any_environment: whether they may have any; only for a daemon that its owner alone uses.
         limits: what one session may take.
+        allowed_packages: the names of packages that sessions may be given, or "all". None at first, as what a
+            package is called is the choice of whoever uploaded it. (The client's `LocalOptions` say "all".)
+        package_index: the URL of the index that they come from; None: where pip looks by itself.
+        package_constraints: requirements that bound the versions of all packages.
+        package_bytes: how large one set of packages may be.
     """
 
     data_dir: Path | None = None
@@ -60,6 +84,18 @@ class Options:
     environments: tuple[Path, ...] = ()
     any_environment: bool = False
     limits: Limits = field(default_factory=machine_limits)
+    allowed_packages: tuple[str, ...] | Literal["all"] = ()
+    package_index: str | None = None
+    package_constraints: tuple[str, ...] = ()
+    package_bytes: int = PackageRules.most_bytes
+
+    @property
+    def package_rules(self) -> PackageRules | None:
+        """The rules for packages; None: sessions get none."""
+        if not self.allowed_packages:
+            return None
+        names = None if self.allowed_packages == "all" else frozenset(map(canonical, self.allowed_packages))
+        return PackageRules(self.package_index, names, self.package_constraints, self.package_bytes)
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Options:
@@ -163,6 +199,38 @@ def _limits(_name: str, value: Any) -> Limits:
         raise OptionsError(str(error)) from error
 
 
+def _names(name: str, value: Any) -> tuple[str, ...] | Literal["all"]:
+    if value == "all":
+        return "all"
+    rows = _requirements(name, value)
+    for row in rows:
+        if canonical(row) != name_of(row):
+            raise OptionsError(Name(name), f" has {row!r}: it must be names, or 'all'.")
+    return rows
+
+
+def _requirements(name: str, value: Any) -> tuple[str, ...]:
+    rows = tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else None
+    if rows is None or problem_with_packages(rows) is not None:
+        raise OptionsError(Name(name), " must be a list of names of packages, such as ['numpy', 'pandas'].")
+    return rows
+
+
+def _index(name: str, value: Any) -> str:
+    text = read_text(name, value)
+    # The text may hold a key, so it is not repeated.
+    if not re.fullmatch(r"(https?|file)://[!-~]+", text):
+        raise OptionsError(Name(name), " must be a URL that begins with https://, http:// or file://.")
+    return text
+
+
+def _size(name: str, value: Any) -> int:
+    read = parse_size(value) if isinstance(value, str) else value
+    if isinstance(read, bool) or not isinstance(read, int) or not 1 <= read < 2**60:
+        raise OptionsError(Name(name), f" must be a size such as '4g', not {value!r:.80}.")
+    return read
+
+
 _READERS: Mapping[str, Any] = {
     "data_dir": read_path,
     "default_ttl_seconds": _count(1),
@@ -172,4 +240,8 @@ _READERS: Mapping[str, Any] = {
     "environments": _paths,
     "any_environment": read_flag,
     "limits": _limits,
+    "allowed_packages": _names,
+    "package_index": _index,
+    "package_constraints": _requirements,
+    "package_bytes": _size,
 }

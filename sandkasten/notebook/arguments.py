@@ -77,7 +77,7 @@ def parse_line(line: str) -> tuple[str, argparse.Namespace]:
     parser = _VERBS.get("help" if verb in {"-h", "--help"} else verb)
     if parser is None:
         raise MagicError(f"%sandbox: there is no {verb!r}; there are {', '.join(_VERBS)}.")
-    return parser.prog.removeprefix("%sandbox "), parser.parse_args(words)
+    return parser.prog.removeprefix("%sandbox "), parser.parse_intermixed_args(words)
 
 
 def _words(line: str, magic: str) -> list[str]:
@@ -158,6 +158,12 @@ def _verb_parsers() -> dict[str, _Parser]:
         "ls": {"path": {"nargs": "?"}},
         "upload": {"names": {"nargs": "+", "metavar": "LOCAL"}},
         "download": {"remote": {"metavar": "REMOTE"}, "local": {"nargs": "?"}},
+        "pip": {
+            "action": {"choices": ("install", "list")},
+            "packages": {"nargs": "*", "metavar": "PACKAGE"},
+            "-q": {"action": "store_true", "dest": "quiet"},
+            "-U": {"action": "store_true", "dest": "upgrade"},
+        },
         "reset": {},
         "close": {},
         "help": {},

@@ -69,6 +69,8 @@ class SandboxMagics:
           new [--image IMAGE | --env [DIRECTORY]] [--network host] [--workspace ID]
                                       make a session in place of the one there is; with --env it has
                                       an environment of Python, the notebook's own or another one
+          pip install PACKAGE...      install packages of Python, without a network in the sandbox
+          pip list                    those that the session was given
           reset                       end the session, and make another one like it
           close                       end the session
           session                     the session as an object, for use from Python

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sandkasten._options.environments import PythonEnvironment
+from sandkasten._packages.calls import PackageInfo
 from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.errors import SandkastenError
 from sandkasten_sync import SandboxClient, Session
@@ -23,6 +24,7 @@ class SessionOptions:
     image: str | PythonEnvironment = "python"
     network: Literal["none", "host"] | None = None
     workspace_id: str | None = None
+    packages: tuple[str, ...] = ()
 
 
 class NotebookSessions:
@@ -61,6 +63,17 @@ class NotebookSessions:
         self._options[name] = options
         return session
 
+    def install(self, name: str, requirements: list[str]) -> list[PackageInfo]:
+        """Give a session packages, and those that are made in its place; return all that it has.
+
+        Raises:
+            SandkastenError: a package cannot be had.
+        """
+        installed = self.get(name).install(*requirements)
+        options = self._options.get(name, SessionOptions())
+        self._options[name] = replace(options, packages=(*options.packages, *requirements))
+        return installed
+
     def reset(self, name: str) -> Session:
         """End the session and make another one like it.
 
@@ -98,4 +111,5 @@ class NotebookSessions:
             ttl_seconds=_TTL_SECONDS,
             workspace_id=options.workspace_id,
             network=options.network,
+            packages=options.packages,
         )

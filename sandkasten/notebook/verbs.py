@@ -96,6 +96,22 @@ def download(sessions: NotebookSessions, arguments: Any) -> None:
     print(f"{remote} -> {copy}")
 
 
+def pip(sessions: NotebookSessions, arguments: Any) -> Table | None:
+    """Install packages of Python, or list those that the session was given."""
+    box = sessions.get(arguments.session)
+    if arguments.action == "list":
+        rows = [(package.name, package.version) for package in box.packages()]
+        return Table(rows, ("name", "version"), "") if rows else Table((), note="There is none yet.")
+    if not arguments.packages:
+        raise MagicError("%sandbox pip install: name the packages, as in `%sandbox pip install pandas`.")
+    before = {(package.name, package.version) for package in box.packages()}
+    installed = sessions.install(arguments.session, arguments.packages)
+    new = [f"{one.name} {one.version}" for one in installed if (one.name, one.version) not in before]
+    if not arguments.quiet:
+        print(f"Installed {', '.join(new)}." if new else "All of that is installed.")
+    return None
+
+
 def reset(sessions: NotebookSessions, arguments: Any) -> Session:
     """End the session and make another one like it."""
     return sessions.reset(arguments.session)
@@ -116,6 +132,7 @@ VERBS: Mapping[str, Verb] = {
     "ls": ls,
     "upload": upload,
     "download": download,
+    "pip": pip,
     "reset": reset,
     "close": close,
 }

@@ -659,9 +659,11 @@ def test_a_built_in_name_or_no_source_is_refused(place: Path, root: Path) -> Non
 # --- the parts
 
 
-def test_the_clients_defaults_are_the_daemons_but_for_the_network() -> None:
+def test_the_clients_defaults_are_the_daemons_except_for_network_and_packages() -> None:
     sent = dataclasses.asdict(LocalOptions())
-    assert Options.from_mapping(sent) == dataclasses.replace(Options(), allow_host_network=True)
+    assert Options.from_mapping(sent) == dataclasses.replace(
+        Options(), allow_host_network=True, allowed_packages="all"
+    )
 
 
 def test_options_are_checked_by_name_and_type() -> None:

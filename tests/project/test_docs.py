@@ -156,8 +156,12 @@ def test_what_is_imported_from_sandkasten_is_there(block: Block) -> None:
 
 @pytest.mark.parametrize("block", MARKED, ids=str)
 def test_what_is_marked_runs_and_prints_what_stands_below(
-    block: Block, daemon: LocalDaemon, own_data_dir: Path
+    block: Block, request: pytest.FixtureRequest, own_data_dir: Path
 ) -> None:
+    # What is on the page about packages must be in an index.
+    daemon: LocalDaemon = request.getfixturevalue(
+        "package_daemon" if block.page == "packages.md" else "daemon"
+    )
     assert block.output is not None, "write what it prints below it, as ```text"
     # Only a daemon of its own lists just what it made.
     address = {} if re.search(r"\blist_(sessions|workspaces)\(", block.code) else address_of(daemon)

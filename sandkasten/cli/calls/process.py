@@ -114,6 +114,8 @@ def _command(place: Place) -> list[str]:
         str(place.key),
         "--allow-host-network",  # who has the key is who owns the machine's account, as with the embedded one
         "--any-environment",
+        "--allowed-packages",
+        "all",
         "--log-format",
         "text",
         *(["--data-dir", os.path.abspath(data_dir)] if data_dir else []),

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @arguments.no_stdin_option
 @arguments.raw_option
 @measures.limit_options
+@measures.packages_option
 @arguments.command_argument
 @click.pass_obj
 def run_command(
@@ -68,6 +69,7 @@ def run_command(
     raw: bool,
     memory: int | None,
     cpus: float | None,
+    packages: Sequence[str],
     command: str,
 ) -> int:
     """Run one command in a sandbox of its own, which ends with it.
@@ -81,6 +83,7 @@ def run_command(
       sandkasten run -- python3 -c 'print(6 * 7)'
       sandkasten run --upload data.csv -- 'sort data.csv | head -3'
       sandkasten run --download report -- 'mkdir report && date > report/now'
+      sandkasten run --with pandas --upload x.py -- python3 x.py
       sandkasten run -t python3
       sandkasten run --python-env .venv -- python -c 'import numpy'
     """
@@ -94,6 +97,7 @@ def run_command(
             network=network,
             workspace_id=workspace,
             limits=measures.limits_of(memory, cpus),
+            packages=packages,
         ) as session,
     ):
         if environment is not None:

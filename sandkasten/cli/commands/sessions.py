@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     help="Lifetime after the last use, up to 86400; the daemon's default, if not given.",
 )  # fmt: skip
 @measures.session_options
+@measures.packages_option
 @click.pass_obj
 def new_command(
     where: Where,
@@ -52,6 +53,7 @@ def new_command(
     cwd: str | None,
     name: str | None,
     labels: dict[str, str],
+    packages: Sequence[str],
 ) -> None:
     """Make a session, and print its id.
 
@@ -62,11 +64,28 @@ def new_command(
         session = client.create_session(
             image=chosen(image, environment), network=network, workspace_id=workspace,
             ttl_seconds=ttl_seconds, env=env, cwd=cwd, limits=measures.limits_of(memory, cpus),
-            name=name, labels=labels,
+            name=name, labels=labels, packages=packages,
         )  # fmt: skip
         if environment is not None:
             say_left_out(session)
         out.emit(session.id)
+
+
+@click.command("install", cls=Strict)
+@arguments.session_argument
+@measures.packages_argument
+@click.pass_obj
+def install_command(where: Where, *, session_id: str, packages: Sequence[str]) -> None:
+    """Install packages of Python in a session, without a network in it.
+
+    A package is a name, with versions if need be. All packages of the session are printed that it was given.
+
+    \b
+      sandkasten install $id pandas 'matplotlib>=3.9'
+    """
+    with open_client(where) as client:
+        for package in ids.session(client, session_id).install(*packages):
+            out.emit(f"{package.name} {package.version}")
 
 
 @click.command("ls")

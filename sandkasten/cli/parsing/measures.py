@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from sandkasten._options import rules
+from sandkasten._options.packages import problem_with_packages
 from sandkasten.cli.parsing.arguments import Decorated, remote_path
 from sandkasten.local.limits.values import LimitsError, SessionLimits, parse_size, read_limits
 
@@ -25,6 +26,10 @@ def _variables(_ctx: click.Context, _param: click.Parameter, words: Sequence[str
     named = (f"{word}={os.environ[word]}" if word in os.environ else word for word in words)
     pairs = dict(_pair(word, "NAME=VALUE, or NAME") for word in named if "=" in word)
     return _let_pass(pairs, rules.problem_with_environment(pairs))
+
+
+def _packages(_ctx: click.Context, _param: click.Parameter, words: Sequence[str]) -> list[str]:
+    return _let_pass(list(words), problem_with_packages(list(words)))
 
 
 def _name(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -115,6 +120,13 @@ command_cwd_option = click.option(
     "-w", "--cwd", type=remote_path, metavar="PATH",
     help="The directory for the command, seen from /workspace.",
 )  # fmt: skip
+packages_option = click.option(
+    "--with", "packages", callback=_packages, multiple=True, metavar="PACKAGE",
+    help="A package of Python, such as 'pandas<3'; repeatable.",
+)  # fmt: skip
+packages_argument = click.argument(
+    "packages", callback=_packages, nargs=-1, required=True, metavar="PACKAGE..."
+)
 label_option = click.option(
     "--label", "labels", callback=_labels, multiple=True, metavar="NAME=VALUE",
     help="A note about a session; repeatable.",

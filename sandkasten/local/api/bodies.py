@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from sandkasten._names import param_of
+from sandkasten._options.packages import problem_with_packages
 from sandkasten._options.rules import (
     problem_with_directory,
     problem_with_environment,
@@ -102,7 +103,20 @@ def _creation(body: Fields) -> SessionSpec:
         name=_checked(body, "name", problem_with_name),
         limits=object_of(body, "limits") or {},
         python_environment=text_of(body, "python_environment", default="") or None,
+        packages=tuple(_checked(body, "packages", problem_with_packages) or ()),
     )
+
+
+async def packages_body(request: Request) -> tuple[str, ...]:
+    """Read the packages that a session is to have, too."""
+
+    def read(body: Fields) -> tuple[str, ...]:
+        packages = tuple(_checked(body, "packages", problem_with_packages) or ())
+        if not packages:
+            raise invalid_request("'packages' must be given as a list of requirements that is not empty.")
+        return packages
+
+    return await read_json(request, CREATION_BYTES, read)
 
 
 async def renew_body(request: Request) -> int:

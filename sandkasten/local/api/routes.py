@@ -49,6 +49,8 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     yield Row("DELETE", _SESSION, sessions.destroy)
     yield Row("GET", f"{_SESSION}/stats", sessions.stats)
     yield Row("POST", f"{_SESSION}/interrupt", sessions.interrupt)
+    yield Row("POST", f"{_SESSION}/packages", sessions.install)
+    yield Row("GET", f"{_SESSION}/packages", sessions.packages)
     yield Row("POST", f"{_SESSION}/renew", sessions.renew)
     yield Row("GET", "/v1/workspaces", sessions.list_workspaces)
     yield Row("DELETE", _WORKSPACE, sessions.delete_workspace)

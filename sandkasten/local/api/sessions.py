@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +35,7 @@ class Sessions:
         """Say what this is; needs no key."""
         offered = dict.fromkeys(_NEED_PROCESSES, self._manager.can_spawn)
         offered[Extension.ENVIRONMENTS] = self._manager.has_environments
+        offered[Extension.PACKAGES] = self._manager.can_install
         names = [name for name in EXTENSIONS if offered.get(name, True)]
         return answer(
             {"status": "ok", "server": "sandkasten-local", "version": __version__, "extensions": names}
@@ -94,6 +96,16 @@ class Sessions:
         session.lifetime.renew(ttl_seconds)
         return answer(session.info)
 
+    async def install(self, request: Request) -> Response:
+        """Give a session more packages."""
+        session, packages = self._session(request), await bodies.packages_body(request)
+        await self._manager.install(session, packages)
+        return answer(_packages_of(session))
+
+    async def packages(self, request: Request) -> Response:
+        """List the packages that a session was given."""
+        return answer(_packages_of(self._session(request)))
+
     async def interrupt(self, request: Request) -> Response:
         """Stop the command that runs."""
         return answer({"interrupted": self._session(request).interrupt()})
@@ -113,3 +125,8 @@ class Sessions:
 
     def _session(self, request: Request) -> Session:
         return self._manager.get(request.path_params["session_id"])
+
+
+def _packages_of(session: Session) -> dict[str, Any]:
+    installed = () if session.packages is None else session.packages.installed
+    return {"packages": [{"name": name, "version": version} for name, version in installed]}

@@ -14,6 +14,7 @@ from sandkasten.local.identity import Identity
 # What is in a data directory.
 WORKSPACES = "workspaces"
 IMAGES = "images"
+PACKAGES = "packages"
 
 
 def make_closed(path: Path, identity: Identity) -> None:
@@ -46,7 +47,7 @@ def secure_data_dir(directory: Path, identity: Identity) -> None:
             f"{trouble} So workspaces and images are not safe in {directory}.",
             f"Run: {trouble.remedy}. Or choose another directory: set SANDKASTEN_DATA_DIR.",
         )
-    for name in (WORKSPACES, IMAGES):
+    for name in (WORKSPACES, IMAGES, PACKAGES):
         with suppress(FileNotFoundError):
             _close(directory / name, identity)
 
@@ -57,7 +58,7 @@ def data_trouble(directory: Path) -> Trouble | None:
     A path that this user cannot even look at is of no use to the daemon, and so no trouble.
     """
     with suppress(OSError):
-        for path in (directory, directory / WORKSPACES, directory / IMAGES):
+        for path in (directory, directory / WORKSPACES, directory / IMAGES, directory / PACKAGES):
             trouble = find_trouble(path)
             if trouble is not None:
                 return trouble

@@ -25,7 +25,7 @@ from sandkasten.local.isolation.carrier import carried
 from sandkasten.local.isolation.closedbash import with_closed_bash
 from sandkasten.local.isolation.etc import make_etc, own_etc
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import ENVIRONMENT, Image, Launcher, SandboxPolicy
+from sandkasten.local.isolation.policy import ENVIRONMENT, Image, Launcher, PackagePlaces, SandboxPolicy
 from sandkasten.local.isolation.programs import Program, Spawned
 from sandkasten.local.isolation.sandbox import BubblewrapSandbox
 from sandkasten.local.isolation.spawner.entering import Starting, find_kit
@@ -197,7 +197,13 @@ class Backend(Protocol):
         ...
 
     def start(
-        self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
+        self,
+        image: Image,
+        workspace: Path,
+        *,
+        host_network: bool = False,
+        limits: Limits | None = None,
+        packages: PackagePlaces | None = None,
     ) -> Sandbox:
         """Start a sandbox, which waits at its gate.
 
@@ -209,6 +215,7 @@ class Backend(Protocol):
             workspace: the host directory that is writable at /workspace.
             host_network: whether it shares the host's network; otherwise it has none.
             limits: the limits of this sandbox, where they are not those of all.
+            packages: where it has packages; None: nowhere.
 
         Raises:
             OSError: something is used up, such as processes or pseudo-terminals.
@@ -275,14 +282,26 @@ class BubblewrapBackend:
         raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
 
     def start(
-        self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
+        self,
+        image: Image,
+        workspace: Path,
+        *,
+        host_network: bool = False,
+        limits: Limits | None = None,
+        packages: PackagePlaces | None = None,
     ) -> BubblewrapSandbox:
         """See `Backend`."""
-        policy = self.policy(image, workspace, host_network=host_network, limits=limits)
+        policy = self.policy(image, workspace, host_network=host_network, limits=limits, packages=packages)
         return BubblewrapSandbox.start(self.bwrap, policy, self.identity, self.starting)
 
     def policy(
-        self, image: Image, workspace: Path, *, host_network: bool = False, limits: Limits | None = None
+        self,
+        image: Image,
+        workspace: Path,
+        *,
+        host_network: bool = False,
+        limits: Limits | None = None,
+        packages: PackagePlaces | None = None,
     ) -> SandboxPolicy:
         """Return what a sandbox is made of; the arguments are those of `start`."""
         limits = limits or self.limits
@@ -305,6 +324,7 @@ class BubblewrapBackend:
             host_network=host_network,
             etc_links=links,
             environment={**ENVIRONMENT, **image.variables},
+            packages=packages,
         )
 
     def _ways(self) -> Iterator[BubblewrapBackend]:

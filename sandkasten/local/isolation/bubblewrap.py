@@ -19,9 +19,13 @@ from dataclasses import dataclass
 
 from sandkasten.local.isolation.policy import (
     CLOSED_BASH,
+    HOME,
     INSIDE_UID,
     MEMORY,
+    PACKAGES,
+    PREPARED,
     WORKSPACE,
+    PackagePlaces,
     SandboxPolicy,
     size_in_memory,
 )
@@ -107,6 +111,7 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
         if not path.startswith("/dev/"):
             yield from _memory(path, policy)
     yield from _beside(policy)
+    yield from _packages(policy.packages)
     yield from ("--bind", str(policy.workspace), WORKSPACE)
     yield from ("--remount-ro", "/")
 
@@ -124,6 +129,16 @@ def _beside(policy: SandboxPolicy) -> Iterator[str]:
     """Yield what comes after the memory that it may be in; nothing of the session has run there yet."""
     for path, host_path in policy.image.beside.items():
         yield from ("--ro-bind", host_path, path)
+
+
+def _packages(places: PackagePlaces | None) -> Iterator[str]:
+    if places is None:
+        return
+    yield from ("--ro-bind", places.session, PACKAGES)
+    if places.prepared is not None:
+        yield from ("--ro-bind", places.prepared, PREPARED)
+    for path, target in places.links.items():  # into a new file system, in which nothing has run yet
+        yield from ("--symlink", target, f"{HOME}/{path}")
 
 
 def _memory(path: str, policy: SandboxPolicy) -> Iterator[str]:

@@ -18,6 +18,9 @@ BASH = "/bin/bash"
 # Other names for programs of this machine, such as `python`, where programs are looked for last.
 OTHER_NAMES = "/opt/sandkasten/bin"
 CLOSED_BASH = "/etc/sandkasten/bash"
+# A session's packages, and those that it has from the beginning; no image has a /run of its own.
+PACKAGES = "/run/packages"
+PREPARED = "/run/prepared"
 # The file systems in memory, with their permissions.
 MEMORY: Mapping[str, str] = {"/dev/shm": "1777", "/tmp": "1777", HOME: "0700", STATE_DIR: "0700"}  # noqa: S108
 _STATE_BYTES = 1024 * 1024
@@ -26,7 +29,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOME": HOME,
     "LANG": "C.UTF-8",
     "LOGNAME": "sandbox",
-    "PATH": f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{OTHER_NAMES}",
+    "PATH": (
+        f"{HOME}/.local/bin:{PACKAGES}/now/bin:"
+        f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{OTHER_NAMES}"
+    ),
     "SHELL": BASH,
     "TMPDIR": "/tmp",  # noqa: S108  (the sandbox's own)
     "USER": "sandbox",
@@ -87,6 +93,21 @@ class Launcher:
     memory: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+@dataclass(frozen=True)
+class PackagePlaces:
+    """Where a sandbox has packages.
+
+    Attributes:
+        session: the host directory that is mounted at `PACKAGES`, read-only.
+        prepared: the one that is mounted at `PREPARED`, read-only; None: nothing is.
+        links: path below the home directory to link target.
+    """
+
+    session: str
+    prepared: str | None = None
+    links: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
 def size_in_memory(path: str, tmp_bytes: int | None) -> int | None:
     """Return how large a file system in memory is; None leaves it to the kernel."""
     return _STATE_BYTES if path == STATE_DIR else tmp_bytes
@@ -125,6 +146,7 @@ class SandboxPolicy:
         environment: all the variables it starts with.
         launcher: what starts bubblewrap.
         carrier: the words before all others, run as root, which become the sandboxes' user, see `carrier`.
+        packages: where it has packages; None: it takes none.
     """
 
     image: Image
@@ -141,6 +163,7 @@ class SandboxPolicy:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
     launcher: Launcher = field(default_factory=Launcher)
     carrier: tuple[str, ...] = ()
+    packages: PackagePlaces | None = None
 
     @property
     def shell(self) -> str:

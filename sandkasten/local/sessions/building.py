@@ -15,9 +15,13 @@ from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.images.catalogue import Catalogue
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.causes import explain
-from sandkasten.local.isolation.policy import Image
+from sandkasten.local.isolation.policy import Image, PackagePlaces
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.limits.limits import Limits
+from sandkasten.local.packages.installer import Installer
+from sandkasten.local.packages.placing import make_places
+from sandkasten.local.packages.store import Environment
+from sandkasten.local.packages.target import minor_of
 from sandkasten.local.sessions.session import Remains, Session, Site
 from sandkasten.local.sessions.settings import Settings
 from sandkasten.local.sessions.shell import Shell
@@ -55,8 +59,11 @@ class Builder:
         images: Catalogue,
         clean_ups: CleanUps,
         of_workspace: Callable[[str], Iterable[Session]],
+        *,
+        installer: Installer | None,
     ) -> None:
         """Build by a daemon's settings; see `Session` for `of_workspace`."""
+        self._installer = installer
         self._settings = settings
         self._workspaces = workspaces
         self._images = images
@@ -73,6 +80,7 @@ class Builder:
         *,
         host_network: bool = False,
         limits: Limits | None = None,
+        environment: Environment | None = None,
     ) -> Session:
         """Build a session and wait until its shell is ready.
 
@@ -83,6 +91,7 @@ class Builder:
             workspace_id: whose files it works on; None: files of its own.
             host_network: whether it has the network of this machine.
             limits: what it may take; None: what the daemon's sessions may.
+            environment: the packages that it has from the beginning.
 
         Raises:
             ApiError: INVALID_WORKSPACE, CAPACITY_EXCEEDED where the machine has too little left, or
@@ -97,7 +106,9 @@ class Builder:
                 self._workspaces,
             )
             limits = limits or self._settings.limits
-            site = partial(self._prepare, held, remains, workspace_id, limits, host_network=host_network)
+            site = partial(
+                self._prepare, held, remains, workspace_id, limits, environment, host_network=host_network
+            )
             return await self._build(site, remains, limits, on_lost)
         except BaseException:
             self._images.release(session_id)
@@ -131,7 +142,14 @@ class Builder:
         return Session(site, shell, remains, clock, self._of_workspace, sandbox=sandbox, turns=self._turns)
 
     async def _prepare(
-        self, image: Image, remains: Remains, workspace_id: str | None, limits: Limits, *, host_network: bool
+        self,
+        image: Image,
+        remains: Remains,
+        workspace_id: str | None,
+        limits: Limits,
+        environment: Environment | None,
+        *,
+        host_network: bool,
     ) -> Site:
         """Make the session's files, or take hold of the workspace that has them."""
         settings, directory = self._settings, remains.directory
@@ -151,13 +169,30 @@ class Builder:
             names=settings.isolation.names if host_network else None,
             limits=limits,
             bounded=settings.cgroups.bounded,
+            packages=await self._place_packages(image, remains, environment),
+            environment=None if environment is None else environment.digest,
         )
+
+    async def _place_packages(
+        self, image: Image, remains: Remains, environment: Environment | None
+    ) -> PackagePlaces | None:
+        """Make the places for packages, if the image has a Python that takes some."""
+        minor = None if self._installer is None else minor_of(image)
+        if self._installer is None or minor is None:
+            return None
+        if environment is not None:
+            remains.environment = await in_thread(self._installer.hold, environment)
+        return make_places(remains.packages, minor, environment)
 
     def _start(self, site: Site) -> Sandbox:
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
         try:
             return self._settings.isolation.start(
-                site.image, site.tree.workspace, host_network=site.names is not None, limits=site.limits
+                site.image,
+                site.tree.workspace,
+                host_network=site.names is not None,
+                limits=site.limits,
+                packages=site.packages,
             )
         except OSError as error:
             refusal = exhausted(error)

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 
+from sandkasten._options.packages import merged
 from sandkasten.local.endings import EndReason
 from sandkasten.local.errors import ApiError, SandboxLostError, invalid_request
 from sandkasten.local.files.quota import DiskQuota, WorkspaceQuotas
@@ -21,6 +22,9 @@ from sandkasten.local.limits.own import own_limits
 from sandkasten.local.limits.values import LimitsError
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.observe.observer import Observer
+from sandkasten.local.packages.giving import Packages
+from sandkasten.local.packages.installer import Installer
+from sandkasten.local.packages.store import Environment
 from sandkasten.local.sessions.building import Builder, CleanUps
 from sandkasten.local.sessions.pool import WarmPool
 from sandkasten.local.sessions.session import Session, SessionSpec
@@ -40,7 +44,12 @@ class Manager:
     """All sessions of a daemon. Lives in the event loop's thread."""
 
     def __init__(
-        self, settings: Settings, workspaces: Workspaces, images: Catalogue, observer: Observer
+        self,
+        settings: Settings,
+        workspaces: Workspaces,
+        images: Catalogue,
+        observer: Observer,
+        installer: Installer | None = None,
     ) -> None:
         """Start with no sessions."""
         self.workspaces = workspaces
@@ -56,7 +65,15 @@ class Manager:
         self._deleting = set[str]()
         self._quotas = WorkspaceQuotas(settings.limits.workspace_bytes)
         self._clean_ups = CleanUps()
-        self._builder = Builder(settings, workspaces, images, self._clean_ups, self._of_workspace)
+        self._builder = Builder(
+            settings, workspaces, images, self._clean_ups, self._of_workspace, installer=installer
+        )
+        self._installer = installer
+        self._packages = (
+            None
+            if installer is None
+            else Packages(installer, partial(self._build, workspace_id=None), self._discard)
+        )
         self._pool = WarmPool(settings.pool_size, self._build_warm)
 
     async def create(self, asked: SessionSpec) -> Session:
@@ -81,8 +98,11 @@ class Manager:
         self._quotas.forget(asked.workspace_id)
         try:
             with self._claim(asked.workspace_id), self._named(asked.name):
-                session = await self._from_pool_or_new(image, asked, limits)
+                environment = await self._environment(image, asked)
+                session = await self._from_pool_or_new(image, asked, limits, environment)
                 await self._furnish(session, asked)
+                if session.packages is not None and environment is not None:
+                    session.packages.became(merged((), asked.packages), environment)
                 self._sessions[session.id] = session
         finally:
             self._starting -= 1
@@ -130,14 +150,36 @@ class Manager:
         finally:
             self._deleting.discard(workspace_id)
 
-    async def _from_pool_or_new(self, image: Image, asked: SessionSpec, limits: Limits) -> Session:
+    async def _environment(self, image: Image, asked: SessionSpec) -> Environment | None:
+        return await self._need_packages().environment(image, asked.packages) if asked.packages else None
+
+    def _need_packages(self) -> Packages[Session]:
+        if self._packages is None:
+            raise invalid_request("This daemon installs no packages. Its operator can allow them.")
+        return self._packages
+
+    async def install(self, session: Session, packages: tuple[str, ...]) -> None:
+        """Give a running session more packages.
+
+        Raises:
+            ApiError: PACKAGE_FAILED, INVALID_REQUEST or INSUFFICIENT_STORAGE.
+            SandboxLostError: the session ended meanwhile.
+        """
+        with session.lifetime.used():
+            await self._need_packages().install(session, session.built_on, packages)
+
+    async def _from_pool_or_new(
+        self, image: Image, asked: SessionSpec, limits: Limits, environment: Environment | None
+    ) -> Session:
         # An image that can be replaced or removed is not used before somebody asks for it.
         is_special = asked.workspace_id is not None or asked.host_network or limits != self._settings.limits
         if is_special or not self._images.is_built_in(image):
-            return await self._build(image, asked.workspace_id, limits, host_network=asked.host_network)
-        session = self._pool.take(image.name)
+            return await self._build(
+                image, asked.workspace_id, limits, host_network=asked.host_network, environment=environment
+            )
+        session = self._pool.take(self._pool_name(image, environment))
         if session is None:
-            return await self._build(image, None)
+            return await self._build(image, None, environment=environment)
         session.acquire_source = "pool"
         return session
 
@@ -186,6 +228,11 @@ class Manager:
         return self._images.environments.any_offered
 
     @property
+    def can_install(self) -> bool:
+        """True if sessions may have packages."""
+        return self._packages is not None
+
+    @property
     def pool_ready(self) -> int:
         """The number of sessions that are ready before anybody asked."""
         return len(self._pool)
@@ -227,6 +274,8 @@ class Manager:
         self._closing = True
         for session in self.list():
             self._end(session, EndReason.STOPPED)
+        if self._installer is not None:
+            await self._installer.close()
         for session in await self._pool.close():
             self._discard(session)
         await self._clean_ups.wait()
@@ -248,15 +297,42 @@ class Manager:
         limits: Limits | None = None,
         *,
         host_network: bool = False,
+        environment: Environment | None = None,
     ) -> Session:
         session_id = self._new_id()
         on_lost = partial(self._on_lost, session_id)
         return await self._builder.build(
-            session_id, image, on_lost, workspace_id, host_network=host_network, limits=limits
+            session_id,
+            image,
+            on_lost,
+            workspace_id,
+            host_network=host_network,
+            limits=limits,
+            environment=environment,
         )
 
-    async def _build_warm(self, image: str) -> Session:
-        return await self._build(self._settings.isolation.images[image], None)
+    def _pool_name(self, image: Image, environment: Environment | None) -> str:
+        """Return what sessions of an image are called in the pool, those with packages by their set."""
+        if environment is None or self._packages is None:
+            return image.name
+        if (dropped := self._packages.keep_warm(environment)) is not None:
+            for session in self._pool.remove(lambda ready: ready.environment_digest == dropped):
+                self._discard(session)
+        return f"{image.name} {environment.digest}"
+
+    async def _build_warm(self, name: str) -> Session:
+        image, _, digest = name.partition(" ")
+        environment = None
+        if digest:
+            try:
+                environment = self._need_packages().warm(digest)
+            except KeyError:  # others are kept ready by now
+                raise invalid_request("Sessions of this set are not kept ready.") from None
+        session = await self._build(self._settings.isolation.images[image], None, environment=environment)
+        if environment is not None and not self._need_packages().is_warm(environment):
+            self._discard(session)
+            raise invalid_request("Sessions of this set are not kept ready.")
+        return session
 
     def _new_id(self) -> str:
         while True:

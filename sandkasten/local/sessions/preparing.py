@@ -47,6 +47,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
             pool_size=options.pool_size,
             allow_host_network=options.allow_host_network,
             environments=None if options.any_environment else options.environments,
+            packages=options.package_rules,
         )
     except BaseException:
         cgroups.close()

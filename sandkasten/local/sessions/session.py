@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
@@ -24,13 +25,14 @@ from sandkasten.local.images.catalogue import Catalogue
 from sandkasten.local.images.environments import EnvironmentImage
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.names import HostNames
-from sandkasten.local.isolation.policy import ENVIRONMENT, WORKSPACE, Image
+from sandkasten.local.isolation.policy import ENVIRONMENT, WORKSPACE, Image, PackagePlaces
 from sandkasten.local.limits.cgroup_base import Usage
 from sandkasten.local.limits.cgroups import Group
 from sandkasten.local.limits.limits import Limits, Resource
 from sandkasten.local.limits.own import as_numbers
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.scratch import remove_tree
+from sandkasten.local.packages.placing import SessionPackages
 from sandkasten.local.sessions.command import Loan, ShellCommand, beginning
 from sandkasten.local.sessions.interpreters.run import PythonRun, RunSink
 from sandkasten.local.sessions.interpreters.table import Interpreters, Surroundings
@@ -61,6 +63,7 @@ class SessionSpec:
         labels: what its owner notes about it.
         name: another word for its id, as long as it runs.
         limits: what it asks of the limits, by their names.
+        packages: the packages that it has from the beginning, as requirements.
     """
 
     image: str
@@ -73,6 +76,7 @@ class SessionSpec:
     name: str | None = None
     limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
     python_environment: str | None = None
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Site:
         names: how it finds host names, if it has the host's network.
         limits: what it may take.
         bounded: which of these limits control groups see to.
+        packages: where it has packages; None: it takes none.
+        environment: the name of those that it has from the beginning.
     """
 
     id: str
@@ -100,6 +106,8 @@ class Site:
     names: HostNames | None
     limits: Limits
     bounded: Collection[Resource]
+    packages: PackagePlaces | None = None
+    environment: str | None = None
 
 
 @dataclass
@@ -112,11 +120,19 @@ class Remains:
     workspaces: Workspaces
     group: Group | None = None
     reap: Callable[[], None] | None = None
+    environment: int | None = None  # holds the packages that it had from the beginning
+
+    @property
+    def packages(self) -> Path:
+        """The directory of its packages."""
+        return self.directory / "packages"
 
     def remove(self) -> None:
         """End what still runs and remove all of it; blocks, in any thread."""
         with ExitStack() as steps:  # from the last to the first, each of them whatever becomes of the others
             steps.callback(remove_tree, self.directory)
+            if self.environment is not None:
+                steps.callback(os.close, self.environment)
             steps.callback(self.workspaces.release, self.session_id)
             steps.callback(self.images.release, self.session_id)
             if self.group is not None:
@@ -144,11 +160,13 @@ class Session:
         """Hold on to what was built; `of_workspace` finds the sessions that share a workspace."""
         self.id = site.id
         self.image = site.image.name
+        self.built_on = site.image
         self.workspace_id = site.workspace_id
         self.tree = site.tree
         self.directory = site.directory
         self.limits = site.limits
         self.acquire_source = "cold"
+        self.environment_digest = site.environment
         self.name: str | None = None
         self.labels: Mapping[str, str] = {}
         self.environment = {**ENVIRONMENT, **site.image.variables}
@@ -168,6 +186,7 @@ class Session:
         self._remains = remains
         self._of_workspace = of_workspace
         self._programs = programs_of(site.image)
+        self.packages = None if site.packages is None else SessionPackages(remains.packages)
         self._jobs = set[Job[Any]]()
         self._oom_kills_told = 0
         self.processes = Processes(sandbox, self.environment, self._begin, self._ran_out_of_memory, turns)
@@ -291,13 +310,22 @@ class Session:
             self.interpreters.directory = self.processes.directory
         if not asked.environment and asked.cwd is None:
             return
-        command = self._shell.submit(beginning(self.processes.directory, asked.environment), _BEGINNING_MS)
-        said = bytearray()
+        is_done, said = await self.ask(beginning(self.processes.directory, asked.environment))
+        if not is_done:
+            reason = said.strip().rpartition(": ")[2] or "it took too long"
+            raise invalid_request(f"A shell cannot begin in the directory {asked.cwd!r} ({reason}). {_WHERE}")
+
+    async def ask(self, cmd: str) -> tuple[bool, str]:
+        """Run one of the daemon's own commands; return whether it succeeded, and what it printed.
+
+        Raises:
+            SandboxLostError: the sandbox is gone.
+        """
+        command, said = self._shell.submit(cmd, _BEGINNING_MS), bytearray()
         while (output := await command.next_output()) is not None:
             said += b"".join(data for _channel, data in output)
-        if command.outcome is None or command.outcome.exit_code:
-            reason = said.decode(errors="replace").strip().rpartition(": ")[2] or "it took too long"
-            raise invalid_request(f"A shell cannot begin in the directory {asked.cwd!r} ({reason}). {_WHERE}")
+        is_done = command.outcome is not None and not command.outcome.exit_code
+        return is_done, said.decode(errors="replace")
 
     def make_pipes(self, *, has_input: bool, has_output: bool) -> Pipes:
         """Make the pipes of a command in the workspace; this does not block for long.

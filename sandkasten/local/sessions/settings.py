@@ -10,6 +10,7 @@ from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.backend import Backend
 from sandkasten.local.limits.cgroups import Cgroups
 from sandkasten.local.limits.limits import Limits
+from sandkasten.local.options import PackageRules
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Settings:
         pool_size: how many are kept ready, per image that was asked for.
         allow_host_network: whether a session may have the host's network.
         environments: the environments of Python that sessions may have; None: any of this machine.
+        packages: the rules for packages; None: sessions get none.
         clock: the time by which sessions live.
     """
 
@@ -40,4 +42,5 @@ class Settings:
     pool_size: int
     allow_host_network: bool
     environments: tuple[Path, ...] | None = ()
+    packages: PackageRules | None = None
     clock: Clock = field(default_factory=Clock)

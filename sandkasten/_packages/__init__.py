@@ -1,0 +1,1 @@
+"""Packages of a session: the calls of the extension `packages`."""

@@ -1,0 +1,65 @@
+"""Packages of sessions: from their beginning, and later."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sandkasten._packages.calls import PackageInfo
+from sandkasten.errors import ExtensionMissingError, PackageError, SandkastenInputError
+from sandkasten.local.launch import LocalDaemon
+from sandkasten.testing import FakeDaemon
+
+from .seam import SandboxClient, Session
+
+
+@pytest.fixture
+async def client(package_daemon: LocalDaemon) -> AsyncIterator[SandboxClient]:
+    target = package_daemon.target
+    async with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        yield client
+
+
+async def test_a_session_has_packages_from_its_beginning_and_is_given_more(client: SandboxClient) -> None:
+    async with await client.create_session(packages=["base_part<2"]) as session:
+        assert await session.packages() == [PackageInfo("base_part", "1.0")]
+        assert await session.install("tool") == [PackageInfo("base_part", "1.0"), PackageInfo("tool", "1.0")]
+        assert (await session.exec("tool x")).output == "tool 1.0 x\n"
+    async with await client.create_session() as session:
+        assert await session.packages() == []
+
+
+async def test_a_package_that_cannot_be_had_says_why(client: SandboxClient) -> None:
+    with pytest.raises(PackageError, match="The package index has no package nosuch") as caught:
+        await client.create_session(packages=["nosuch"])
+    assert caught.value.details == {"reason": "unknown", "package": "nosuch"}
+    assert "the-key" not in str(caught.value)
+
+
+async def test_what_is_no_requirement_is_refused_before_anything_is_sent(client: SandboxClient) -> None:
+    async with await client.create_session() as session:
+        with pytest.raises(SandkastenInputError, match="nothing to install"):
+            await session.install()
+        with pytest.raises(SandkastenInputError, match="URLs, paths and options are not taken"):
+            await session.install("tool", "git+https://example.com/tool")
+    with pytest.raises(SandkastenInputError, match="must be a list of requirements"):
+        await client.create_session(packages="tool")
+
+
+async def test_a_daemon_without_packages_is_named() -> None:
+    with FakeDaemon(extensions=()) as fake:
+        async with SandboxClient(base_url=fake.url) as client, await client.create_session() as session:
+            with pytest.raises(ExtensionMissingError, match="packages"):
+                await session.install("tool")
+            with pytest.raises(ExtensionMissingError, match="packages"):
+                await session.packages()
+            with pytest.raises(ExtensionMissingError, match="packages"):
+                await client.create_session(packages=["tool"])
+
+
+async def test_every_session_of_a_map_has_them(client: SandboxClient) -> None:
+    async def ask(session: Session, item: str) -> str:
+        return (await session.exec(f"tool {item}")).output
+
+    assert await client.map(ask, ["a", "b"], packages=["tool"]) == ["tool 2.0 a\n", "tool 2.0 b\n"]
