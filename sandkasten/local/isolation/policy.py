@@ -95,7 +95,7 @@ class Launcher:
 
 @dataclass(frozen=True)
 class PackagePlaces:
-    """Where a sandbox has packages.
+    """The places where a sandbox has packages.
 
     Attributes:
         session: the host directory that is mounted at `PACKAGES`, read-only.

@@ -1,4 +1,4 @@
-"""Why packages could not be had: from what pip wrote down to one sentence and what to do; pure.
+"""The reasons why packages cannot be had: from what pip wrote down to one sentence and what to do; pure.
 
 pip's own words never reach a client, as they may hold addresses and keys.
 """

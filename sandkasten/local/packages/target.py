@@ -88,7 +88,8 @@ class Target:
 def minor_of(image: Image) -> str | None:
     """Return the version of an image's Python as `3.11`, from its name; None if that does not say.
 
-    Nothing is installed beside an environment, whose Python does not look elsewhere. A link of a registered image is not followed, since it may lead anywhere.
+    Nothing is installed beside an environment, whose Python does not look elsewhere. A link of a registered
+    image is not followed, since it may lead anywhere.
     """
     if image.beside:
         return None

@@ -54,7 +54,7 @@ class NoRoomError(Exception):
 
 @dataclass
 class Room:
-    """How much may still be unpacked."""
+    """The bytes and files that may still be unpacked."""
 
     bytes: int
     files: int
