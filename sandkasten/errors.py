@@ -42,8 +42,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── ExecTimeoutError                        504 COMMAND_TIMEOUT
         └── InsufficientStorageError                507 INSUFFICIENT_STORAGE
 
-(The class in parentheses is an additional base, so that code written for httpx or for the
-standard library catches the error too.)
+(A class in parentheses is one more base, by which code for httpx or the standard library catches the error.)
 
 Every error has a sentence that says what happened (`what`), advice on what to do (`hint`), and a
 `code` where the class leaves several cases open, so that no program needs to read the sentences:
