@@ -47,6 +47,7 @@ COMMANDS = (
     Entry("grep", "files", "Files", "Search in the files of a session for a regular expression."),
     Entry("watch", "files", "Files", "Print changes of files in a session as they happen."),
     Entry("workspace", "workspaces", "Files", "Files that outlive sessions."),
+    Entry("kernel", "kernels", "Notebooks", "Notebooks whose kernel runs in a sandbox."),
     Entry("up", "background", "Daemon", "Start a daemon in the background, and print its URL."),
     Entry(
         "down",

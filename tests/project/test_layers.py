@@ -78,6 +78,7 @@ LATE = {
     ("cli.commands.", "integrations."),
     ("cli.commands.", "local.__main__"),
     ("cli.commands.", "local.doctor."),
+    ("cli.commands.", "notebook."),
     ("pytest_plugin", "local.launch"),
 }
 

@@ -1,0 +1,1 @@
+"""Kernels of notebooks in sandboxes, for JupyterLab, nbclient, papermill and others of Jupyter's clients."""
