@@ -83,6 +83,13 @@ class SandboxMagics:
                                       ends with a slash
           download REMOTE [LOCAL]     copy a file or a directory out of the sandbox; a file replaces
                                       one of its name
+          mkdir PATH                  make a directory, and its parents
+          mv PATH TO                  move a file or a directory, also into a directory
+          rm [-r] PATH                remove a file, or with -r a directory
+          start COMMAND               start a command in the background, beside the shell
+          ps                          list these processes
+          logs PROCESS                what one printed so far; the first characters of its id are enough
+          kill PROCESS                end one and all that it started
           help                        show this
 
         Paths in the sandbox are relative to the shell's directory. Every verb takes -s NAME (--session)

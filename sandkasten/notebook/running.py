@@ -1,17 +1,22 @@
-"""Running a command with its output shown while it runs."""
+"""Running commands with their output shown while they run, and processes beside the shell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 
 from sandkasten._cut import CappedText
-from sandkasten.models import ExecResult
-from sandkasten.notebook.errors import CellInterrupted
-from sandkasten.notebook.text import size, visible
-from sandkasten_sync import Session
+from sandkasten.models import ExecResult, ProcessInfo
+from sandkasten.notebook.errors import CellInterrupted, MagicError
+from sandkasten.notebook.tables import Table
+from sandkasten.notebook.text import moment, size, visible
+from sandkasten_sync import Process, Session
 
 # A notebook keeps all that is shown, in its file and in the page.
 MAX_OUTPUT_BYTES = 1_000_000
+_ID_CHARS = 8
+# What a notebook would keep of it is less.
+_READ_BYTES = 4 * 1024 * 1024
 
 Write = Callable[[str], object]
 
@@ -60,3 +65,47 @@ def run(session: Session, command: str, *, timeout_ms: int, write: Write) -> Exe
         raise CellInterrupted("The command was stopped; the session goes on.") from None
     finally:
         output.end()
+
+
+# --- processes beside the shell
+
+
+def process_table(infos: Sequence[ProcessInfo]) -> Table:
+    """Return the table of processes; pure."""
+    rows = [
+        (info.id[:_ID_CHARS], _state(info), moment(info.started_at), shlex.join(info.args)) for info in infos
+    ]
+    if not rows:
+        return Table((), note="There are no processes beside the shell. `%sandbox start COMMAND` starts one.")
+    return Table(rows, ("process", "state", "started", "command"))
+
+
+def find_process(session: Session, typed: str, verb: str) -> Process:
+    """Return the process whose id begins with a text.
+
+    Raises:
+        MagicError: none or several do.
+    """
+    found = [info.id for info in session.processes() if info.id.startswith(typed)]
+    if len(found) != 1:
+        how_many = "no process" if not found else f"{len(found)} processes"
+        raise MagicError(f"%sandbox {verb}: there is {how_many} {typed!r}. `%sandbox ps` lists them.")
+    return session.process(found[0])
+
+
+def print_output(process: Process) -> None:
+    """Print what a process printed so far, its two outputs as they came."""
+    output = CappedOutput(lambda text: print(text, end="", flush=True))
+    for chunk in process.read(max_bytes=_READ_BYTES):
+        output.add(chunk.text)
+        if chunk.missed_bytes:
+            output.lose(chunk.missed_bytes)
+    output.end()
+
+
+def _state(info: ProcessInfo) -> str:
+    if info.result is None:
+        return "running"
+    if info.result.end == "exited":
+        return f"exited {info.result.exit_code}"
+    return info.result.signal or info.result.end.replace("_", " ")

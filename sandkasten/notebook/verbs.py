@@ -15,9 +15,10 @@ from sandkasten.models import SessionInfo, SessionStats
 from sandkasten.notebook.errors import MagicError
 from sandkasten.notebook.listing import Listing, list_directory
 from sandkasten.notebook.progress import ProgressLine
+from sandkasten.notebook.running import find_process, print_output, process_table
 from sandkasten.notebook.sessions import NotebookSessions, SessionOptions
 from sandkasten.notebook.tables import Table
-from sandkasten_sync import Session
+from sandkasten_sync import Process, Session
 
 _NO_SESSION = Table((), note="There is no session yet; the first cell makes one.")
 
@@ -112,6 +113,55 @@ def pip(sessions: NotebookSessions, arguments: Any) -> Table | None:
     return None
 
 
+def mkdir(sessions: NotebookSessions, arguments: Any) -> None:
+    """Make a directory in the sandbox, which may be there."""
+    box = sessions.get(arguments.session)
+    box.mkdir(_path(box, arguments.path), exist_ok=True)
+
+
+def rm(sessions: NotebookSessions, arguments: Any) -> None:
+    """Remove a file or a directory of the sandbox."""
+    box = sessions.get(arguments.session)
+    box.remove(_path(box, arguments.path), recursive=arguments.recursive)
+
+
+def mv(sessions: NotebookSessions, arguments: Any) -> None:
+    """Move a file or a directory of the sandbox to another path, or into a directory."""
+    box = sessions.get(arguments.session)
+    source, target = _path(box, arguments.path), _path(box, arguments.to)
+    if arguments.to.endswith("/") or (box.exists(target) and box.stat(target).is_dir):
+        target = posixpath.join(target, posixpath.basename(source.rstrip("/")))
+    box.move(source, target, overwrite=True)
+
+
+def start(sessions: NotebookSessions, arguments: Any) -> Process:
+    """Start a command in the background, beside the shell."""
+    words = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not words:
+        raise MagicError("%sandbox start: there is no command. Write it behind: %sandbox start COMMAND")
+    box = sessions.get(arguments.session)
+    return box.start(words[0] if len(words) == 1 else words, cwd=box.info().cwd)
+
+
+def ps(sessions: NotebookSessions, arguments: Any) -> Table:
+    """List the processes that were started beside the shell."""
+    return process_table(sessions.get(arguments.session).processes())
+
+
+def logs(sessions: NotebookSessions, arguments: Any) -> None:
+    """Print what a process printed so far."""
+    print_output(find_process(sessions.get(arguments.session), arguments.process, "logs"))
+
+
+def kill(sessions: NotebookSessions, arguments: Any) -> None:
+    """End a process and all that it started."""
+    find_process(sessions.get(arguments.session), arguments.process, "kill").close()
+
+
+def _path(box: Session, path: str) -> str:
+    return posixpath.join(box.info().cwd, path)
+
+
 def reset(sessions: NotebookSessions, arguments: Any) -> Session:
     """End the session and make another one like it."""
     return sessions.reset(arguments.session)
@@ -133,6 +183,13 @@ VERBS: Mapping[str, Verb] = {
     "upload": upload,
     "download": download,
     "pip": pip,
+    "mkdir": mkdir,
+    "rm": rm,
+    "mv": mv,
+    "start": start,
+    "ps": ps,
+    "logs": logs,
+    "kill": kill,
     "reset": reset,
     "close": close,
 }

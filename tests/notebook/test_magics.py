@@ -288,3 +288,34 @@ def test_sandboxes_end_with_the_kernel(kernel_environment: dict[str, str], tmp_p
             return
         time.sleep(0.05)
     pytest.fail("the daemon is still there")
+
+
+def test_processes_run_beside_the_shell(kernel: Kernel) -> None:
+    assert "`%sandbox start COMMAND`" in kernel.ok("%sandbox ps").displays[0]["text/plain"]
+    kernel.ok("%%sandbox\nmkdir d; cd d; mkfifo go; name=x")
+    kernel.ok("process = %sandbox start 'echo \"in ${PWD##*/} ${name-none}\"; read x <go; echo $x'")
+    kernel.ok("chunk = next(iter(process))")
+    shown = kernel.ok("%sandbox ps").displays[0]["text/plain"]
+    assert "running" in shown
+    process_id = shown.splitlines()[1].split()[0]
+    assert kernel.ok(f"%sandbox logs {process_id}").text == "in d none\n"
+    kernel.ok("%%sandbox\necho on >go")
+    assert kernel.ok("print(process.wait().stdout)").text == "in d none\non\n\n"
+    kernel.ok("process = %sandbox start -- sleep 3600")
+    kernel.ok("%sandbox kill {process.id}")
+    assert kernel.ok("print(process.info().running)").text == "False\n"
+    assert "there is no process 'x'" in kernel.run("%sandbox logs x").error
+    assert "there is no command" in kernel.run("%sandbox start").error
+
+
+def test_files_are_made_moved_and_removed(kernel: Kernel) -> None:
+    kernel.ok("%%sandbox\nmkdir w; cd w; echo text >f")
+    kernel.ok("%sandbox mkdir a/b")
+    kernel.ok("%sandbox mv f a/b")
+    kernel.ok("%sandbox mv a/b/f a/g")
+    assert kernel.ok("%%sandbox\nfind /workspace/w | sort; cat a/g").text == (
+        "/workspace/w\n/workspace/w/a\n/workspace/w/a/b\n/workspace/w/a/g\ntext\n"
+    )
+    assert "something in it" in kernel.run("%sandbox rm a").error
+    kernel.ok("%sandbox rm -r a")
+    assert kernel.ok("%%sandbox\nls -A").text == ""
