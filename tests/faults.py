@@ -21,10 +21,16 @@ VERBS = (
     "feed",
     "python",
     "python_stream",
+    "wait",
+    "signal",
     "read",
     "write",
     "upload",
     "download",
+    "stat",
+    "move",
+    "append",
+    "watch",
     "create",
     "destroy",
 )
@@ -77,14 +83,14 @@ class Row:
 def everywhere(outcome: Outcome, **others: Cell) -> dict[str, Cell]:
     """Return the same outcome for all verbs, except the given ones."""
     cells = {verb: others.get(verb, Cell(outcome, outcome)) for verb in VERBS}
-    cells |= {verb: Cell(cells[verb].able, NO_HANDLES) for verb in ("start", "follow", "feed")}
-    return cells | {verb: Cell(cells[verb].able, NO_PYTHON) for verb in ("python", "python_stream")}
+    return cells | {verb: Cell(cells[verb].able, reason) for verb, reason in NEVER_PLAIN.items()}
 
 
 def repeated(error: str, **others: Cell) -> dict[str, Cell]:
     """Return cells of faults that another attempt repairs, except for calls that need keys to be repeated."""
     keyed = dict.fromkeys(("exec", "stream", "run", "create"), Cell(OK, error))
-    return everywhere(OK, **{**keyed, **others})
+    once = dict.fromkeys(("signal", "move", "append"), Cell(error, error))
+    return everywhere(OK, **{**keyed, **once, **others})
 
 
 NO_HANDLES = Never(
@@ -92,12 +98,20 @@ NO_HANDLES = Never(
 )
 NO_PYTHON = Never("only a daemon with the extension `python` has interpreters that remember")
 NO_EVENTS = Never("only a stream has events")
+BY_COMMAND = Never("without the extension `files` it is a command, and ends as `exec` does")
+NO_WATCH = Never("only a daemon with the extension `watch` watches")
+NEVER_PLAIN = {
+    **dict.fromkeys(("start", "follow", "feed", "wait", "signal"), NO_HANDLES),
+    **dict.fromkeys(("stat", "move", "append"), BY_COMMAND),
+    **dict.fromkeys(("python", "python_stream"), NO_PYTHON),
+    "watch": NO_WATCH,
+}
 BYTES = Never("the content comes as bytes, not as JSON")
 
 
 def in_streams(cell: Cell) -> dict[str, Cell]:
     """A fault of streams alone."""
-    return everywhere(NO_EVENTS, stream=cell, follow=cell, python_stream=cell)
+    return everywhere(NO_EVENTS, stream=cell, follow=cell, python_stream=cell, watch=Cell(CUT, CUT))
 
 
 def in_json(error: str, **others: Cell) -> dict[str, Cell]:
@@ -113,7 +127,7 @@ TABLE: Mapping[str, Row] = {
     "reset": Row("the connection is reset before the headers", repeated(LOST), faults.reset()),
     "reset-body": Row(
         "the connection is reset within the body",
-        repeated(LOST, stream=Cell(OK, CUT)),
+        repeated(LOST, stream=Cell(OK, CUT), watch=Cell(CUT, CUT)),
         faults.reset_mid_body(),
     ),
     "cut-event": Row(
@@ -144,13 +158,21 @@ TABLE: Mapping[str, Row] = {
     "garbage": Row("JSON that breaks off", in_json(NONSENSE), faults.garbage_json()),
     "missing": Row(
         "JSON without its fields",
-        # Of what a write or a destruction answers nothing is needed.
-        in_json(NONSENSE, write=Cell(OK, OK), upload=Cell(NONSENSE, OK), destroy=Cell(OK, OK)),
+        # Of what a write, a move or a destruction answers nothing is needed.
+        in_json(
+            NONSENSE,
+            write=Cell(OK, OK),
+            upload=Cell(NONSENSE, OK),
+            move=Cell(OK, OK),
+            destroy=Cell(OK, OK),
+        ),
         faults.missing_fields(),
     ),
     "type": Row(
         "an answer declared as text",
-        everywhere(OK, **dict.fromkeys(("stream", "follow", "python_stream"), Cell(NONSENSE, NONSENSE))),
+        everywhere(
+            OK, **dict.fromkeys(("stream", "follow", "python_stream", "watch"), Cell(NONSENSE, NONSENSE))
+        ),
         faults.wrong_content_type(),
     ),
     "half-open": Row("the connection stays open, and nothing comes", everywhere(SILENT), faults.silence()),
@@ -159,8 +181,7 @@ TABLE: Mapping[str, Row] = {
         # The embedded daemon's sandboxes end with it; those of the other daemon do not.
         {
             **dict.fromkeys(VERBS, Cell(GONE, OK)),
-            **dict.fromkeys(("start", "follow", "feed"), Cell(GONE, NO_HANDLES)),
-            **dict.fromkeys(("python", "python_stream"), Cell(GONE, NO_PYTHON)),
+            **{verb: Cell(GONE, reason) for verb, reason in NEVER_PLAIN.items()},
             "exec": Cell(GONE, LOST),
             "stream": Cell(GONE, LOST),
             "create": Cell(OK, OK),

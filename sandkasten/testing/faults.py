@@ -243,4 +243,6 @@ def _edited_event(part: bytes | Pause, edit: Callable[[str], str]) -> bytes | Pa
     if isinstance(part, Pause):
         return part
     head, mark, data = part.decode().partition("data: ")
+    if not mark:  # a comment, which keeps the connection alive
+        return part
     return f"{head}{mark}{edit(data.rstrip())}\n\n".encode()

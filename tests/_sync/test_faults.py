@@ -23,7 +23,7 @@ from sandkasten import _retry, _wire, errors
 from sandkasten._processes import calls as process_calls
 from sandkasten._processes import imitation
 from sandkasten._prompts import without_prompts
-from sandkasten._transfer import calls
+from sandkasten._transfer import calls, watching
 from sandkasten.local.launch import LocalDaemon
 from tests.faults import OK, SILENT, TABLE, VERBS, Never
 from tests.faulty import OnlyOnce, Relay, Served
@@ -50,10 +50,16 @@ REQUESTS = {
     "follow": r"^GET .*/output$",
     "feed": r"^PUT .*/processes/.*/input$",
     **dict.fromkeys(("python", "python_stream"), r"^POST .*/python$"),
+    "wait": r"^GET .*/result$",
+    "signal": r"^POST .*/signal$",
     "read": r"^GET .*/fs/(read|raw)$",
     "write": r"^POST .*/fs/write$",
     "upload": r"^(POST|PUT) .*/fs/(write|upload|raw)$",
     "download": r"^GET .*/fs/(read|raw)$",
+    "stat": r"^GET .*/fs/stat$",
+    "move": r"^POST .*/fs/move$",
+    "append": r"^POST .*/fs/append$",
+    "watch": r"^GET .*/fs/watch$",
     "create": r"^POST /v1/sessions$",
     "destroy": r"^DELETE /v1/sessions/[^/]+$",
 }
@@ -91,6 +97,9 @@ def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wire, "_PULL_MS", 0)
     monkeypatch.setattr(imitation, "_SPARE_MS", 0)
     monkeypatch.setattr(process_calls, "MAX_KEEP_ALIVE_MS", 0)
+    monkeypatch.setattr(calls, "_CHANGE_MS", 0)
+    monkeypatch.setattr(watching, "_WAIT_MS", 0)
+    monkeypatch.setattr(process_calls, "ROUND_MS", 0)
 
 
 def made_session(behind: httpx.Client) -> str:
@@ -154,6 +163,16 @@ def run_python_stream(session: Session, name: str, limit_ms: int) -> None:
     assert "".join(chunks) == "0\n1\n2\n"
 
 
+def run_wait(session: Session, _name: str, _limit_ms: int) -> None:
+    with session.start("exit 4") as process:
+        assert process.wait().exit_code == 4
+
+
+def run_signal(session: Session, _name: str, _limit_ms: int) -> None:
+    with session.start(["sleep", "60"]) as process:
+        assert process.send_signal("TERM")
+
+
 def run_read(session: Session, name: str, _limit_ms: int) -> None:
     assert session.read(f"{name}.in").text == f"content of {name}"
 
@@ -173,6 +192,26 @@ def run_download(session: Session, name: str, _limit_ms: int) -> None:
         assert path.read_text() == f"content of {name}"
 
 
+def run_stat(session: Session, name: str, _limit_ms: int) -> None:
+    assert session.stat(f"{name}.in").size_bytes == len(f"content of {name}")
+
+
+def run_move(session: Session, name: str, _limit_ms: int) -> None:
+    session.move(f"{name}.in", f"{name}.moved")
+    assert session.read(f"{name}.moved").text == f"content of {name}"
+
+
+def run_append(session: Session, name: str, _limit_ms: int) -> None:
+    session.append(f"{name}.in", " and more")
+
+
+def run_watch(session: Session, name: str, _limit_ms: int) -> None:
+    session.mkdir(name)
+    with session.watch(name) as changes:
+        session.remove(name)
+        assert [change.kind for change in changes] == ["deleted"]
+
+
 def run_destroy(session: Session, _name: str, _limit_ms: int) -> None:
     session.destroy()
 
@@ -185,6 +224,12 @@ RUN = {
     "write": run_write,
     "upload": run_upload,
     "download": run_download,
+    "wait": run_wait,
+    "signal": run_signal,
+    "stat": run_stat,
+    "move": run_move,
+    "append": run_append,
+    "watch": run_watch,
     "destroy": run_destroy,
 }  # fmt: skip
 
@@ -208,6 +253,9 @@ def check_effect(behind: httpx.Client, verb: str, session_id: str, name: str, ou
         assert runs == 1 if outcome == OK else runs <= 1
     elif verb in {"write", "upload"} and outcome == OK:
         assert output_of(behind, session_id, f"cat {name}.out") == f"content of {name}"
+    elif verb == "append":
+        count = output_of(behind, session_id, f"cat {name}.in").count("more")
+        assert count == 1 if outcome == OK else count <= 1
     elif verb == "destroy" and outcome == OK:
         answer = behind.get(f"/v1/sessions/{session_id}")
         assert answer.status_code == 404 or answer.json()["status"] == "destroyed"
@@ -242,7 +290,7 @@ def test_a_fault_on_the_way(
     row, expected = TABLE[fault], getattr(TABLE[fault].cells[verb], side)
     relay, name = relays[side], secrets.token_hex(4)
     session_id = made_session(relay.behind) if verb == "destroy" else session_ids[side]
-    if verb in {"read", "download"}:
+    if verb in {"read", "download", "stat", "move", "append"}:
         content = {"path": f"{name}.in", "text": f"content of {name}"}
         relay.behind.post(f"/v1/sessions/{session_id}/fs/write", json=content).raise_for_status()
     before = ids_of(relay.behind) if verb == "create" else set()
