@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import secrets
-import shutil
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
-from pathlib import Path
 
 import httpx
 import pytest
@@ -23,10 +20,9 @@ from sandkasten._prompts import without_prompts
 from sandkasten._transfer import calls, watching
 from sandkasten.local.launch import LocalDaemon
 from tests.faults import OK, SILENT, TABLE, VERBS, Never
-from tests.faulty import OnlyOnce, Relay, Served
+from tests.faulty import Relay
 from tests.go_daemon import GoDaemon
 from tests.go_rules import Config
-from tests.local.box import until
 
 from .seam import SandboxClient, Session
 
@@ -333,114 +329,3 @@ async def test_a_bad_address(bad_urls: Mapping[str, str], fault: str, verb: str,
         outcome = await outcome_of(client, verb, "1a2b3c4d-5e6", "file")
     assert outcome == getattr(TABLE[fault].cells[verb], side)
     assert time.monotonic() - started < DEADLINE_SECONDS
-
-
-# --- a daemon that is killed and comes back
-
-
-@pytest.fixture
-def served(daemon: LocalDaemon) -> Iterator[Served]:
-    """A daemon in a process of its own; `daemon` is here so that both start one after another."""
-    folder = Path(tempfile.mkdtemp(prefix="sandkasten-served-", dir="/tmp"))
-    folder.chmod(0o711)
-    served = Served(folder)
-    yield served
-    served.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-async def patient(served: Served) -> AsyncIterator[SandboxClient]:
-    """A client that goes on trying for longer than a start takes."""
-    async with SandboxClient(base_url=served.url, timeout=20, max_retries=100) as client:
-        yield client
-
-
-def when_begun(url: str, key: str | None, session_id: str, function: Callable[[], None]) -> threading.Thread:
-    """Call a function in another thread, once the session runs its long command."""
-
-    def work() -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        with httpx.Client(base_url=url, headers=headers) as http:
-            read = f"/v1/sessions/{session_id}/fs/read"
-            until(lambda: http.get(read, params={"path": "begun"}).status_code == 200)
-        function()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
-
-
-async def outcome_of_long(verb: str, session: Session) -> str:
-    cmd = "touch begun; echo begun; until [ -e go ]; do sleep 0.01; done; echo ended"
-    try:
-        if verb == "exec":
-            await session.exec(cmd)
-        else:
-            async for _chunk in session.exec_stream(cmd):
-                pass
-    except errors.SandkastenError as error:
-        return type(error).__name__
-    return OK
-
-
-@pytest.mark.parametrize("verb", ["exec", "stream"])
-async def test_a_daemon_with_the_extensions_is_killed_and_started_again(
-    served: Served, patient: SandboxClient, verb: str
-) -> None:
-    expected = TABLE["killed"].cells
-    session = await patient.create_session(image="base")
-    killer = when_begun(served.url, None, session.id, served.restart)
-    outcome = await outcome_of_long(verb, session)
-    killer.join()
-    assert outcome == expected[verb].able
-    for other in VERBS[2:]:
-        assert await outcome_of(patient, other, session.id, "file") == expected[other].able
-
-
-@pytest.mark.parametrize("verb", ["exec", "stream"])
-async def test_a_daemon_without_extensions_is_started_again(daemon: LocalDaemon, verb: str) -> None:
-    expected = TABLE["killed"].cells
-    with GoDaemon(daemon, Config(readonly_rootfs=False)) as go_daemon:
-        async with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
-            session = await client.create_session(image="base")
-            await session.write("file.in", "content of file")
-            restarter = when_begun(go_daemon.url, go_daemon.api_key, session.id, go_daemon.restart)
-            outcome = await outcome_of_long(verb, session)
-            restarter.join()
-            await session.write("go", "")
-            assert outcome == expected[verb].plain
-            for other in VERBS[2:]:
-                if not isinstance(expected[other].plain, Never):
-                    assert await outcome_of(client, other, session.id, "file") == expected[other].plain
-
-
-# --- a daemon that stands still
-
-
-async def test_an_upload_goes_on_after_the_daemon_stood_still_for_longer_than_it_waits() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="sandkasten-stalled-", dir="/tmp"))
-    folder.chmod(0o711)
-    served = Served(folder, idle_seconds=0.5)
-    stalls: list[threading.Thread] = []
-
-    def waits() -> bool:
-        """Return whether the daemon has written the first part, and waits for the next."""
-        return any(path.stat().st_size for path in folder.glob("workspaces/.writing-*/stalled/*"))
-
-    def stall() -> None:
-        until(waits)
-        stalls.append(threading.Thread(target=served.stall, args=(1.5,)))
-        stalls[0].start()
-        stalls[0].join()  # so that nothing is sent meanwhile
-
-    try:
-        content = bytes(range(256)) * 20_000
-        async with SandboxClient(base_url=served.url, max_retries=0) as client:
-            workspace = client.workspace("stalled")
-            await workspace.upload(OnlyOnce(content, stall), filename="f")  # type: ignore[arg-type]
-            assert (await workspace.read("f")).content == content
-        assert len(stalls) == 1
-    finally:
-        served.stop()
-        shutil.rmtree(folder, ignore_errors=True)

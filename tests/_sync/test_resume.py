@@ -1,21 +1,32 @@
 # Made from tests/_async/test_resume.py by scripts/generate_sync.py.
 # Do not edit: change that file and run the script.
 
-"""Streams that survive a dropped connection, and commands that stop with their caller."""
+"""Streams that survive a dropped connection, commands that stop with their caller, and daemons in trouble."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
+from sandkasten import _retry, errors
 from sandkasten.errors import SandkastenConnectionError, SandkastenStreamError
 from sandkasten.local.launch import LocalDaemon
-from tests.local.box import workspace_of
+from tests.faults import OK, TABLE, VERBS, Never
+from tests.faulty import OnlyOnce, Served
+from tests.go_daemon import GoDaemon
+from tests.go_rules import Config
+from tests.local.box import until, workspace_of
 from tests.proxy import Proxy, relayed
 from tests.soon import soon
 
 from .seam import SandboxClient, Session, sleep
+from .test_faults import outcome_of
 
 COUNT = "for i in $(seq 1 60); do echo line $i; sleep 0.02; done"
 UNTIL_CUT = "touch begun; while [ -e begun ]; do sleep 0.01; done"
@@ -116,3 +127,119 @@ def test_a_stream_that_is_left_stops_its_command_at_once(session: Session) -> No
         stream.__next__()
     with soon():
         assert session.exec("pgrep -x sleep | wc -l").output.strip() == "0"
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_retry, "_FIRST_PAUSE_SECONDS", 0.01)
+
+
+# --- a daemon that is killed and comes back
+
+
+@pytest.fixture
+def served(daemon: LocalDaemon) -> Iterator[Served]:
+    """A daemon in a process of its own; `daemon` is here so that both start one after another."""
+    folder = Path(tempfile.mkdtemp(prefix="sandkasten-served-", dir="/tmp"))
+    folder.chmod(0o711)
+    served = Served(folder)
+    yield served
+    served.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def patient(served: Served) -> Iterator[SandboxClient]:
+    """A client that goes on trying for longer than a start takes."""
+    with SandboxClient(base_url=served.url, timeout=20, max_retries=100) as client:
+        yield client
+
+
+def when_begun(url: str, key: str | None, session_id: str, function: Callable[[], None]) -> threading.Thread:
+    """Call a function in another thread, once the session runs its long command."""
+
+    def work() -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        with httpx.Client(base_url=url, headers=headers) as http:
+            read = f"/v1/sessions/{session_id}/fs/read"
+            until(lambda: http.get(read, params={"path": "begun"}).status_code == 200)
+        function()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def outcome_of_long(verb: str, session: Session) -> str:
+    cmd = "touch begun; echo begun; until [ -e go ]; do sleep 0.01; done; echo ended"
+    try:
+        if verb == "exec":
+            session.exec(cmd)
+        else:
+            for _chunk in session.exec_stream(cmd):
+                pass
+    except errors.SandkastenError as error:
+        return type(error).__name__
+    return OK
+
+
+@pytest.mark.parametrize("verb", ["exec", "stream"])
+def test_a_daemon_with_the_extensions_is_killed_and_started_again(
+    served: Served, patient: SandboxClient, verb: str
+) -> None:
+    expected = TABLE["killed"].cells
+    session = patient.create_session(image="base")
+    killer = when_begun(served.url, None, session.id, served.restart)
+    outcome = outcome_of_long(verb, session)
+    killer.join()
+    assert outcome == expected[verb].able
+    for other in VERBS[2:]:
+        assert outcome_of(patient, other, session.id, "file") == expected[other].able
+
+
+@pytest.mark.parametrize("verb", ["exec", "stream"])
+def test_a_daemon_without_extensions_is_started_again(daemon: LocalDaemon, verb: str) -> None:
+    expected = TABLE["killed"].cells
+    with GoDaemon(daemon, Config(readonly_rootfs=False)) as go_daemon:
+        with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
+            session = client.create_session(image="base")
+            session.write("file.in", "content of file")
+            restarter = when_begun(go_daemon.url, go_daemon.api_key, session.id, go_daemon.restart)
+            outcome = outcome_of_long(verb, session)
+            restarter.join()
+            session.write("go", "")
+            assert outcome == expected[verb].plain
+            for other in VERBS[2:]:
+                if not isinstance(expected[other].plain, Never):
+                    assert outcome_of(client, other, session.id, "file") == expected[other].plain
+
+
+# --- a daemon that stands still
+
+
+def test_an_upload_goes_on_after_the_daemon_stood_still_for_longer_than_it_waits() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sandkasten-stalled-", dir="/tmp"))
+    folder.chmod(0o711)
+    served = Served(folder, idle_seconds=0.5)
+    stalls: list[threading.Thread] = []
+
+    def waits() -> bool:
+        """Return whether the daemon has written the first part, and waits for the next."""
+        return any(path.stat().st_size for path in folder.glob("workspaces/.writing-*/stalled/*"))
+
+    def stall() -> None:
+        until(waits)
+        stalls.append(threading.Thread(target=served.stall, args=(1.5,)))
+        stalls[0].start()
+        stalls[0].join()  # so that nothing is sent meanwhile
+
+    try:
+        content = bytes(range(256)) * 20_000
+        with SandboxClient(base_url=served.url, max_retries=0) as client:
+            workspace = client.workspace("stalled")
+            workspace.upload(OnlyOnce(content, stall), filename="f")  # type: ignore[arg-type]
+            assert workspace.read("f").content == content
+        assert len(stalls) == 1
+    finally:
+        served.stop()
+        shutil.rmtree(folder, ignore_errors=True)
