@@ -29,7 +29,7 @@ class CellOptions:
             file, or None for the session's own shell.
         session: which of the notebook's sessions runs it.
         timeout_ms: when to stop it; 0 is the daemon's maximum.
-        result_name: the variable that gets the `ExecResult`.
+        results: the variables that get the `ExecResult`, or the values of such variables of a Python cell.
         may_fail: whether a non-zero status is no error.
         quiet: whether no output is shown.
         show: the directory whose new pictures and pages are shown; None is the shell's own.
@@ -40,7 +40,7 @@ class CellOptions:
     language: str | None
     session: str
     timeout_ms: int
-    result_name: str | None
+    results: list[str]
     may_fail: bool
     quiet: bool
     show: str | None
@@ -64,7 +64,9 @@ def parse_cell(line: str) -> CellOptions:
     Raises:
         MagicError: the options are not valid.
     """
-    return CellOptions(**vars(_CELL.parse_args(_words(line, "%%sandbox"))))
+    found = vars(_CELL.parse_args(_words(line, "%%sandbox")))
+    found["results"] = found["results"] or []
+    return CellOptions(**found)
 
 
 def parse_line(line: str) -> tuple[str, argparse.Namespace]:
@@ -131,7 +133,7 @@ def _cell_parser() -> _Parser:
     language.add_argument("--lang", dest="language", type=_language)
     _with_session(parser)
     parser.add_argument("--timeout", dest="timeout_ms", type=_seconds, default=0)
-    parser.add_argument("-o", "--output", dest="result_name", type=_variable)
+    parser.add_argument("-o", "--output", dest="results", type=_variable, action="append")
     parser.add_argument("--no-raise", dest="may_fail", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
     show = parser.add_mutually_exclusive_group()
@@ -155,6 +157,8 @@ def _verb_parsers() -> dict[str, _Parser]:
         "sessions": {},
         "info": {},
         "stats": {},
+        "vars": {},
+        "restart": {},
         "ls": {"path": {"nargs": "?"}},
         "upload": {"names": {"nargs": "+", "metavar": "LOCAL"}},
         "download": {"remote": {"metavar": "REMOTE"}, "local": {"nargs": "?"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandkasten._python.values import PythonResult
 from sandkasten.errors import (
     ExecTimeoutError,
     SandkastenError,
@@ -29,6 +30,22 @@ class CellFailedError(MagicError):
         """Make a text of the status and its reason, if that is known; the output stands above it already."""
         super().__init__(f"The cell ended with status {result.exit_code}. {why}".rstrip())
         self.result = result
+
+
+class CellRaisedError(MagicError):
+    """A cell's code raised an exception, or its interpreter ended.
+
+    Attributes:
+        result: all that it brought.
+    """
+
+    def __init__(self, result: PythonResult, lines: list[str]) -> None:
+        """Keep the lines of its traceback, which is shown in place of one of the magics."""
+        super().__init__("\n".join(lines))
+        self.result = result
+
+    def _render_traceback_(self) -> list[str]:
+        return str(self).split("\n")
 
 
 class CellInterrupted(KeyboardInterrupt):

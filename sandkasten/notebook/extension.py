@@ -10,10 +10,10 @@ from typing import Any
 
 from sandkasten.errors import LocalDaemonError, SandkastenError
 from sandkasten.notebook.arguments import parse_cell, parse_line
-from sandkasten.notebook.cells import run_cell
+from sandkasten.notebook.cells import Notebook, run_cell
 from sandkasten.notebook.displays import register_displays, unregister_displays
 from sandkasten.notebook.errors import for_people
-from sandkasten.notebook.pictures import Display
+from sandkasten.notebook.python.running import Page
 from sandkasten.notebook.sessions import NotebookSessions
 from sandkasten.notebook.verbs import VERBS
 
@@ -31,21 +31,25 @@ class SandboxMagics:
         self._ipython = ipython
         self.sessions = sessions
 
-    def cell(self, line: str, cell: str) -> None:
+    def cell(self, line: str, cell: str) -> Any:
         """Run the cell in the sandbox; its output appears while it runs.
 
         Usage: %%sandbox [options]
 
         The cell is bash, in the session's own shell: directory, variables, functions, background jobs
-        and files stay for the next cell. Cells in another language are fresh programs each, which
-        share files alone.
+        and files stay for the next cell. So do variables of Python, whose last value and figures are
+        shown. Cells in other languages are fresh programs each, which share files only.
 
-          --python --node --R --ruby --perl
+          --python            the cell is Python, in an interpreter that remembers
+          --node --R --ruby --perl
                               the cell is a program in that language
-          --lang NAME         it is one for the program NAME, which takes a file as its argument
+          --lang NAME         it is one for the program NAME, which takes a file as its argument;
+                              `--lang python3` is a fresh Python
           -s, --session NAME  run it in another session; it is made if there is none (default: main)
           --timeout SECONDS   stop it after that time (default: the daemon's longest, 10 minutes)
-          -o, --output NAME   keep the `ExecResult` in the variable NAME
+          -o, --output NAME   keep the `ExecResult` in the variable NAME; of a Python cell, bring the
+                              value of its variable NAME: numbers, texts, lists, dicts, tables of pandas
+                              (if it has no such variable, keep the `PythonResult`)
           -q, --quiet         show no output
           --no-raise          a non-zero status is no error
           --show DIRECTORY    show the pictures and pages that it makes below this directory
@@ -59,7 +63,10 @@ class SandboxMagics:
         with self._errors_for_people():
             options = parse_cell(line)
             session = self.sessions.get(options.session)
-            run_cell(session, cell, options, self._ipython.user_ns, self._show)
+            publisher = self._ipython.display_pub
+            page = Page(publisher.publish, publisher.clear_output, session.id[:12])
+            notebook = Notebook(self._ipython.user_ns, page, self.sessions.directories)
+            return run_cell(session, cell, options, notebook)
 
     def line(self, line: str) -> Any:
         """Look after the notebook's sandboxes.
@@ -77,6 +84,8 @@ class SandboxMagics:
           sessions                    all sessions of this notebook
           info                        what the daemon knows about the session
           stats                       the memory and CPU time that it uses
+          vars                        the variables of the sandbox's Python
+          restart                     end that Python; the next cell begins without variables
           ls [PATH]                   list a directory
           upload LOCAL... [DIRECTORY/]
                                       copy files and directories into the sandbox; the directory there
@@ -102,9 +111,6 @@ class SandboxMagics:
     def help(self) -> None:
         """Print the help of both magics."""
         print(help_text())
-
-    def _show(self, representations: Display) -> None:
-        self._ipython.display_pub.publish(dict(representations))
 
     @contextlib.contextmanager
     def _errors_for_people(self) -> Generator[None, None, None]:

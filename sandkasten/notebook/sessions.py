@@ -36,6 +36,8 @@ class NotebookSessions:
         self._client: SandboxClient | None = None
         self._sessions: dict[str, Session] = {}
         self._options: dict[str, SessionOptions] = {}
+        # Where a session's shell was when Python ran last.
+        self.directories: dict[str, str] = {}
 
     def get(self, name: str) -> Session:
         """The session of this name, made as it was before if it is not there.

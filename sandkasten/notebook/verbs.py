@@ -18,6 +18,7 @@ from sandkasten.notebook.progress import ProgressLine
 from sandkasten.notebook.running import find_process, print_output, process_table
 from sandkasten.notebook.sessions import NotebookSessions, SessionOptions
 from sandkasten.notebook.tables import Table
+from sandkasten.notebook.text import one_line
 from sandkasten_sync import Process, Session
 
 _NO_SESSION = Table((), note="There is no session yet; the first cell makes one.")
@@ -62,6 +63,25 @@ def stats(sessions: NotebookSessions, arguments: Any) -> SessionStats | Table:
     """Return what the session uses, which is not made for that."""
     found = sessions.find(arguments.session)
     return _NO_SESSION if found is None else found.stats()
+
+
+def variables(sessions: NotebookSessions, arguments: Any) -> Table:
+    """Return the variables of the session's Python; neither is made for that."""
+    found = sessions.find(arguments.session)
+    rows = [] if found is None else found.python_context().variables()
+    if not rows:
+        return Table((), note="There are no variables in the sandbox's Python.")
+    cells = [(each.name, each.type, each.size, one_line(each.repr, 60)) for each in rows]
+    return Table(cells, ("name", "type", "size", "value"))
+
+
+def restart(sessions: NotebookSessions, arguments: Any) -> None:
+    """End the session's Python; the next cell begins in a new one."""
+    found = sessions.find(arguments.session)
+    if found is not None:
+        sessions.directories.pop(found.id, None)
+        found.python_context().restart()
+    print("The next Python cell begins without variables.")
 
 
 def ls(sessions: NotebookSessions, arguments: Any) -> Listing:
@@ -179,6 +199,8 @@ VERBS: Mapping[str, Verb] = {
     "sessions": names,
     "info": info,
     "stats": stats,
+    "vars": variables,
+    "restart": restart,
     "ls": ls,
     "upload": upload,
     "download": download,

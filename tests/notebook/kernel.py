@@ -23,12 +23,14 @@ class Outputs:
     Attributes:
         texts: the pieces of standard output, each with the time at which it came.
         displays: what was displayed, and last the cell's value, by MIME type.
+        changes: the bundles that took the place of others, and the times that the output was cleared.
         error: the traceback as it is shown; empty if the cell went well.
     """
 
     texts: list[tuple[float, str]] = field(default_factory=list)
     displays: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
+    changes: list[Any] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -68,6 +70,10 @@ class Kernel:
                     on_text(content["text"])
             elif kind in {"display_data", "execute_result"}:
                 outputs.displays.append(content["data"])
+            elif kind == "update_display_data":
+                outputs.changes.append(content["data"])
+            elif kind == "clear_output":
+                outputs.changes.append(kind)
 
         reply = self._client.execute_interactive(code, timeout=_TIMEOUT_SECONDS, output_hook=take)
         if reply["content"]["status"] == "error":

@@ -25,7 +25,7 @@ def test_the_options_of_a_cell_are_read() -> None:
         "--python -s other --timeout 1.5 -o result -q --no-raise --show 'my plots' --scripts"
     )
     assert (options.language, options.session, options.timeout_ms) == ("python", "other", 1500)
-    assert (options.result_name, options.show) == ("result", "my plots")
+    assert (options.results, options.show) == (["result"], "my plots")
     assert options.quiet
     assert options.may_fail
     assert options.scripts

@@ -22,6 +22,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 OUTPUTS = {
     "hello.py": ["Hello, World!\n"],
     "asyncio.run": ["Hello, World, from /tmp\n"],
+    "x + 1": ["43\n"],
     "uname": ["Linux\n"],
     "line $i": ["line 1\nline 2\nline 3\nexit code 0 after "],
     "sort": ["9\n10\n", ">>> print(6 * 7)", "\n42"],
@@ -53,7 +54,7 @@ def as_async(code: str) -> str:
 def with_await(code: str) -> str:
     """Put `await` before each call that waits, with parentheses so that `.output` can follow."""
     verbs = (
-        "create_session|get_session|delete_workspace|close|exec|run|start|write|read|upload|list|destroy|map"
+        "create_session|get_session|delete_workspace|close|exec|run|python|start|write|read|upload|list|destroy|map"
     )
     for start in reversed([match.start() for match in re.finditer(rf"\b\w+\.({verbs})\(", code)]):
         end = code.index("(", start) + 1

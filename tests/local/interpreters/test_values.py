@@ -268,6 +268,8 @@ def test_open_figures_are_shown_at_the_end_and_closed(fresh: Interpreter) -> Non
     assert (len(failed.displays), failed.error_name) == (1, "ZeroDivisionError")
     shown_once = fresh.run("figures[1] = f = Figure(4)\ndisplay(f)\nlen(figures)")
     assert (len(shown_once.displays), shown_once.text) == (1, "1")
+    as_value = fresh.run("figures[1] = f = Figure(4)\nf")
+    assert (as_value.displays, as_value.value is None) == ([], False)
     large = fresh.run("Figure(2_000_000)")
     assert large.value is not None
     assert len(base64.b64decode(large.value["image/png"])) == 2_000_000

@@ -139,7 +139,7 @@ class Driver:
         if sys.getrecursionlimit() < 500:
             sys.setrecursionlimit(1000)
         if self._showing is not None or "matplotlib.pyplot" in sys.modules:
-            _, failure = self._guarded(lambda: self.showing.finish())  # noqa: PLW0108
+            _, failure = self._guarded(lambda: self.showing.finish(value))
             error = error or failure
         if error is None and value is not None:
             _, error = self._guarded(lambda: self.showing.result(value))

@@ -148,8 +148,9 @@ class Showing:
             return {"application/vnd.plotly.v1+json": value.to_json(), "text/html": html}
         return None
 
-    def finish(self) -> None:
-        """Show the figures that are open, as at the end of a notebook's cell."""
+    def finish(self, value: Any) -> None:
+        """Show the figures that are open, as at a cell's end in notebooks, except one that is the value."""
+        self._shown.add(id(value))
         pyplot = sys.modules.get("matplotlib.pyplot")
         if pyplot is not None:
             self._show_figures(pyplot)

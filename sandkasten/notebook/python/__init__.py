@@ -1,0 +1,1 @@
+"""`%%sandbox --python`: cells in the interpreter of the session that remembers."""
