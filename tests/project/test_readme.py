@@ -53,9 +53,8 @@ def as_async(code: str) -> str:
 
 def with_await(code: str) -> str:
     """Put `await` before each call that waits, with parentheses so that `.output` can follow."""
-    verbs = (
-        "create_session|get_session|delete_workspace|close|exec|run|python|start|write|read|upload|list|destroy|map"
-    )
+    own = "create_session|get_session|delete_workspace|close|destroy|map"
+    verbs = f"{own}|exec|run|python|start|write|read|upload|list"
     for start in reversed([match.start() for match in re.finditer(rf"\b\w+\.({verbs})\(", code)]):
         end = code.index("(", start) + 1
         while code[start:end].count("(") > code[start:end].count(")"):
