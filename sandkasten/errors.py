@@ -33,6 +33,7 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── ProcessInputClosedError(BrokenPipeError)    409 INPUT_CLOSED
         ├── SandboxPermissionError(PermissionError)                 403 PERMISSION_DENIED
         │   └── SandboxReadOnlyError                /workspace is read-only
+        ├── NameTakenError                          409 NAME_TAKEN
         ├── SearchTimeoutError                  504 SEARCH_TIMEOUT
         ├── SandboxFileExistsError(FileExistsError)                 409 FILE_EXISTS
         ├── SandboxDirectoryNotEmptyError(OSError)                  409 DIRECTORY_NOT_EMPTY
@@ -131,10 +132,7 @@ class SandkastenConnectionError(SandkastenError, httpx.TransportError):
 
 
 class SandkastenTimeoutError(SandkastenConnectionError, httpx.TimeoutException):
-    """The daemon stayed silent for longer than the call allows.
-
-    This is about the connection. A command that outran its `timeout_ms` is `ExecTimeoutError`.
-    """
+    """The daemon stayed silent for longer than the call allows; for commands there is `ExecTimeoutError`."""
 
 
 class LocalDaemonError(SandkastenConnectionError):
@@ -383,6 +381,10 @@ class CapacityExceededError(SandkastenAPIError):
     hint = "Destroy sessions that are not needed, or try again later."
 
 
+class NameTakenError(SandkastenAPIError):
+    """A running session has the name already."""
+
+
 class SearchTimeoutError(SandkastenAPIError):
     """A search outran its `timeout_ms`: there is too much to look through, or the pattern explodes."""
 
@@ -394,7 +396,4 @@ class ExecTimeoutError(CommandDetails, SandkastenAPIError):
 
 
 class InsufficientStorageError(CommandDetails, SandkastenAPIError):
-    """The workspace is as large as it may be, or the daemon's disk is full.
-
-    A command that filled it was stopped, a write was refused; commands that delete files work.
-    """
+    """The workspace or the daemon's disk is full; a command that filled it was stopped, and can delete."""

@@ -151,7 +151,7 @@ class SandboxClient:
             ExtensionMissingError: a daemon that leaves no choice of what was given.
             InvalidRequestError: limits beyond the daemon's, or that its machine cannot keep; a `cwd` that is
                 no directory and cannot be one.
-            SandkastenAPIError: with `error_code` "CONFLICT", a running session has the name.
+            NameTakenError: a running session has the name.
             InvalidImageError: no such image; the text lists those there are.
             CapacityExceededError: the daemon has as many sessions as it may.
             SandkastenInputError: an argument no daemon accepts.

@@ -17,10 +17,10 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from sandkasten import _codes as codes
 from sandkasten.local.interpreter import daemon_command, daemon_environment
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from sandkasten._config import Target
+    from sandkasten._options.limits import Limits
     from sandkasten.errors import LocalDaemonError
 
 _START_SECONDS = 30.0
@@ -53,8 +54,8 @@ class LocalOptions:
         allow_host_network: whether `create_session(network="host")` may have it.
         limits: what one session may take, where that differs from what suits this machine: any of
             `memory_bytes`, `processes`, `cpus`, `file_bytes`, `tmp_bytes`, `workspace_bytes` and
-            `output_bytes`. Sizes are numbers of bytes, or texts such as "512m" and "1g"; "unlimited" takes
-            a limit away.
+            `output_bytes`, in a mapping or in `Limits`. Sizes are numbers of bytes, or texts such as "512m"
+            and "1g"; in a mapping, "unlimited" takes a limit away.
         allowed_packages: the names of packages that sessions may be given, beside what these need; "all"
             is any, and an empty list none.
         package_index: the URL of the index that they come from; None is where pip looks by itself. A key
@@ -68,7 +69,7 @@ class LocalOptions:
     max_sessions: int = 1000
     pool_size: int = 2
     allow_host_network: bool = True
-    limits: SessionLimits = field(default_factory=SessionLimits)
+    limits: SessionLimits | Limits = field(default_factory=SessionLimits)
     allowed_packages: Sequence[str] | Literal["all"] = "all"
     package_index: str | None = field(default=None, repr=False)
     package_constraints: Sequence[str] = ()
@@ -80,8 +81,10 @@ class LocalOptions:
         Raises:
             SandkastenInputError: which limit, and why.
         """
+        if not isinstance(self.limits, Mapping):
+            object.__setattr__(self, "limits", _given(self.limits))
         try:
-            read_limits(self.limits)
+            read_limits(cast("SessionLimits", self.limits))
         except (LimitsError, TypeError, AttributeError) as error:
             from sandkasten.errors import SandkastenInputError  # noqa: PLC0415  (with all of httpx)
 
@@ -91,6 +94,17 @@ class LocalOptions:
                 else f"limits is {self.limits!r:.200}. Pass a mapping, as {{'memory_bytes': '1g'}}."
             )
             raise SandkastenInputError(text) from None
+
+
+def _given(limits: object) -> object:
+    """Return the limits that a `Limits` has, as a mapping; all else as it is."""
+    import attrs  # noqa: PLC0415  (few programs use it)
+
+    from sandkasten._options.limits import Limits  # noqa: PLC0415
+
+    if not isinstance(limits, Limits):
+        return limits
+    return {name: value for name, value in attrs.asdict(limits).items() if value is not None}
 
 
 class LocalDaemon:

@@ -19,7 +19,7 @@ from sandkasten.errors import (
     ExtensionMissingError,
     InsufficientStorageError,
     InvalidRequestError,
-    SandkastenAPIError,
+    NameTakenError,
     SandkastenInputError,
     SessionNotFoundError,
 )
@@ -43,7 +43,7 @@ LIMITS = {
 @pytest.fixture(scope="module")
 def small_daemon() -> Iterator[LocalDaemon]:
     """A daemon with small limits, one for all: whatever a session does, the next finds it as it was."""
-    daemon = start_daemon(LocalOptions(limits=LIMITS, pool_size=0))
+    daemon = start_daemon(LocalOptions(limits=Limits(**LIMITS), pool_size=0))
     yield daemon
     daemon.stop()
 
@@ -259,9 +259,9 @@ async def test_labels_and_names_find_sessions(client: SandboxClient) -> None:
         assert [one.id for one in found] == [session.id]
         assert await client.list_sessions(labels={"job": "17", "other": "x"}) == []
         assert (await client.get_session("first-one")).id == session.id
-        with pytest.raises(SandkastenAPIError, match="'first-one' already") as caught:
+        with pytest.raises(NameTakenError, match="'first-one' already") as caught:
             await client.create_session(name="first-one")
-        assert (caught.value.status_code, caught.value.error_code) == (409, "CONFLICT")
+        assert (caught.value.status_code, caught.value.error_code) == (409, "NAME_TAKEN")
     with pytest.raises(SessionNotFoundError):
         await client.get_session("first-one")
     async with await client.create_session(name="first-one", image="base") as again:

@@ -22,7 +22,7 @@ from sandkasten.errors import (
     ExtensionMissingError,
     InsufficientStorageError,
     InvalidRequestError,
-    SandkastenAPIError,
+    NameTakenError,
     SandkastenInputError,
     SessionNotFoundError,
 )
@@ -46,7 +46,7 @@ LIMITS = {
 @pytest.fixture(scope="module")
 def small_daemon() -> Iterator[LocalDaemon]:
     """A daemon with small limits, one for all: whatever a session does, the next finds it as it was."""
-    daemon = start_daemon(LocalOptions(limits=LIMITS, pool_size=0))
+    daemon = start_daemon(LocalOptions(limits=Limits(**LIMITS), pool_size=0))
     yield daemon
     daemon.stop()
 
@@ -260,9 +260,9 @@ def test_labels_and_names_find_sessions(client: SandboxClient) -> None:
         assert [one.id for one in found] == [session.id]
         assert client.list_sessions(labels={"job": "17", "other": "x"}) == []
         assert client.get_session("first-one").id == session.id
-        with pytest.raises(SandkastenAPIError, match="'first-one' already") as caught:
+        with pytest.raises(NameTakenError, match="'first-one' already") as caught:
             client.create_session(name="first-one")
-        assert (caught.value.status_code, caught.value.error_code) == (409, "CONFLICT")
+        assert (caught.value.status_code, caught.value.error_code) == (409, "NAME_TAKEN")
     with pytest.raises(SessionNotFoundError):
         client.get_session("first-one")
     with client.create_session(name="first-one", image="base") as again:

@@ -201,7 +201,7 @@ class Manager:
             yield
             return
         if name in self._names or any(session.name == name for session in self._sessions.values()):
-            raise ApiError(409, "CONFLICT", f"There is a session {name!r} already. Take another name.")
+            raise ApiError(409, "NAME_TAKEN", f"There is a session {name!r} already. Take another name.")
         self._names.add(name)
         try:
             yield
