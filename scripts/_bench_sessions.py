@@ -27,7 +27,10 @@ from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten.local.linux.processes import descendants
 from sandkasten.local.options import Options
 from sandkasten.local.sessions.preparing import prepare
-from sandkasten_sync import SandboxClient
+from sandkasten_sync import SandboxClient, Session
+
+# After this long an interpreter is ready ahead of its first code.
+_SPARE_SECONDS = 0.5
 
 
 def figures() -> Iterator[Figure]:
@@ -36,6 +39,8 @@ def figures() -> Iterator[Figure]:
         yield from exec_true(client, target)
         if "processes" in client.health().extensions:
             yield run_true(client)
+        if "python" in client.health().extensions:
+            yield from python_that_remembers(client)
         yield first_command(client)
         yield echo_to_chunk(client)
     with daemon(pool_size=4) as target, client_of(target) as client:
@@ -59,6 +64,26 @@ def run_true(client: SandboxClient) -> Figure:
         actions = partial(session.exec, "true"), partial(session.run, ["true"])
         floor, value = in_turns(300, *(partial(duration, action) for action in actions))
     return Figure('session.run(["true"]) / session.exec("true")', floor, value, goal=1.5)
+
+
+def python_that_remembers(client: SandboxClient) -> Iterator[Figure]:
+    """Code in an interpreter that is kept, and in one that was started ahead."""
+    with client.create_session(image="base") as session:
+        actions = partial(session.exec, "true"), partial(session.python, "print(1)")
+        floor, value = in_turns(300, *(partial(duration, action) for action in actions))
+        alone = partial(duration, partial(session.exec, "python3 -c 'print(1)'"))
+        python, fresh = in_turns(20, alone, partial(in_fresh_context, session))
+    yield Figure('session.python("print(1)") / session.exec("true")', floor, value, goal=1.2)
+    yield Figure('session.python("print(1)")', None, value, goal=1)
+    yield Figure('session.python("print(1)"), fresh / exec("python3 -c ...")', python, fresh, goal=0.5)
+    yield Figure('session.python("print(1)"), in a fresh context', None, fresh, goal=5)
+
+
+def in_fresh_context(session: Session) -> Seconds:
+    """Run code in an interpreter that has run none, once the next of them is ready."""
+    time.sleep(_SPARE_SECONDS)
+    with session.python_context("fresh") as context:
+        return duration(partial(context.run, "print(1)"))
 
 
 @contextlib.contextmanager

@@ -37,6 +37,8 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     execs, sessions = Execs(manager, observer), Sessions(manager, observer)
     yield Row("POST", f"{_SESSION}/exec", execs.exec)
     yield Row("POST", f"{_SESSION}/processes/run", Runs(manager, observer, execs.keys).run)
+    python = Python(manager, observer, execs.keys)
+    yield Row("POST", f"{_SESSION}/python", python.run)
     yield Row("POST", f"{_SESSION}/exec/stream", execs.exec_stream)
     yield Row("DELETE", f"{_SESSION}/executions/{{key}}", execs.cancel)
     yield Row("PUT", f"{_SESSION}/executions/{{key}}/input", execs.feed)
@@ -55,7 +57,7 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     yield Row("GET", "/v1/workspaces", sessions.list_workspaces)
     yield Row("DELETE", _WORKSPACE, sessions.delete_workspace)
     yield from _process_rows(manager, observer)
-    yield from _python_rows(Python(manager, observer, execs.keys))
+    yield from _python_rows(python)
     yield from file_rows(manager, observer)
 
 
@@ -76,7 +78,6 @@ def _process_rows(manager: Manager, observer: Observer) -> Iterator[Row]:
 def _python_rows(python: Python) -> Iterator[Row]:
     """Yield what is asked of Python that remembers."""
     context = f"{_SESSION}/python/{{context}}"
-    yield Row("POST", f"{_SESSION}/python", python.run)
     yield Row("GET", f"{_SESSION}/python", python.list)
     yield Row("DELETE", context, python.close)
     yield Row("GET", f"{context}/variables", python.variables)
