@@ -27,6 +27,7 @@ class Entry:
 COMMANDS = (
     Entry("run", "running", "Run", "Run one command in a sandbox of its own, which ends with it."),
     Entry("exec", "running", "Run", "Run a command in a session's shell; its exit code is ours."),
+    Entry("python", "python", "Run", "Run Python code in an interpreter that remembers."),
     Entry("shell", "shell", "Run", "Use a session's shell, line by line."),
     Entry("ps", "processes", "Run", "List the processes that were started beside a session's shell."),
     Entry("kill", "processes", "Run", "Send a signal to processes of a session."),

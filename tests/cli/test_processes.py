@@ -137,3 +137,21 @@ def test_full_screen_programs(cli: Home, session: str, program: str) -> None:
         typist.read_until("55")  # more fits now
     typist.type(keys)
     assert typist.end() == 0
+
+
+def test_python_remembers_from_one_command_to_the_next(cli: Home, session: str) -> None:
+    assert cli("python", session, "x = 42") == ""
+    done = cli.run(
+        "python", session, "-", feed=b"import sys\nprint('out'); print('err', file=sys.stderr)\nx + 1"
+    )
+    assert (done.text, done.stderr) == ("out\n43\n", "err\n")
+    raised = cli.start("python", session, "print('before'); 1 / 0")
+    outputs = raised.communicate(timeout=30)
+    assert (raised.returncode, outputs[0]) == (1, b"before\n")
+    assert outputs[1].rstrip().endswith(b"ZeroDivisionError: division by zero")
+    result = json.loads(cli("python", "--json", "--context", "other", session, "'x' in globals()"))
+    assert (result["results"][0]["data"]["text/plain"], result["error"]) == ("False", None)
+    late = cli.run("python", "--timeout", "0.2", session, "while True: pass", expect=124)
+    assert "variables are still there" in late.stderr
+    assert cli("python", session, "x") == "42\n"
+    assert "There is no code" in cli.run("python", session, expect=2).sentence

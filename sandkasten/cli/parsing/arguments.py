@@ -16,6 +16,7 @@ import click
 from sandkasten._protocol import (
     MAX_COMMAND_BYTES,
     MAX_TIMEOUT_MS,
+    PYTHON_CONTEXT,
     SESSION_ID,
     WORKSPACE,
     WORKSPACE_ID,
@@ -69,6 +70,7 @@ def seconds(number: Callable[[str], Number], lowest: float, highest: float) -> C
 
 session_id = form(SESSION_ID, "the id of a session (sandkasten ls lists them)")
 workspace_id = form(WORKSPACE_ID, WORKSPACE_ID_FORM)
+context_name = form(PYTHON_CONTEXT, "1 to 64 letters, digits, dots, dashes or underscores")
 image_name = form(UNICODE, "the name of an image, such as python")
 remote_path = form(NAME, "a path in the sandbox")
 local_path = form(re.compile(r"(?s:.+)"), "a path")
