@@ -96,7 +96,6 @@ MISUSED = [
     ("exec ? -- x", "SESSION", NO_ID),
     ("shell ?", "SESSION", NO_ID),
     ("python ? 1", "SESSION", NO_ID),
-    (f"python --timeout ? {SESSION} 1", "--timeout", NO_TIMEOUT),
     (f"python --context ? {SESSION} 1", "--context", ("", "a b", "x" * 65)),
     ("ls ?", "SESSION", (*NO_ID, "..:x")),
     ("info ?", "SESSION", NO_ID),
