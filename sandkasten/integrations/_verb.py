@@ -55,11 +55,30 @@ class Options:
 
 
 @frozen
+class Picture:
+    """A picture for a model.
+
+    Attributes:
+        kind: its MIME type.
+        base64: its content.
+    """
+
+    kind: str
+    base64: str
+
+    @property
+    def url(self) -> str:
+        """The picture as a URL."""
+        return f"data:{self.kind};base64,{self.base64}"
+
+
+@frozen
 class Answer:
-    """The answer of a verb: a text for the model, and plain data for the program around it."""
+    """The answer of a verb: a text for the model, plain data for the program around it, and pictures."""
 
     text: str
     data: dict[str, Any]
+    pictures: tuple[Picture, ...] = ()
 
 
 class Verb(BaseModel):

@@ -12,6 +12,7 @@ from sandkasten._packages.calls import PackageInfo
 from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations import _fileverbs as files
 from sandkasten.integrations import _processverbs as processes
+from sandkasten.integrations._pythonverb import RunPython
 from sandkasten.integrations._text import exec_text, one_line, stats_text
 from sandkasten.integrations._verb import (
     DEFAULT_MAX_OUTPUT_CHARS,
@@ -105,6 +106,7 @@ class InstallPackages(Verb):
 
 VERBS: tuple[type[Verb], ...] = (
     Exec,
+    RunPython,
     files.Read,
     files.Write,
     files.List,

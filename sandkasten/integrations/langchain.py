@@ -42,6 +42,9 @@ from sandkasten.integrations._verbs import (
     chosen,
 )
 
+# A text, or a text and pictures.
+Content = str | list[dict[str, Any]]
+
 __all__ = ["SandboxTool", "SandboxToolkit"]
 
 
@@ -114,7 +117,7 @@ class SandboxTool(BaseTool):
             verb=verb,
         )
 
-    def _run(self, *args: Any, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+    def _run(self, *args: Any, **kwargs: Any) -> tuple[Content, dict[str, Any]]:
         if self.session is None:
             raise NotImplementedError(
                 f"The tool {self.name!r} has an async session only. Use ainvoke() or astream(), or give "
@@ -127,10 +130,10 @@ class SandboxTool(BaseTool):
             raise self._readable(error) from error
         return self._answer(call, result, self.session)
 
-    async def _arun(self, *args: Any, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+    async def _arun(self, *args: Any, **kwargs: Any) -> tuple[Content, dict[str, Any]]:
         if self.async_session is None:
-            answer: tuple[str, dict[str, Any]] = await super()._arun(*args, **kwargs)  # `_run` in a thread
-            return answer
+            answer: tuple[Content, dict[str, Any]] = await super()._arun(*args, **kwargs)
+            return answer  # of `_run`, in a thread
         call = self._call(args, kwargs)
         try:
             result = await call.start(self.async_session, self.options)
@@ -144,9 +147,14 @@ class SandboxTool(BaseTool):
 
     def _answer(
         self, call: Verb, result: Any, session: AsyncSession | sandkasten_sync.Session
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Content, dict[str, Any]]:
         answer = call.answer(result, self.options, session.first_info)
-        return answer.text, answer.data
+        if not answer.pictures:
+            return answer.text, answer.data
+        blocks = [
+            {"type": "image", "base64": each.base64, "mime_type": each.kind} for each in answer.pictures
+        ]
+        return [{"type": "text", "text": answer.text}, *blocks], answer.data
 
     def _readable(self, error: Any) -> ToolException:
         return ToolException(error_text(error, self.options.max_output_chars))

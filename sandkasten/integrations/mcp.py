@@ -184,7 +184,9 @@ class SandboxServer:
                 return _text_result(f"error: {_GONE}", is_error=True)
         except SandkastenError as error:
             return _text_result(error_text(error, self._options.max_output_chars), is_error=True)
-        return _text_result(call.answer(result, self._options, session.first_info).text)
+        answer = call.answer(result, self._options, session.first_info)
+        pictures = [types.ImageContent(data=each.base64, mime_type=each.kind) for each in answer.pictures]
+        return types.CallToolResult(content=[types.TextContent(text=answer.text), *pictures])
 
     # --- resources
 

@@ -27,7 +27,7 @@ from sandkasten.models import SessionInfo
 from sandkasten.session import Session
 
 try:
-    from agents import FunctionTool, Tool, UserError
+    from agents import FunctionTool, Tool, ToolOutputImage, ToolOutputText, UserError
     from agents.tool_context import ToolContext
     from pydantic import ValidationError
 except ModuleNotFoundError as error:
@@ -145,7 +145,7 @@ def context_tools(
 def _tool(
     verb: type[Verb], find: Callable[[Any], Session], options: Options, info: SessionInfo | None
 ) -> FunctionTool:
-    async def invoke(context: ToolContext[Any], arguments: str) -> str:
+    async def invoke(context: ToolContext[Any], arguments: str) -> str | list[Any]:
         session = find(context.context)
         try:
             call = verb.model_validate_json(arguments or "{}")
@@ -155,7 +155,9 @@ def _tool(
             result = await call.start(session, options)
         except FIXABLE as error:
             return error_text(error, options.max_output_chars)
-        return call.answer(result, options, session.first_info).text
+        answer = call.answer(result, options, session.first_info)
+        pictures = [ToolOutputImage(image_url=each.url) for each in answer.pictures]
+        return [ToolOutputText(text=answer.text), *pictures] if pictures else answer.text
 
     schema = verb.model_json_schema()
     del schema["description"]  # it is the tool's

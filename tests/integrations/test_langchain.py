@@ -27,6 +27,7 @@ from tests.local.box import workspace_of
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "exec": {"command": "echo $((6 * 7))", "timeout_seconds": 5},
+    "run_python": {"code": "6 * 7", "timeout_seconds": 5},
     "write": {"path": "a/b.txt", "content": "text\n"},
     "read": {"path": "present.txt", "offset": None},
     "list": {"path": ".", "depth": 1},
@@ -191,6 +192,22 @@ def check_fixing(state: dict[str, Any]) -> None:
 def test_an_agent_writes_a_program_runs_it_reads_the_error_and_fixes_it(blocking: SandboxToolkit) -> None:
     agent: Any = create_agent(calls(*FIXING), blocking.get_tools())
     check_fixing(agent.invoke({"messages": [("user", "Sum the numbers.")]}))
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+FIGURE = (
+    "import base64\nclass Figure:\n  def __repr__(self): return 'figure'\n"
+    f"  def _repr_png_(self): return base64.b64decode('{PIXEL}')\nFigure()"
+)
+
+
+def test_pictures_are_blocks_of_the_message(blocking: SandboxToolkit) -> None:
+    message = tool_of(blocking, "run_python").invoke(call("run_python", code=FIGURE))
+    assert message.content == [
+        {"type": "text", "text": "result:\n[picture 1] figure"},
+        {"type": "image", "base64": PIXEL, "mime_type": "image/png"},
+    ]
+    assert message.artifact["value"] == "figure"
 
 
 async def test_an_awaited_agent_does_the_same_and_its_state_can_be_stored(awaited: SandboxToolkit) -> None:

@@ -18,6 +18,7 @@ from sandkasten.integrations import mcp as module
 from sandkasten.integrations._sandboxes import Sandboxes
 from sandkasten.integrations._verbs import VERBS
 from sandkasten.integrations.mcp import SandboxServer
+from tests.integrations.test_langchain import FIGURE
 
 KEY = "k" * 40
 HEADERS = {
@@ -100,6 +101,11 @@ async def test_the_sandbox_is_made_when_it_is_needed_remembers_and_ends_with_the
         [session] = server.sessions
     with pytest.raises(SessionNotFoundError):
         await session.info()
+
+
+async def test_figures_are_pictures_beside_the_text(mcp: Client) -> None:
+    shown = await mcp.call_tool("run_python", {"code": FIGURE})
+    assert [each.type for each in shown.content] == ["text", "image"]
 
 
 async def test_what_goes_wrong_comes_to_the_model_as_text(mcp: Client, server: Server) -> None:

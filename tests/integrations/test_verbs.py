@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from agents.tool_context import ToolContext
 
 from sandkasten import SandkastenInputError, Session
 from sandkasten.integrations.openai_agents import context_tools, sandbox_tools
+from tests.integrations.test_langchain import FIGURE, PIXEL
 from tests.integrations.test_openai_agents import use
+
+
+async def raw(tool: Any, code: str) -> Any:
+    """Return all that a tool answers, not only its text."""
+    arguments = json.dumps({"code": code})
+    context: Any = ToolContext(context=None, tool_name=tool.name, tool_call_id="1", tool_arguments=arguments)
+    return await tool.on_invoke_tool(context, arguments)
 
 
 async def test_processes_run_beside_the_shell_with_outputs_apart(session: Session) -> None:
@@ -22,6 +34,41 @@ async def test_processes_run_beside_the_shell_with_outputs_apart(session: Sessio
     said = await use(tools, "run_process", command="echo begun; sleep 60", timeout_seconds=1)
     assert said.startswith("error: The process was stopped after 1000 ms.")
     assert said.endswith("begun\n")
+
+
+async def test_python_remembers_and_shows_values_errors_and_pictures(session: Session) -> None:
+    tools = sandbox_tools(session, max_output_chars=2000)
+    assert await use(tools, "run_python", code="x = 42") == "(no output)"
+    said = await use(
+        tools, "run_python", code="import sys\nprint('out')\nprint('err', file=sys.stderr)\nx + 1"
+    )
+    assert said == "stdout:\nout\nstderr:\nerr\nresult:\n43"
+    said = await use(tools, "run_python", code="display('shown')\n1/0")
+    assert said.startswith("exception\nresult:\n'shown'\nTraceback (most recent call last):\n")
+    assert said.endswith("ZeroDivisionError: division by zero")
+    said = await use(tools, "run_python", code="for n in range(9999): print(n)\nlist(range(9999))")
+    assert len(said) <= 2000
+    assert said.startswith("stdout:\n0\n1\n")
+    assert "\n9998\nresult:\n[0,\n" in said
+    assert said.endswith("...]")
+    said = await use(tools, "run_python", code="while True: pass", timeout_seconds=1)
+    assert said.startswith("error: ")
+    assert await use(tools, "run_python", code="x") == "result:\n42"
+    assert (await use(tools, "run_python", code="import os; os._exit(3)")).startswith("exited\nresult:\n")
+    said = await use(tools, "run_python", code="1")
+    assert said == (
+        "result:\n1\n[The interpreter was lost before; this code began in a new one, without variables.]"
+    )
+
+
+async def test_pictures_come_beside_the_text(session: Session) -> None:
+    (tool,) = sandbox_tools(session, only=["run_python"])
+    text, picture = await raw(tool, FIGURE)
+    assert text.text == "result:\n[picture 1] figure"
+    assert picture.image_url == f"data:image/png;base64,{PIXEL}"
+    many = await raw(tool, f"{FIGURE};\nfor _ in range(6): display(Figure())")
+    assert len(many) == 5
+    assert many[0].text.count("[picture") == 4
 
 
 async def test_a_process_in_the_background_is_read_listed_and_ended(session: Session) -> None:
@@ -96,5 +143,5 @@ async def test_a_long_file_is_read_page_by_page(session: Session) -> None:
 async def test_some_of_the_tools_are_enough(session: Session) -> None:
     tools = sandbox_tools(session, only=["exec", "read"])
     assert [tool.name for tool in tools] == ["exec", "read"]
-    with pytest.raises(SandkastenInputError, match=r"'reed'.*names of tools: exec, read"):
+    with pytest.raises(SandkastenInputError, match=r"'reed'.*names of tools: exec, run_python, read"):
         context_tools(only=["reed"])
