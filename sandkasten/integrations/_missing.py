@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 # The modules that the extras bring, by the name of the extra.
-_MODULES = {"openai-agents": "agents", "langchain": "langchain_core", "fsspec": "fsspec", "mcp": "mcp_types"}
+_MODULES = {
+    "openai-agents": "agents",
+    "langchain": "langchain_core",
+    "fsspec": "fsspec",
+    "mcp": "mcp_types",
+    "deepagents": "deepagents",
+}
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:

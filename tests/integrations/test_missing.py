@@ -39,6 +39,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("langchain", "langchain_core", "langchain"),
         ("fsspec", "fsspec", "fsspec"),
         ("mcp", "mcp_types", "mcp"),
+        ("deepagents", "deepagents", "deepagents"),
     ],
 )
 def test_a_framework_that_is_missing_is_named_with_its_extra(name: str, module: str, extra: str) -> None:

@@ -1,0 +1,1 @@
+# What sandkasten/integrations/deepagents.py uses of deepagents, which the environment of developers lacks.
