@@ -1,1 +1,1 @@
-# What sandkasten/integrations/deepagents.py uses of deepagents, which the environment of developers lacks.
+# What sandkasten/integrations/deepagents uses of deepagents, which the environment of developers lacks.

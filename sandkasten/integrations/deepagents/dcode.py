@@ -21,7 +21,7 @@ from deepagents_code.integrations.sandbox_provider import (
 import sandkasten_sync
 from sandkasten.client import SandboxClient
 from sandkasten.errors import SessionExpiredError, SessionNotFoundError
-from sandkasten.integrations.deepagents import SandkastenBackend
+from sandkasten.integrations.deepagents.backend import SandkastenBackend
 from sandkasten.local.launch import LocalDaemon, start_daemon
 from sandkasten.session import Session as AsyncSession
 
