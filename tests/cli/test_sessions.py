@@ -7,8 +7,10 @@ import os
 import pty
 import re
 import signal
+import sys
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from sandkasten.cli.parsing import usage
 from sandkasten.models import SessionStats
@@ -25,6 +27,30 @@ def test_new_prints_the_id_and_nothing_else(cli: Home) -> None:
     lifetime = datetime.fromisoformat(info["expires_at"]) - datetime.fromisoformat(info["created_at"])
     assert 70 < lifetime.total_seconds() < 90
     assert cli("rm", session) == f"{session}\n"
+
+
+def test_new_with_an_environment_says_what_it_lacks(cli: Home) -> None:
+    done = cli.run("new", "--python-env", sys.prefix)
+    session = done.text.strip()
+    assert done.stderr.startswith(f"Not in the sandbox, since it is outside of {sys.prefix}: ")
+    assert "sandkasten (editable): " in done.stderr
+    assert cli("exec", session, "--", "python", "-c", "import sys; print(sys.prefix)") == f"{sys.prefix}\n"
+    cli("rm", session)
+    words = ("--python-env", sys.prefix, "--image", "base")
+    assert "do not go together" in cli.run("run", *words, "--", "true", expect=2).sentence
+    assert "There is no environment" in cli.run("new", "--python-env", "/nowhere", expect=125).sentence
+
+
+def test_a_kernel_in_a_sandbox_is_installed_for_clients_of_jupyter(cli: Home, tmp_path: Path) -> None:
+    place = cli("kernel", "install", "--name", "mine", "--copy-files", "--prefix", str(tmp_path)).strip()
+    made = json.loads(Path(place, "kernel.json").read_text())
+    config = made["metadata"]["kernel_provisioner"]["config"]
+    assert (config["environment"], config["copy_files"]) == (sys.prefix, True)
+    assert place == str(tmp_path / "share" / "jupyter" / "kernels" / "mine")
+    other = ("kernel", "install", "--name", "other", "--python-env", "/nowhere", "--prefix", str(tmp_path))
+    assert cli.run(*other).stderr == (
+        "/nowhere has no ipykernel yet. Install it: /nowhere/bin/python -m pip install ipykernel\n"
+    )
 
 
 def test_ls_lists_sessions_for_programs_and_for_json(cli: Home, session: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -37,6 +38,15 @@ def interrupt_when(kernel: Kernel, words: str) -> Callable[[str], None]:
 def test_a_cell_is_shell_that_remembers(kernel: Kernel) -> None:
     kernel.ok("%%sandbox\ncd /tmp\nname=World\ngreet() { echo Hello, $1; }")
     assert kernel.ok("%%sandbox\ngreet $name; pwd").text == "Hello, World\n/tmp\n"
+
+
+def test_a_session_may_have_the_notebooks_own_environment(kernel: Kernel) -> None:
+    said = kernel.ok("%sandbox new --env -s own").text
+    assert said.startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]} of {sys.prefix}. Left out: ")
+    shown = kernel.ok("%%sandbox -s own\npython -c 'import sys, attrs; print(sys.prefix)'").text
+    assert shown == f"{sys.prefix}\n"
+    assert "no environment at /nowhere" in kernel.run("%sandbox new --env /nowhere -s own").error
+    kernel.ok("%sandbox close -s own")
 
 
 def test_output_appears_while_the_cell_runs(kernel: Kernel) -> None:

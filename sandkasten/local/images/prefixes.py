@@ -27,8 +27,9 @@ _OF_CONDA = (*_OF_ALL, "libexec", "share", "etc", "ssl", "conda-meta", "fonts", 
 _CONDA = "conda-meta"
 # The sandbox has these itself.
 _TAKEN = (
-    "/bin", "/dev", "/etc", "/home/sandbox", "/lib", "/lib32", "/lib64", "/libx32", "/opt/sandkasten",
-    "/proc", "/run/sandkasten", "/sbin", "/sys", "/usr", "/var/tmp", "/workspace",  # noqa: S108  (the sandbox's own)
+    "/bin", "/dev", "/etc", "/home/sandbox", "/lib", "/lib32", "/lib64", "/libx32", "/opt/sandkasten", "/proc",
+    "/run/packages", "/run/prepared", "/run/sandkasten", "/sbin", "/sys", "/usr", "/workspace",
+    "/var/tmp",  # noqa: S108  (the sandbox's own)
 )  # fmt: skip
 
 
@@ -189,6 +190,8 @@ def _interpreter(environment: Path, named: Path) -> list[Path]:
     chain = list(_links(first))
     try:
         mode = chain[-1].stat().st_mode
+    except PermissionError:
+        raise _broken(named, f"its bin/python leads to {chain[-1]}, which is closed to the daemon") from None
     except OSError:
         raise _broken(named, f"its bin/python leads to {chain[-1]}, which is not there") from None
     if not stat.S_ISREG(mode) or not mode & 0o111:

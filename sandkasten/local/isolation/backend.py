@@ -314,6 +314,7 @@ class BubblewrapBackend:
         return SandboxPolicy(
             image=replace(image, beside=beside),
             carrier=carrier,
+            by_descriptor=bool(beside) and not carrier and bwrap_binary.binds_descriptors(self.bwrap),
             workspace=workspace,
             etc=etc,
             seccomp=self.seccomp,

@@ -14,8 +14,8 @@ Two rules that arguments added here must keep:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from sandkasten.local.isolation.policy import (
     CLOSED_BASH,
@@ -47,11 +47,13 @@ class Descriptors:
         seccomp: gives the filter, to its end.
         info: takes a JSON object with `child-pid`, when process 1 exists; None without a gate.
         block: process 1 waits here for a byte before it runs anything; None without a gate.
+        beside: path inside to the descriptor of what is mounted there, in place of its path.
     """
 
     seccomp: int
     info: int | None = None
     block: int | None = None
+    beside: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors: Descriptors) -> list[str]:
@@ -73,7 +75,7 @@ def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors
         "--as-pid-1",
         "--cap-drop",
         "ALL",
-        *_file_systems(policy),
+        *_file_systems(policy, descriptors.beside),
         *_environment(policy),
         *_descriptors(descriptors),
         "--chdir",
@@ -83,7 +85,7 @@ def arguments(bwrap: str, policy: SandboxPolicy, command: list[str], descriptors
     ]
 
 
-def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
+def _file_systems(policy: SandboxPolicy, beside: Mapping[str, int]) -> Iterator[str]:
     for host_path, path in policy.image.read_only.items():
         yield from ("--ro-bind", host_path, path)
     yield from _usual_places(policy)
@@ -110,7 +112,7 @@ def _file_systems(policy: SandboxPolicy) -> Iterator[str]:
     for path in MEMORY:
         if not path.startswith("/dev/"):
             yield from _memory(path, policy)
-    yield from _beside(policy)
+    yield from _beside(policy, beside)
     yield from _packages(policy.packages)
     yield from ("--bind", str(policy.workspace), WORKSPACE)
     yield from ("--remount-ro", "/")
@@ -125,10 +127,13 @@ def _usual_places(policy: SandboxPolicy) -> Iterator[str]:
         yield from ("--dir", "/var", "--symlink", "/tmp", "/var/tmp")  # noqa: S108  (the sandbox's own)
 
 
-def _beside(policy: SandboxPolicy) -> Iterator[str]:
+def _beside(policy: SandboxPolicy, descriptors: Mapping[str, int]) -> Iterator[str]:
     """Yield what comes after the memory that it may be in; nothing of the session has run there yet."""
     for path, host_path in policy.image.beside.items():
-        yield from ("--ro-bind", host_path, path)
+        if path in descriptors:
+            yield from ("--ro-bind-fd", str(descriptors[path]), path)
+        else:
+            yield from ("--ro-bind", host_path, path)
 
 
 def _packages(places: PackagePlaces | None) -> Iterator[str]:

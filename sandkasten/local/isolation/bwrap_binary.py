@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,6 +49,12 @@ def lacks(help_text: str) -> list[str]:
     """The options that sandboxes are built with and that this bubblewrap does not have."""
     words = set(help_text.split())
     return [option for option in _OPTIONS if option not in words]
+
+
+@functools.cache
+def binds_descriptors(bwrap: str) -> bool:
+    """Return whether bubblewrap mounts what a descriptor names, which nobody can change any more (0.10)."""
+    return "--ro-bind-fd" in bwrap_help(bwrap).split()
 
 
 def _said(bwrap: str, option: str) -> str:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sandkasten._directories import find_trouble
+from sandkasten.local.errors import SandboxLostError
 from sandkasten.local.identity import Identity, has_capability
 
 _SYS_ADMIN = 21
@@ -39,6 +41,30 @@ def closed(paths: Mapping[str, str], identity: Identity) -> list[str]:
         if not identity.drops
         else [path for path in dict.fromkeys(paths.values()) if not _reaches(identity, path)]
     )
+
+
+def opened(paths: Mapping[str, str]) -> dict[str, int]:
+    """Return path inside to a descriptor of what is mounted there; the caller closes them.
+
+    The paths were resolved before, and here they must still be what they were: without a symlink.
+
+    Raises:
+        SandboxLostError: they are not.
+    """
+    descriptors: dict[str, int] = {}
+    for inside, path in paths.items():
+        try:
+            # The last step may be a symlink, which this opens; one before it shows in the name.
+            descriptors[inside] = descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            is_link = stat.S_ISLNK(os.fstat(descriptor).st_mode)
+            is_same = not is_link and os.readlink(f"/proc/self/fd/{descriptor}") == path
+        except OSError:
+            is_same = False
+        if not is_same:
+            for descriptor in descriptors.values():
+                os.close(descriptor)
+            raise SandboxLostError(f"{path} was changed while it was to be mounted")
+    return descriptors
 
 
 def problem_with(path: str, identity: Identity) -> str | None:

@@ -145,6 +145,7 @@ class SandboxPolicy:
         hidden_directories: and directories.
         environment: all the variables it starts with.
         launcher: what starts bubblewrap.
+        by_descriptor: whether bubblewrap gets what the image has beside as descriptors.
         carrier: the words before all others, run as root, which become the sandboxes' user, see `carrier`.
         packages: where it has packages; None: it takes none.
     """
@@ -162,6 +163,7 @@ class SandboxPolicy:
     hidden_directories: tuple[str, ...] = field(default_factory=directories_to_hide)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(ENVIRONMENT))
     launcher: Launcher = field(default_factory=Launcher)
+    by_descriptor: bool = False
     carrier: tuple[str, ...] = ()
     packages: PackagePlaces | None = None
 

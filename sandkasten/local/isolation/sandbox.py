@@ -27,6 +27,7 @@ from importlib import resources
 from sandkasten.local.errors import SandboxLostError
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
+from sandkasten.local.isolation.carrier import opened
 from sandkasten.local.isolation.gate import Gate
 from sandkasten.local.isolation.policy import BASH, SandboxPolicy
 from sandkasten.local.isolation.programs import Program
@@ -111,24 +112,21 @@ class BubblewrapSandbox:
             block_inside, block = _pipe(theirs, ours)
             filter_inside = seccomp.descriptor(policy.seccomp)
             theirs.callback(os.close, filter_inside)
+            beside = opened(policy.image.beside) if policy.by_descriptor else {}
+            for descriptor in beside.values():
+                theirs.callback(os.close, descriptor)
+            passed = [tokens_inside, control_inside, permits_inside, filter_inside, info_inside, block_inside]
             process = subprocess.Popen(
                 bubblewrap.arguments(
                     bwrap,
                     policy,
                     supervisor_command(policy, tokens_inside, control_inside, permits_inside),
-                    bubblewrap.Descriptors(filter_inside, info_inside, block_inside),
+                    bubblewrap.Descriptors(filter_inside, info_inside, block_inside, beside),
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(
-                    tokens_inside,
-                    control_inside,
-                    permits_inside,
-                    filter_inside,
-                    info_inside,
-                    block_inside,
-                ),
+                pass_fds=(*passed, *beside.values()),
                 cwd="/",
                 env={},  # bubblewrap needs none, and what the loader makes of it would stand on the terminal
                 process_group=0,  # Ctrl-C at the daemon's terminal is not for sandboxes

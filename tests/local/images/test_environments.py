@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sandkasten.local.errors import ApiError
+from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.images.environments import Environments
 from sandkasten.local.images.leftout import left_out
 from sandkasten.local.images.prefixes import Parts, read_prefixes
+from sandkasten.local.isolation.carrier import opened
 from sandkasten.local.options import Options, OptionsError
 from sandkasten.local.serveroptions import ServerOptions
 
@@ -183,6 +184,25 @@ def test_nothing_but_directories_and_files_is_mounted(tmp_path: Path) -> None:
         listener.bind(str(environment / "share"))
         found = read_prefixes(environment)
     assert f"{environment}/share" not in found.mounts
+
+
+def test_what_was_looked_at_is_what_is_mounted(tmp_path: Path) -> None:
+    environment = venv(tmp_path / "venv")
+    paths = {inside: str(real) for inside, real in read_prefixes(environment).mounts.items()}
+    for descriptor in opened(paths).values():
+        os.close(descriptor)
+    before = len(os.listdir("/proc/self/fd"))
+    (environment / "lib").rename(tmp_path / "away")
+    (environment / "lib").symlink_to("/etc")
+    with pytest.raises(SandboxLostError, match="/venv/lib was changed"):
+        opened(paths)
+    (environment / "lib").unlink()
+    (tmp_path / "away").rename(environment / "lib")
+    environment.rename(tmp_path / "moved")
+    environment.symlink_to(tmp_path / "moved")  # on the way
+    with pytest.raises(SandboxLostError, match="was changed"):
+        opened(paths)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def refusal(environments: Environments, path: str | Path) -> str:
