@@ -27,8 +27,8 @@ _OF_CONDA = (*_OF_ALL, "libexec", "share", "etc", "ssl", "conda-meta", "fonts", 
 _CONDA = "conda-meta"
 # The sandbox has these itself.
 _TAKEN = (
-    "/bin", "/dev", "/etc", "/home/sandbox", "/lib", "/lib32", "/lib64", "/libx32", "/opt/sandkasten", "/proc",
-    "/run/packages", "/run/prepared", "/run/sandkasten", "/sbin", "/sys", "/usr", "/workspace",
+    "/bin", "/dev", "/etc", "/home/sandbox", "/lib", "/lib32", "/lib64", "/libx32", "/opt/sandkasten",
+    "/proc", "/run/packages", "/run/prepared", "/run/sandkasten", "/sbin", "/sys", "/usr", "/workspace",
     "/var/tmp",  # noqa: S108  (the sandbox's own)
 )  # fmt: skip
 
