@@ -163,7 +163,9 @@ def test_what_a_page_would_run_does_not_reach_it(sandboxed: SandboxedKernel) -> 
     assert widget == {"text/plain": "<img onerror=alert(3)>"}
 
 
-def test_a_restart_forgets_and_an_end_is_noticed(sandboxed: SandboxedKernel) -> None:
+def test_a_restart_forgets_and_an_end_is_noticed(
+    sandboxed: SandboxedKernel, place: dict[str, str], daemon: LocalDaemon
+) -> None:
     sandboxed.run("import pathlib; pathlib.Path('stays').touch(); gone = 1")
     sandboxed.manager.restart_kernel(now=True)
     sandboxed.client.wait_for_ready(timeout=SECONDS)
@@ -177,6 +179,17 @@ def test_a_restart_forgets_and_an_end_is_noticed(sandboxed: SandboxedKernel) -> 
     assert isinstance(provisioner, SandboxProvisioner)
     assert run_sync(provisioner.wait)() == 3
     assert not sandboxed.manager.is_alive()
+    target = daemon.target
+    with SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        for info in client.list_sessions():
+            if info.python_environment is not None:
+                client.get_session(info.id).destroy()
+    with variables(place):
+        sandboxed.manager.restart_kernel(now=True)
+    sandboxed.client.wait_for_ready(timeout=SECONDS)
+    assert sandboxed.run("import pathlib; pathlib.Path('stays').exists()").displays == [
+        {"text/plain": "False"}
+    ]
 
 
 def test_an_environment_without_ipykernel_is_one_sentence(place: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import tempfile
@@ -33,6 +34,11 @@ _START_SECONDS = 30.0
 _KEPT_CHARS = 2000
 
 T = TypeVar("T")
+
+
+def _short_directory() -> str | None:
+    """Return a directory for sockets, whose paths may have 107 bytes at most; None is the usual one."""
+    return None if len(os.fsencode(tempfile.gettempdir())) < 60 else "/tmp"  # noqa: S108
 
 
 class CannotStartKernelError(RuntimeError):
@@ -133,6 +139,11 @@ class SandboxedKernel:
             raise
 
     async def _made_session(self, place: str) -> Session:
+        if self._session is not None:
+            try:
+                await self._session.info()
+            except SandkastenError:  # it ended, or its daemon did
+                await self.close()
         if self._session is None:
             choice = self._choice
             self._client = SandboxClient()
@@ -170,7 +181,7 @@ class SandboxedKernel:
         self._relay = await session.start([argv[0], "-c", _RELAY, prefix], stdin=True, cwd="/tmp")  # noqa: S108
         self._kernel = await session.start(command, cwd=self._directory, env=env)
         self._tasks = [asyncio.create_task(self._follow(self._kernel, self._ended))]
-        self._sockets = Path(tempfile.mkdtemp(prefix="sandkasten-kernel-"))
+        self._sockets = Path(tempfile.mkdtemp(prefix="sandkasten-kernel-", dir=_short_directory()))
         self._tunnel = Tunnel(self._relay, self._on_broken)
         await self._tunnel.start(self._sockets / "s", range(1, len(CHANNELS) + 1))
         async with asyncio.timeout(_START_SECONDS):
