@@ -46,8 +46,10 @@ class Sandbox(Protocol):
         control: the shell sends commands here, and `read_control` receives what became of them.
         tokens: the shell sends one line of code here for each command.
         init_pid: process 1 in the host's numbers; None before `release`.
+        idle_programs: how many programs beside the shell do nothing yet, which `has_jobs` leaves out.
     """
 
+    idle_programs: int
     terminal: int
     control: socket.socket
     tokens: socket.socket

@@ -83,6 +83,7 @@ class BubblewrapSandbox:
         self._spawner: Spawner | None = None
         self._confine_in_group: Callable[[int], None] | None = None
         self._signalling = threading.Lock()
+        self.idle_programs = 0
 
     @classmethod
     def start(
@@ -265,7 +266,9 @@ class BubblewrapSandbox:
     @property
     def has_jobs(self) -> bool:
         """True if there is more than bubblewrap, the supervisor and a shell, none of which has threads."""
-        return bool(self._spawned) or processes.has_more_threads(self._process.pid, _IDLE_PROCESSES)
+        return len(self._spawned) > self.idle_programs or processes.has_more_threads(
+            self._process.pid, _IDLE_PROCESSES
+        )
 
     @property
     def members(self) -> list[int]:

@@ -57,6 +57,8 @@ class Manager:
         self._images = images
         self._observer = observer
         self._closing = False
+        # Since then sessions of the pool have an interpreter that waits for code.
+        self.python_was_used = False
         self._sessions: dict[str, Session] = {}
         self._starting = 0
         self._ended: OrderedDict[str, EndReason] = OrderedDict()
@@ -329,6 +331,8 @@ class Manager:
             except KeyError:  # others are kept ready by now
                 raise invalid_request("Sessions of this set are not kept ready.") from None
         session = await self._build(self._settings.isolation.images[image], None, environment=environment)
+        if self.python_was_used:
+            session.interpreters.prepare()
         if environment is not None and not self._need_packages().is_warm(environment):
             self._discard(session)
             raise invalid_request("Sessions of this set are not kept ready.")

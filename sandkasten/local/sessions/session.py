@@ -310,6 +310,7 @@ class Session:
             self.interpreters.directory = self.processes.directory
         if not asked.environment and asked.cwd is None:
             return
+        self.interpreters.discard_spare()
         is_done, said = await self.ask(beginning(self.processes.directory, asked.environment))
         if not is_done:
             reason = said.strip().rpartition(": ")[2] or "it took too long"

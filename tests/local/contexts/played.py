@@ -129,6 +129,7 @@ class Played:
         self.peers: list[Peer] = []
         self.programs: list[Program] = []
         self.refusals: list[Exception] = []
+        self.idle_programs = 0
         self._started = asyncio.Event()
 
     async def spawn(self, program: Program, stdin: int, stdout: int, stderr: int) -> Peer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from errno import EAGAIN, ENOENT
+from errno import ENOENT
 from typing import Any
 
 import pytest
@@ -58,47 +58,6 @@ def test_code_of_different_contexts_runs_at_the_same_time() -> None:
             assert not first.is_finished
             one.say("done", number)
             await ended(first)
-
-    skipping(main())
-
-
-def test_an_interpreter_is_kept_spare_and_has_run_no_code() -> None:
-    async def main() -> None:
-        with staged() as stage:
-            first = stage.run("a")
-            await (await stage.sandbox.ready()).answer()
-            await ended(first)
-            spare = await stage.sandbox.ready(1)
-            second = stage.run("b", "other")
-            assert (await spare.answer())["code"] == "b"
-            assert not (await ended(second))["restarted"]
-
-    skipping(main())
-
-
-def test_where_few_processes_are_allowed_there_is_no_spare() -> None:
-    async def main() -> None:
-        with staged(processes=20) as stage:
-            first = stage.run("a")
-            await (await stage.sandbox.ready()).answer()
-            await ended(first)
-            await asyncio.sleep(60)
-            assert len(stage.sandbox.peers) == 1
-
-    skipping(main())
-
-
-def test_a_spare_makes_way_where_no_more_processes_are_allowed() -> None:
-    async def main() -> None:
-        with staged() as stage:
-            first = stage.run("a")
-            await (await stage.sandbox.ready()).answer()
-            await ended(first)
-            stage.sandbox.refusals = [OSError(EAGAIN, "no more processes")]
-            await asyncio.sleep(60)  # the spare could not be started, and nobody minds
-            second = stage.run("b", "other")
-            await (await stage.sandbox.ready(1)).answer()
-            await ended(second)
 
     skipping(main())
 

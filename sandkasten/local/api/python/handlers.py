@@ -54,6 +54,7 @@ class Python:
     async def run(self, request: Request) -> Response:
         """Run code, and answer with its result, or with a stream of what it prints and shows."""
         session, body = self._session(request), await python_body(request)
+        self._manager.python_was_used = True
         if _EVENTS in request.headers.get("accept", ""):
             return self._stream(session, request, body)
         pause_seconds = bodies.keep_alive_seconds(request)

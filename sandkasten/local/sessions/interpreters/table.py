@@ -165,6 +165,7 @@ class Interpreters:
             SandboxLostError: the session is gone.
         """
         spare, self._spare = self._spare, None
+        self._count_spares()
         interpreter: Interpreter | None = None
         if spare is not None:
             with suppress(ApiError, SandboxLostError):  # whoever starts the next one learns why
@@ -223,6 +224,22 @@ class Interpreters:
 
     # --- the spare
 
+    def prepare(self) -> None:
+        """Have an interpreter ready before anybody asks, where the limits have room for one."""
+        if self._may_have_spare:
+            self._refill()
+
+    def discard_spare(self) -> None:
+        """End the interpreter that waits for code: what it was started with is no longer right."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.add_done_callback(self._on_unwanted)
+
+    def _on_unwanted(self, spare: asyncio.Task[Interpreter]) -> None:
+        self._count_spares()
+        if not spare.cancelled() and not spare.exception() and spare.result().job.is_running:
+            spare.result().kill(JobEnd.INTERRUPTED)
+
     @property
     def _may_have_spare(self) -> bool:
         around = self._surroundings
@@ -238,10 +255,14 @@ class Interpreters:
         self._refilling = None
         if self._spare is None and not self._is_closed:
             self._spare = asyncio.create_task(self._start())
-            self._spare.add_done_callback(_seen)
+            self._spare.add_done_callback(self._on_spare)
 
+    def _on_spare(self, spare: asyncio.Task[Interpreter]) -> None:
+        if not spare.cancelled() and not spare.exception():  # else whoever starts the next one learns why
+            self._count_spares()
 
-def _seen(task: asyncio.Task[Interpreter]) -> None:
-    """Look at the error, which nobody else may."""
-    if not task.cancelled():
-        task.exception()
+    def _count_spares(self) -> None:
+        """Let the sandbox know how many programs do nothing: they write no files, so nobody need look."""
+        spare = self._spare
+        is_there = spare is not None and spare.done() and not spare.cancelled() and not spare.exception()
+        self._surroundings.sandbox.idle_programs = int(is_there)
