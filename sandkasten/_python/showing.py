@@ -71,6 +71,8 @@ def _end_of(text: str) -> str:
 
 
 def _frame(result: RichResult) -> Mapping[str, str]:
+    if "application/vnd.plotly.v1+json" in result.data or "vegaEmbed" in (result.html or ""):
+        raise NotShownError("an interactive figure draws itself by scripts, which do not run here")
     return display_of("result.html", (result.html or "").encode())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -17,7 +18,8 @@ from sandkasten.notebook.errors import MagicError
 from sandkasten.notebook.text import one_line, size
 from sandkasten_sync import Session
 
-MAX_BYTES = 100_000_000
+# Many small values take thirty times their bytes in memory.
+MAX_BYTES = 32_000_000
 _TIMEOUT_MS = 60_000
 
 # Runs in the interpreter, apart from its variables.
@@ -30,7 +32,8 @@ def simple(value):
         table = value.to_frame() if kind.__name__ == "Series" else value
         text = table.to_json(orient="split", date_format="iso", date_unit="ns")
         return {"kind": kind.__name__, "dtypes": [str(each) for each in table.dtypes],
-                "index_dtype": str(table.index.dtype), **json.loads(text)}
+                "index_dtype": str(table.index.dtype), "index_names": list(table.index.names),
+                "column_names": list(table.columns.names), **json.loads(text)}
     if root == "numpy" and hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (set, frozenset, tuple)):
@@ -49,6 +52,7 @@ with open(path, "w") as file:
 """
 # Those that JSON does not tell apart; a name from outside must not choose any other conversion.
 _NUMBERS = frozenset({"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))})
+_TIMES = re.compile(r"datetime64\[(s|ms|us|ns)(, [\w/+:-]{1,40})?\]")
 _FLOATS = frozenset({"float32", "float64"})
 
 
@@ -117,17 +121,23 @@ def _value(name: str, row: Mapping[str, Any]) -> Any:
 def _table(row: Mapping[str, Any]) -> Any:
     """Make a table of pandas, with the types that its columns had."""
     pandas: Any = importlib.import_module("pandas")
-    table = pandas.DataFrame(row["data"], columns=row["columns"])
-    table.index = _typed(pandas, pandas.Series(row["index"]), row.get("index_dtype"))
+    table = pandas.DataFrame(row["data"], columns=_labels(pandas, row["columns"], row["column_names"]))
+    table.index = _labels(pandas, row["index"], row["index_names"], row["index_dtype"])
     for number, dtype in enumerate(row["dtypes"]):
         table.isetitem(number, _typed(pandas, table.iloc[:, number], dtype))
     return table
 
 
+def _labels(pandas: Any, values: list[Any], names: list[Any], dtype: Any = None) -> Any:
+    if len(names) > 1:
+        return pandas.MultiIndex.from_tuples([tuple(value) for value in values], names=names)
+    return pandas.Index(_typed(pandas, pandas.Series(values), dtype) if dtype else values, name=names[0])
+
+
 def _typed(pandas: Any, column: Any, dtype: Any) -> Any:
     if isinstance(dtype, str):
-        if dtype.startswith("datetime64"):
-            return pandas.to_datetime(column)
+        if _TIMES.fullmatch(dtype):
+            return pandas.to_datetime(column, format="ISO8601", utc="," in dtype).astype(dtype)
         if dtype in _FLOATS or (dtype in _NUMBERS and not column.isna().any()):
             return column.astype(dtype)
         if dtype == "category":

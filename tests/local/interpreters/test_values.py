@@ -36,6 +36,13 @@ def test_the_last_expression_is_the_value(kept: Interpreter, code: str, text: st
     assert kept.run(code).text == text
 
 
+def test_the_magic_that_notebooks_have_for_figures_is_passed_over(kept: Interpreter) -> None:
+    assert (
+        kept.run("%matplotlib inline\nif True:\n  %matplotlib inline\n'%matplotlib inline'").text is not None
+    )
+    assert kept.run("%run x\n1").error_name == "SyntaxError"
+
+
 def test_what_is_printed_is_there_before_the_end_is_reported(kept: Interpreter) -> None:
     report = kept.run(
         "import sys\nprint('a', end='')\nprint('b', end='', file=sys.stderr)\nprint('\\ud800\\udcff')"

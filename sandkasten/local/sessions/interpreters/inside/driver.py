@@ -161,7 +161,7 @@ class Driver:
         self.cells.pop(f"<cell {self._count - _MOST_CELLS}>", None)
         if hasattr(sys.modules.get("linecache"), "cache"):
             self.showing.remember_lines(sys.modules["linecache"], [name])
-        tree = self._compiled(code, name, _ast.PyCF_ONLY_AST)
+        tree = self._parsed(code, name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
         self._evaluated(self._compiled(tree, name))
         if last is None:
@@ -171,6 +171,16 @@ class Driver:
             return None
         setattr(builtins, "_", value)  # noqa: B010
         return value
+
+    def _parsed(self, code: str, name: str) -> Any:
+        try:
+            return self._compiled(code, name, _ast.PyCF_ONLY_AST)
+        except SyntaxError:
+            # Code for notebooks often begins with `%matplotlib inline`, which is the case here.
+            plain = "\n".join(map(_without_magic, code.split("\n")))
+            if plain == code:
+                raise
+            return self._compiled(plain, name, _ast.PyCF_ONLY_AST)
 
     def _compiled(self, source: Any, name: str, more_flags: int = 0, mode: str = "exec") -> Any:
         flags = self._flags | _ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | more_flags
@@ -308,6 +318,11 @@ def _is_quiet(code: str, last: Any) -> bool:
     lines = code.encode("utf-8", "surrogatepass").splitlines()[last.end_lineno - 1 :]
     lines[0] = lines[0][last.end_col_offset :]
     return b"".join(lines).lstrip(b") \t").startswith(b";")
+
+
+def _without_magic(line: str) -> str:
+    rest = line.lstrip()
+    return line[: len(line) - len(rest)] + "pass" if rest.startswith("%matplotlib") else line
 
 
 def _refuse_input(_prompt: object = "", /) -> str:
