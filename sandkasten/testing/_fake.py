@@ -13,12 +13,15 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+import attrs
+
+from sandkasten._transfer.watching import FileChange
 from sandkasten.testing._processes import PROCESS_CALLS
 from sandkasten.testing._python import CONTEXT_CALLS, PythonReply, PythonRule
 from sandkasten.testing._script import CommandMatch, Reply, Rule, ScriptedOutput
 from sandkasten.testing._server import Peer, Request, Server
 from sandkasten.testing._steps import Answer, Step, error_answer, json_answer, steps_of
-from sandkasten.testing._store import FILE_CALLS, Files, RefusedError
+from sandkasten.testing._store import FILE_CALLS, Files, RefusedError, inside_path
 from sandkasten.testing._world import FakeSession, World
 from sandkasten.testing.faults import Fault
 
@@ -34,6 +37,8 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
     "list_sessions": ("GET", "/v1/sessions", World.list_sessions),
     "get_session": ("GET", _SESSION, World.get_session),
     "destroy": ("DELETE", _SESSION, World.destroy),
+    "renew": ("POST", f"{_SESSION}/renew", World.renew),
+    "watch": ("GET", f"{_EITHER}/fs/watch", World.watch),
     "stats": ("GET", f"{_SESSION}/stats", World.stats),
     "exec": ("POST", f"{_SESSION}/exec", World.exec),
     "exec_stream": ("POST", f"{_SESSION}/exec/stream", World.exec_stream),
@@ -66,6 +71,8 @@ _VERBS: Mapping[str, frozenset[str]] = {
 # Which extension some calls belong to.
 _NEEDED = {
     "interrupt": "interrupt",
+    "renew": "session-options",
+    "watch": "watch",
     "cancel": "idempotency",
     **{name: call.extension for name, call in FILE_CALLS.items() if call.extension is not None},
     **dict.fromkeys(PROCESS_CALLS, "processes"),
@@ -138,7 +145,8 @@ class FakeDaemon:
             extensions: what it lists as its extensions. It has `idempotency` (the same key gets the same
                 result, and nothing is run twice), `resume` (a cut stream goes on), `files` (files and
                 directories as they are, in one request; without it they travel by commands, which nothing
-                runs here), `processes`, `python` and `interrupt`; what others need, `on_request` can answer.
+                runs here), `processes`, `python`, `session-options`, `watch` and `interrupt`; what others
+                need, `on_request` can answer.
             images: the images that sessions may have.
             replay_bytes: how much of a stream's output is kept for those who come back to it.
         """
@@ -254,6 +262,16 @@ class FakeDaemon:
         reply = PythonReply((), stderr, tuple(displays), shown, error, pause_seconds, timed_out)
         with self._lock:
             self._world.python_rules.append(PythonRule(match, output, reply, times))
+
+    def on_watch(self, *changes: FileChange, path: str = "/workspace") -> None:
+        """Say what those see who watch a directory, in a session or a workspace; after it their watch ends.
+
+        Args:
+            changes: the changes, in order.
+            path: the directory.
+        """
+        with self._lock:
+            self._world.changes[inside_path(path)] = [attrs.asdict(change) for change in changes]
 
     def on_request(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from sandkasten.testing._python import (
 )
 from sandkasten.testing._script import Execution, Reply, Rule, matches, pieces_of
 from sandkasten.testing._server import Request
-from sandkasten.testing._steps import Answer, json_answer, stream_answer
+from sandkasten.testing._steps import Answer, event, json_answer, stream_answer
 from sandkasten.testing._store import FileCall, Files, RefusedError, inside_path, json_body
 
 _DEFAULT_TTL_SECONDS = 1800
@@ -41,6 +42,10 @@ class FakeSession:
         created_at: when it was made.
         processes: the processes that were started in it, by their ids.
         contexts: the interpreters of it that remember, by their names.
+        name: its name, if it has one.
+        labels: its labels.
+        env: the variables that were asked for.
+        limits: the limits that were asked for, by their names.
     """
 
     id: str
@@ -53,6 +58,10 @@ class FakeSession:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     processes: dict[str, FakeProcess] = field(default_factory=dict[str, FakeProcess], repr=False)
     contexts: dict[str, FakeContext] = field(default_factory=dict[str, FakeContext], repr=False)
+    name: str | None = None
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    limits: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def info(self) -> dict[str, Any]:
@@ -66,6 +75,9 @@ class FakeSession:
             "created_at": self.created_at.isoformat(),
             "expires_at": expires_at.isoformat(),
             "workspace_id": self.workspace_id or "",
+            "name": self.name,
+            "labels": self.labels,
+            "limits": self.limits or None,
         }
 
 
@@ -83,6 +95,7 @@ class World:
         self.rules: list[Rule] = []
         self.codes: list[str] = []
         self.python_rules: list[PythonRule] = []
+        self.changes: dict[str, Sequence[Mapping[str, Any]]] = {}
         self._replay_bytes = replay_bytes
         self._made = 0
         self._creations: dict[str, FakeSession] = {}
@@ -112,9 +125,16 @@ class World:
         if image not in self.images:
             known = ", ".join(self.images)
             raise RefusedError(400, "INVALID_IMAGE", f"There is no image {image!r}. There are: {known}.")
+        options = body if "session-options" in self.extensions else {}
+        name = options.get("name")
+        if name and any(session.name == name for session in self.sessions.values()):
+            raise RefusedError(409, "NAME_TAKEN", f"There is a session {name!r} already. Take another name.")
         files = self.workspaces.setdefault(workspace_id, {}) if workspace_id else {}
         self._made += 1
-        session = FakeSession(f"{self._made:08x}-fa4", image, workspace_id, files)
+        session = FakeSession(f"{self._made:08x}-fa4", image, workspace_id, files, name=name)
+        session.cwd = posixpath.join(session.cwd, options.get("cwd") or "").rstrip("/")
+        for option, kept in (("labels", session.labels), ("env", session.env), ("limits", session.limits)):
+            kept.update(options.get(option) or {})
         session.ttl_seconds = body.get("ttl_seconds") or _DEFAULT_TTL_SECONDS
         self.sessions[session.id] = session
         return session
@@ -126,6 +146,21 @@ class World:
     def get_session(self, request: Request) -> Answer:
         """Return the description of a session."""
         return json_answer(self._session(request).info)
+
+    def renew(self, request: Request) -> Answer:
+        """Count a session's lifetime from now on."""
+        session = self._session(request)
+        session.ttl_seconds = json_body(request).get("ttl_seconds") or session.ttl_seconds
+        session.created_at = datetime.now(UTC)
+        return json_answer(session.info)
+
+    def watch(self, request: Request) -> Answer:
+        """Send the changes that a test made up for a directory, and end."""
+        self._files(request)
+        path = inside_path(request.query.get("path") or "/workspace")
+        changes = enumerate(self.changes.get(path, ()), start=1)
+        events = [event("change", change, number) for number, change in changes]
+        return stream_answer([*events, event("done", {}, len(events))])
 
     def destroy(self, request: Request) -> Answer:
         """Forget what a path names."""
@@ -260,7 +295,8 @@ class World:
 
     def _session(self, request: Request) -> FakeSession:
         session_id = _name_in(request)
-        session = self.sessions.get(session_id)
+        named = (session for session in self.sessions.values() if session.name == session_id)
+        session = self.sessions.get(session_id) or next(named, None)
         if session is None:
             raise RefusedError(404, "SESSION_NOT_FOUND", f"There is no session {session_id!r}.")
         if session.is_expired:
