@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from sandkasten._transfer.watching import FileChange
 from sandkasten.testing._processes import PROCESS_CALLS
 from sandkasten.testing._python import CONTEXT_CALLS, PythonReply, PythonRule
 from sandkasten.testing._script import CommandMatch, Reply, Rule, ScriptedOutput
@@ -24,6 +23,9 @@ from sandkasten.testing._steps import Answer, Step, error_answer, json_answer, s
 from sandkasten.testing._store import FILE_CALLS, Files, RefusedError, inside_path
 from sandkasten.testing._world import FakeSession, World
 from sandkasten.testing.faults import Fault
+
+if TYPE_CHECKING:
+    from sandkasten import FileChange
 
 _MAX_BODY_BYTES = 160 * 1024 * 1024
 
