@@ -19,7 +19,9 @@ import zmq.asyncio
 from sandkasten.notebook.kernels.messages import Keys
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-_MAX_MESSAGE_BYTES = 128 * 1024 * 1024
+# Of one part of a message; a kernel that sends more loses its connection. And how many messages wait here.
+_MAX_PART_BYTES = 64 * 1024 * 1024
+_MAX_WAITING = 16
 _RECONNECT_MS = 20
 
 Rewrite = Callable[[Sequence[bytes]], "list[bytes] | None"]
@@ -48,7 +50,8 @@ class Proxy:
             front = self._context.socket(zmq.PUB if is_published else zmq.ROUTER)
             back = self._context.socket(zmq.SUB if is_published else zmq.DEALER)
             front.linger = back.linger = 0
-            back.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+            back.setsockopt(zmq.MAXMSGSIZE, _MAX_PART_BYTES)
+            back.setsockopt(zmq.RCVHWM, _MAX_WAITING)
             back.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
             if is_published:
                 back.setsockopt(zmq.SUBSCRIBE, b"")
