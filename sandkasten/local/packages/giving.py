@@ -6,12 +6,15 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from sandkasten._options.packages import merged
 from sandkasten.local.errors import ApiError, SandboxLostError, invalid_request
+from sandkasten.local.files.tree import Tree
 from sandkasten.local.isolation.policy import Image
+from sandkasten.local.packages.compiling import COMMAND, COMPILE_MS, take
 from sandkasten.local.packages.failures import disk_full
 from sandkasten.local.packages.installer import Installer
 from sandkasten.local.packages.placing import SessionPackages, place
@@ -28,11 +31,13 @@ class Given(Protocol):
 
     Attributes:
         packages: those that it has; None: it has no place for any.
+        tree: its files.
     """
 
     packages: SessionPackages | None
+    tree: Tree
 
-    async def ask(self, cmd: str) -> tuple[bool, str]:
+    async def ask(self, cmd: str, timeout_ms: int = ...) -> tuple[bool, str]:
         """Run one of the daemon's own commands; return whether it succeeded, and what it printed."""
         ...
 
@@ -46,14 +51,15 @@ class Packages(Generic[S]):
     def __init__(
         self,
         installer: Installer,
-        build: Callable[[Image], Awaitable[S]],
+        build: Callable[[Image, Environment | None], Awaitable[S]],
         discard: Callable[[S], object],
     ) -> None:
         """Use an installer.
 
         Args:
             installer: finds environments.
-            build: makes a session, in which the image's Python is asked before any code of a client ran.
+            build: makes a session, in which the image's Python is asked before any code of a client ran, and
+                in which packages are compiled.
             discard: ends one.
         """
         self._installer = installer
@@ -69,7 +75,22 @@ class Packages(Generic[S]):
             ApiError: PACKAGE_FAILED, INVALID_REQUEST or INSUFFICIENT_STORAGE.
         """
         self._installer.check(requirements)
-        return await self._installer.environment(await self._target(image), merged((), requirements))
+        return await self._environment(image, await self._target(image), merged((), requirements))
+
+    async def _environment(self, image: Image, target: Target, requirements: tuple[str, ...]) -> Environment:
+        return await self._installer.environment(target, requirements, partial(self._compile, image, target))
+
+    async def _compile(self, image: Image, target: Target, tree: Path) -> None:
+        """Add bytecode to an environment that is being made; without, it only works more slowly."""
+        session = await self._build(image, Environment("", tree, ()))
+        try:
+            # Some modules of some packages are for other versions of Python, and fail.
+            await session.ask(COMMAND, COMPILE_MS)
+            await in_thread(take, session.tree, tree, target.version)
+        except SandboxLostError:
+            return
+        finally:
+            self._discard(session)
 
     async def install(self, session: S, image: Image, added: tuple[str, ...]) -> None:
         """Have a running session find more packages; those that it has are kept in versions that fit.
@@ -84,7 +105,7 @@ class Packages(Generic[S]):
             raise _no_python(image, "the session was made without a place for packages")
         async with packages.turn:
             requirements = merged(packages.requirements, added)
-            environment = await self._installer.environment(target, requirements)
+            environment = await self._environment(image, target, requirements)
             held = await in_thread(self._installer.hold, environment)
             try:
                 await in_thread(place, environment, packages.directory)
@@ -124,7 +145,7 @@ class Packages(Generic[S]):
             raise _no_python(image, "it has no Python 3 below /usr, or has an environment of its own")
         key = (image.name, *_state_of(image.read_only))
         if key not in self._targets:
-            session = await self._build(image)
+            session = await self._build(image, None)
             try:
                 _is_done, said = await session.ask(PROBE_COMMAND)
             except SandboxLostError as error:

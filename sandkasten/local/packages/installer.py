@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,15 @@ class Installer:
             if allowed is not None and name not in allowed:
                 raise failures.not_allowed(name).error()
 
-    async def environment(self, target: Target, requirements: tuple[str, ...]) -> Environment:
+    async def environment(
+        self, target: Target, requirements: tuple[str, ...], compile_in: Callable[[Path], Awaitable[None]]
+    ) -> Environment:
         """Return the environment for a set of requirements, which is fetched if it is not there.
+
+        Args:
+            target: the Python that it is for.
+            requirements: the set.
+            compile_in: adds bytecode to a new environment's directory.
 
         Raises:
             ApiError: PACKAGE_FAILED with the package and why, or INSUFFICIENT_STORAGE.
@@ -80,7 +87,9 @@ class Installer:
         task = self._fetching.get(key)
         if task is None:
             # Whoever waits may leave: what was fetched is there for the next one.
-            task = self._fetching[key] = asyncio.ensure_future(self._fetch(key, target, requirements))
+            task = self._fetching[key] = asyncio.ensure_future(
+                self._fetch(key, target, requirements, compile_in)
+            )
             task.add_done_callback(lambda done: self._on_fetched(key, done))
         return await asyncio.shield(task)
 
@@ -112,13 +121,20 @@ class Installer:
         parts = [target.key, requirements, without_key(rules.index or ""), sorted(rules.constraints)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    async def _fetch(self, key: str, target: Target, requirements: tuple[str, ...]) -> Environment:
+    async def _fetch(
+        self,
+        key: str,
+        target: Target,
+        requirements: tuple[str, ...],
+        compile_in: Callable[[Path], Awaitable[None]],
+    ) -> Environment:
         async with self._turns:
             try:
                 with self._store.stage() as stage:
                     report = await self._run(stage, target, requirements)
                     if "packages" in report:
                         python, rows = target.python, report["packages"]
+                        await compile_in(stage / "tree")
                         made = await in_thread(self._store.adopt, stage, key, python, rows)
                         await in_thread(self._store.prune, _SETS_KEPT * self._rules.most_bytes)
                         return made

@@ -12,7 +12,7 @@ from typing import Any, cast
 from sandkasten.local.isolation.policy import Image
 
 # Where a Python is looked for; what users put into their own directories does not count.
-_SEARCHED = "/usr/local/bin:/usr/bin:/bin"
+SEARCHED = "/usr/local/bin:/usr/bin:/bin"
 _PROBE = """\
 import json, os, platform, sys, sysconfig
 try:
@@ -34,7 +34,7 @@ print(json.dumps({
     },
 }))
 """
-PROBE_COMMAND = f"env -i PATH={_SEARCHED} LC_ALL=C.UTF-8 python3 -I -c '{_PROBE}'"
+PROBE_COMMAND = f"env -i PATH={SEARCHED} LC_ALL=C.UTF-8 python3 -I -c '{_PROBE}'"
 _MARKERS = frozenset({
     "implementation_name", "implementation_version", "os_name", "platform_machine", "platform_release",
     "platform_system", "platform_version", "python_full_version", "platform_python_implementation",
@@ -94,7 +94,7 @@ def minor_of(image: Image) -> str | None:
     if image.beside:
         return None
     inside = {path: host for host, path in image.read_only.items()}
-    for directory in _SEARCHED.split(":"):
+    for directory in SEARCHED.split(":"):
         top, _, below = directory.lstrip("/").partition("/")
         if f"/{top}" not in inside:
             continue

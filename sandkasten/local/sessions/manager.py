@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from functools import partial
 
@@ -72,9 +72,7 @@ class Manager:
         )
         self._installer = installer
         self._packages = (
-            None
-            if installer is None
-            else Packages(installer, partial(self._build, workspace_id=None), self._discard)
+            None if installer is None else Packages(installer, self._build_for_packages, self._discard)
         )
         self._pool = WarmPool(settings.pool_size, self._build_warm)
 
@@ -321,6 +319,9 @@ class Manager:
             for session in self._pool.remove(lambda ready: ready.environment_digest == dropped):
                 self._discard(session)
         return f"{image.name} {environment.digest}"
+
+    def _build_for_packages(self, image: Image, environment: Environment | None) -> Awaitable[Session]:
+        return self._build(image, None, environment=environment)
 
     async def _build_warm(self, name: str) -> Session:
         image, _, digest = name.partition(" ")

@@ -316,13 +316,13 @@ class Session:
             reason = said.strip().rpartition(": ")[2] or "it took too long"
             raise invalid_request(f"A shell cannot begin in the directory {asked.cwd!r} ({reason}). {_WHERE}")
 
-    async def ask(self, cmd: str) -> tuple[bool, str]:
+    async def ask(self, cmd: str, timeout_ms: int = _BEGINNING_MS) -> tuple[bool, str]:
         """Run one of the daemon's own commands; return whether it succeeded, and what it printed.
 
         Raises:
             SandboxLostError: the sandbox is gone.
         """
-        command, said = self._shell.submit(cmd, _BEGINNING_MS), bytearray()
+        command, said = self._shell.submit(cmd, timeout_ms), bytearray()
         while (output := await command.next_output()) is not None:
             said += b"".join(data for _channel, data in output)
         is_done = command.outcome is not None and not command.outcome.exit_code
