@@ -58,9 +58,12 @@ def make_source(directory: Path, name: str, mark: Path, version: str = "1.0") ->
     folder = directory / name
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}.tar.gz"
-    setup = f"open({str(mark)!r}, 'w')\nfrom setuptools import setup\nsetup(name={name!r})\n"
+    backend = f"open({str(mark)!r}, 'w').write('ran')\nraise SystemExit(1)\n"
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    members = {"backend.py": backend, "setup.py": backend, "pyproject.toml": project}
+    members["PKG-INFO"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     with tarfile.open(path, "w:gz") as archive:
-        for member, content in (("setup.py", setup), ("PKG-INFO", f"Name: {name}\nVersion: {version}\n")):
+        for member, content in members.items():
             info = tarfile.TarInfo(f"{name}-{version}/{member}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content.encode()))

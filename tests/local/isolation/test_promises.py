@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.local.isolation import test_directories, test_from_outside, test_memory, test_quota, test_sessions
+from tests.local.isolation import (
+    test_directories,
+    test_from_outside,
+    test_memory,
+    test_packages,
+    test_quota,
+    test_sessions,
+)
 from tests.local.isolation.arena.attempts import ATTEMPTS
 from tests.local.isolation.arena.registry import WRITTEN_OUT
 from tests.local.isolation.spawner import test_attacks, test_contexts
@@ -16,6 +23,7 @@ REGISTERED = (
     test_directories,
     test_from_outside,
     test_memory,
+    test_packages,
     test_quota,
     test_sessions,
 )  # they register their attempts
