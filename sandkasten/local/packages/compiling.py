@@ -1,6 +1,6 @@
 """Bytecode of packages: made by the image's own Python in a sandbox, where no code of a package runs either.
 
-What is mounted is read-only, so a Python that starts could not keep what it compiled, and would compile all
+Packages are mounted read-only, so a Python that starts could not keep what it compiled, and would compile all
 of a large package each time. The bytecode comes out of a sandbox, and so goes only into sandboxes.
 """
 
@@ -24,7 +24,7 @@ _MAX_BYTES = 32 * 1024 * 1024  # of one module
 # -S: no `.pth` file of a package is read. Tests of packages are seldom imported.
 COMMAND = (
     f"env -i PATH={SEARCHED} LC_ALL=C.UTF-8 python3 -I -S -X pycache_prefix={WORKSPACE}/{_OUTPUT} -W ignore "
-    f"-m compileall -qq --invalidation-mode unchecked-hash -x '/tests?/' {PREPARED}/{SITE} </dev/null"
+    f"-m compileall -qq -j 4 --invalidation-mode unchecked-hash -x '/tests?/' {PREPARED}/{SITE} </dev/null"
 )
 
 

@@ -24,7 +24,7 @@ from sandkasten.local.threads import in_thread
 _FETCH_SECONDS = 540.0  # clients wait for ten minutes
 _FRESH_SECONDS = 24 * 3600.0
 _AT_ONCE = 2
-_SETS_KEPT = 4  # as many sets of the largest size are kept, and as much of what pip keeps
+_SETS_KEPT = 4  # as many sets of the largest size are kept, and as many wheels
 _MAX_FILES = 200_000
 _MAX_LOG_BYTES = 4 * 1024 * 1024
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -116,9 +116,14 @@ class Installer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def _index(self) -> str:
+        """The name of the index, without a key."""
+        return without_key(self._rules.index or os.environ.get("PIP_INDEX_URL", ""))
+
     def _key(self, target: Target, requirements: tuple[str, ...]) -> str:
         rules = self._rules
-        parts = [target.key, requirements, without_key(rules.index or ""), sorted(rules.constraints)]
+        parts = [target.key, requirements, self._index, sorted(rules.constraints)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     async def _fetch(
@@ -136,6 +141,7 @@ class Installer:
                         python, rows = target.python, report["packages"]
                         await compile_in(stage / "tree")
                         made = await in_thread(self._store.adopt, stage, key, python, rows)
+                        await in_thread(self._store.keep_wheels, stage, self._index)
                         await in_thread(self._store.prune, _SETS_KEPT * self._rules.most_bytes)
                         return made
                     log = await in_thread(_read_log, stage / "log")
@@ -159,7 +165,7 @@ class Installer:
         constraints = stage / "constraints.txt"
         constraints.write_text("".join(f"{row}\n" for row in merged((), rules.constraints)), "utf-8")
         order = {
-            "arguments": arguments(stage, target, requirements, rules.index, self._store.http),
+            "arguments": arguments(stage, target, requirements, rules.index, self._store.wheels(self._index)),
             "stage": str(stage),
             "markers": dict(target.markers),
             "python": target.python,
@@ -192,17 +198,19 @@ class Installer:
 
 
 def arguments(
-    stage: Path, target: Target, requirements: Sequence[str], index: str | None, cache: Path
+    stage: Path, target: Target, requirements: Sequence[str], index: str | None, kept: Path
 ) -> list[str]:
     """Return pip's words; they reach it by a pipe, so no other user of the machine reads a key in them."""
     words = [] if index is None else ["--isolated"]
     words += ["--no-input", "--disable-pip-version-check", "--no-color", "--log", str(stage / "log")]
-    words += ["--cache-dir", str(cache), "--retries", "1", "--timeout", "20"]
+    words += ["--no-cache-dir", "--retries", "1", "--timeout", "20"]
     words += ["download", "--quiet", "--only-binary", ":all:", "--no-build-isolation"]
     words += ["--progress-bar", "off", "--dest", str(stage / "wheels")]
     words += ["--constraint", str(stage / "constraints.txt"), *target.arguments]
     if index is not None:
         words += ["--index-url", index]
+    if kept.is_dir():
+        words += ["--find-links", str(kept)]
     return [*words, "--", *requirements]
 
 

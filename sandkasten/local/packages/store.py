@@ -5,7 +5,7 @@
         environments/<digest>/  named by the wheels that it was made of
             tree/               what sandboxes mount, read-only
             about.json          its packages
-        http/                   what pip keeps
+        wheels/<index>/         wheels that an index gave, which need not be fetched again
         .new-XXXXXXXX/          being made (`scratch.py`)
 
 An environment comes to be by one rename. Whoever uses one holds a shared lock on its directory, and whoever
@@ -61,10 +61,20 @@ class Store:
         self._directory = directory
         self._identity = identity
 
-    @property
-    def http(self) -> Path:
-        """The directory of the answers that pip keeps."""
-        return self._directory / "http"
+    def wheels(self, index: str) -> Path:
+        """Return the directory of wheels that an index gave; it may not exist yet."""
+        return self._directory / "wheels" / hashlib.sha256(index.encode()).hexdigest()[:16]
+
+    def keep_wheels(self, stage: Path, index: str) -> None:
+        """Keep the wheels that were fetched.
+
+        Raises:
+            OSError: they cannot be kept.
+        """
+        kept = self.wheels(index)
+        make_closed(kept, self._identity)
+        for wheel in (stage / "wheels").iterdir():
+            wheel.replace(kept / wheel.name)
 
     def sweep(self) -> None:
         """Remove what killed processes did not complete."""
@@ -169,8 +179,8 @@ class Store:
             if held_bytes <= most_bytes:
                 break
             held_bytes -= size_bytes if self._remove(place) else 0
-        if _size_of_files(self.http) > most_bytes:
-            remove_tree(self.http)
+        if _size_of_files(self._directory / "wheels") > most_bytes:
+            remove_tree(self._directory / "wheels")
 
     def _remove(self, place: Path) -> bool:
         with suppress(OSError):
