@@ -9,21 +9,21 @@ from tests.local.isolation import (
     test_directories,
     test_from_outside,
     test_memory,
-    test_packages,
     test_quota,
     test_sessions,
 )
 from tests.local.isolation.arena.attempts import ATTEMPTS
 from tests.local.isolation.arena.registry import WRITTEN_OUT
 from tests.local.isolation.spawner import test_attacks, test_contexts
+from tests.local.packages import test_attempts as package_attempts
 
 REGISTERED = (
+    package_attempts,
     test_attacks,
     test_contexts,
     test_directories,
     test_from_outside,
     test_memory,
-    test_packages,
     test_quota,
     test_sessions,
 )  # they register their attempts
