@@ -1,6 +1,6 @@
 """The plugin of pytest that `scripts/suites` runs suites of others with.
 
-It expects the failures that `expected.txt` lists, each with its reason, and prints the closing line.
+It expects the failures that `expected.txt` lists, each with its reason, and prints the closing lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 SUITE = os.environ["SUITE"]
 FILE = Path(__file__).parent / SUITE / "expected.txt"
 
-counts: Counter[str] = Counter()
+counts: dict[str, Counter[str]] = {}  # of each file
 
 
 def expected() -> dict[str, str]:
@@ -45,16 +45,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count a test once: by its call, or where its setup or its end fails or it is skipped."""
     if report.skipped:
-        counts["expected" if hasattr(report, "wasxfail") else "skipped"] += 1
+        outcome = "expected" if hasattr(report, "wasxfail") else "skipped"
     elif report.failed:
-        counts["failed"] += 1
+        outcome = "failed"
     elif report.when == "call":
-        counts["passed"] += 1
+        outcome = "passed"
+    else:
+        return
+    counts.setdefault(report.nodeid.split("::", 1)[0], Counter())[outcome] += 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the closing line."""
-    failed = counts["failed"] + counts["expected"]
-    known = f" ({counts['expected']} of them expected)" if counts["expected"] else ""
-    line = f"{SUITE}: {counts['passed']} passed, {failed} failed{known}, {counts['skipped']} skipped"
-    terminalreporter.write_line(line)
+    """Print a closing line for each file: theirs, and ours if there are any."""
+    for file, count in sorted(counts.items()):
+        failed = count["failed"] + count["expected"]
+        known = f" ({count['expected']} of them expected)" if count["expected"] else ""
+        line = f"{count['passed']} passed, {failed} failed{known}, {count['skipped']} skipped"
+        terminalreporter.write_line(f"{SUITE}, {Path(file).name}: {line}")

@@ -67,9 +67,9 @@ class SandkastenProvider(SandboxProvider):
         client = self._client = self._client or self._made()
         if sandbox_id is None:
             options: dict[str, Any] = {"ttl_seconds": _TTL_SECONDS, **kwargs}
-            return _Backend(client.create_session(**options), self._address())
+            return _Backend(client.create_session(**options), self._address(), self._daemon)
         try:
-            return _Backend(client.get_session(sandbox_id), self._address())
+            return _Backend(client.get_session(sandbox_id), self._address(), self._daemon)
         except (SessionNotFoundError, SessionExpiredError) as error:
             raise SandboxNotFoundError(str(error)) from error
 
@@ -112,9 +112,12 @@ class _Address(NamedTuple):
 class _Backend(SandkastenBackend):
     """A backend for either form of call, and for any event loop: each has a client of its own."""
 
-    def __init__(self, session: sandkasten_sync.Session, address: _Address) -> None:
+    def __init__(
+        self, session: sandkasten_sync.Session, address: _Address, daemon: LocalDaemon | None
+    ) -> None:
         super().__init__(session=session)
         self._address = address
+        self._daemon = daemon  # which ends when nobody holds it
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncSession] = WeakKeyDictionary()
 
     async def _awaited(self) -> AsyncSession:
