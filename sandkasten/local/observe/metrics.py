@@ -48,6 +48,11 @@ _COUNTERS: Mapping[str, _Family] = {
         ("outcome",),
         tuple((end,) for end in JobEnd),
     ),
+    "sandkasten_python_total": _Family(
+        "Code that ran in interpreters that remember and ended, by what came of it.",
+        ("outcome",),
+        tuple((end,) for end in JobEnd),
+    ),
     "sandkasten_requests_total": _Family("Requests that were answered.", ("method", "route", "status")),
     "sandkasten_file_bytes_total": _Family(
         "Bytes of files that clients wrote (in) and read (out).", ("direction",), (("in",), ("out",))
@@ -86,6 +91,10 @@ class Metrics:
     def process_ended(self, end: JobEnd) -> None:
         """Count a process beside the shell."""
         self._count("sandkasten_processes_total", end)
+
+    def python_ended(self, end: JobEnd) -> None:
+        """Count code that ran in an interpreter that remembers."""
+        self._count("sandkasten_python_total", end)
 
     def request_ended(self, method: str, route: str, status: int) -> None:
         """Count an answer."""

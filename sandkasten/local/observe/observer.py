@@ -35,6 +35,10 @@ class Observer:
         """A process beside the shell ended."""
         self.metrics.process_ended(end)
 
+    def python_ended(self, end: JobEnd) -> None:
+        """Code in an interpreter that remembers ended."""
+        self.metrics.python_ended(end)
+
     def request_ended(
         self, method: str, route: str, status: int, seconds: float, *, request_id: str, session_id: str
     ) -> None:

@@ -218,3 +218,15 @@ def test_the_disks_share_holds_and_variables_live(daemon: LocalDaemon) -> None:
 def test_what_cannot_be_meant_is_refused(shared: Remembering, body: dict[str, Any]) -> None:
     answer = shared.client.post(f"{shared.session_url}/python", json=body)
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_REQUEST")
+
+
+def test_what_ran_is_counted_by_its_outcome(shared: Remembering) -> None:
+    def counted(outcome: str) -> int:
+        lines = shared.client.get("/metrics").text.splitlines()
+        name = f'sandkasten_python_total{{outcome="{outcome}"}} '
+        return int(next(line for line in lines if line.startswith(name)).removeprefix(name))
+
+    before = counted("ok"), counted("failed")
+    shared.python("1")
+    shared.python("1 / 0")
+    assert (counted("ok"), counted("failed")) == (before[0] + 1, before[1] + 1)

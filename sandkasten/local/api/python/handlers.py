@@ -129,7 +129,7 @@ class Python:
             self._keys.forget(session.id, key)
             return
         self._keys.end(session.id, key, attended.size_bytes)
-        self._observer.process_ended(attended.run.end)
+        self._observer.python_ended(attended.run.end)
 
     # --- contexts
 
