@@ -41,6 +41,18 @@ def path_in(details: Mapping[str, Any], field: str) -> str | None:
 # --- about a command that was stopped
 
 
+class StartDetails:
+    """The facts about a program that could not be started, for error classes with `details`."""
+
+    details: Mapping[str, Any]
+
+    @property
+    def reason(self) -> str | None:
+        """`not_found`, `not_executable` or `no_directory`; None of other reasons, and on other daemons."""
+        found = self.details.get("reason")
+        return found if isinstance(found, str) else None
+
+
 class CommandDetails:
     """The facts about a command that the daemon stopped, for error classes with `details`."""
 

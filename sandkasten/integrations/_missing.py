@@ -9,6 +9,8 @@ _MODULES = {
     "fsspec": "fsspec",
     "mcp": "mcp_types",
     "deepagents": "deepagents",
+    "inspect-ai": "inspect_ai",
+    "pydantic-ai": "pydantic_ai",
 }
 
 

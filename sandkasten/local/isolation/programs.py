@@ -30,6 +30,10 @@ class ProgramError(OSError):
     """The program cannot be started, for reasons of its own; `strerror` is a whole sentence."""
 
 
+class NoDirectoryError(ProgramError):
+    """The directory that the program is to start in cannot be entered."""
+
+
 class CannotSpawnError(Exception):
     """Sandboxes on this machine cannot start processes beside their shell; the text says why."""
 

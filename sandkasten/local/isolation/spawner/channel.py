@@ -13,7 +13,7 @@ from signal import SIGKILL
 from socket import MSG_NOSIGNAL, send_fds
 
 from sandkasten.local.errors import SandboxLostError
-from sandkasten.local.isolation.programs import Program, ProgramError
+from sandkasten.local.isolation.programs import NoDirectoryError, Program, ProgramError
 from sandkasten.local.isolation.spawner import entering
 from sandkasten.local.isolation.spawner.entering import REPORT, Entered, Link
 from sandkasten.local.isolation.spawner.process import SpawnedProcess
@@ -330,7 +330,7 @@ async def _reports(reads: int) -> tuple[int, int] | None:
 
 def _failure(program: Program, stage: int, error: int) -> OSError:
     if stage == _DIRECTORY:
-        return ProgramError(error, f"{_shown(program.cwd)}: {os.strerror(error)}")
+        return NoDirectoryError(error, f"{_shown(program.cwd)}: {os.strerror(error)}")
     if stage == _EXECUTION and error in _ITS_OWN:
         where = " in PATH" if error == errno.ENOENT and b"/" not in program.args[0] else ""
         return ProgramError(error, f"{_name(program)}: {_ITS_OWN[error]}{where}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from sandkasten._protocol import WORKSPACE, Code
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, SandboxLostError, invalid_request
 from sandkasten.local.isolation.backend import Sandbox
-from sandkasten.local.isolation.programs import CannotSpawnError, ProgramError
+from sandkasten.local.isolation.programs import CannotSpawnError, NoDirectoryError, ProgramError
 from sandkasten.local.sessions.processes.channels import Channels, make_pipes, make_terminal
 from sandkasten.local.sessions.processes.output import Captured, Sink, Tape
 from sandkasten.local.sessions.processes.process import ProcessJob
@@ -275,7 +276,9 @@ def refusal(error: Exception) -> ApiError | SandboxLostError:
     if isinstance(error, SandboxLostError):
         return error
     if isinstance(error, ProgramError):
-        return ApiError(400, Code.CANNOT_START, f"{error.strerror}.")
+        why = _reason(error)
+        details = {"reason": why} if why else None
+        return ApiError(400, Code.CANNOT_START, f"{error.strerror}.", details=details)
     if isinstance(error, CannotSpawnError):
         return ApiError(400, Code.CANNOT_START, str(error))
     reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -294,3 +297,12 @@ def _shown(args: tuple[str, ...]) -> list[str]:
         left -= len(text)
         shown.append(text)
     return shown
+
+
+def _reason(error: ProgramError) -> str | None:
+    if isinstance(error, NoDirectoryError):
+        return "no_directory"
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return "not_found"
+    is_unfit = error.errno in {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOEXEC, errno.ELIBBAD}
+    return "not_executable" if is_unfit else None
