@@ -41,7 +41,7 @@ def path_in(details: Mapping[str, Any], field: str) -> str | None:
 # --- about a command that was stopped
 
 
-class StartDetails:
+class StartFacts:
     """The facts about a program that could not be started, for error classes with `details`."""
 
     details: Mapping[str, Any]

@@ -15,7 +15,7 @@ MAX_TTL_SECONDS = 86_400
 MAX_COMMAND_BYTES = 1024 * 1024
 # All arguments and variables of one process beside the shell, and the input of one that comes as JSON; more
 # input goes as a part of a form.
-MAX_PROGRAM_BYTES = 1024 * 1024
+MAX_PROGRAM_BYTES = 2 * 1024 * 1024  # a quarter of the usual limit for a stack: Linux starts nothing beyond
 MAX_JSON_INPUT_BYTES = 1024 * 1024
 # A process may run for as long as its session; this is only what a number may be: three years.
 MAX_PROCESS_MS = 100_000_000_000

@@ -68,7 +68,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import httpx
 
 from sandkasten._brief import in_brief
-from sandkasten._errorparts import CommandDetails, StartDetails, as_sentence, joined, path_in, remade, state_of
+from sandkasten._errorparts import CommandDetails, StartFacts, as_sentence, joined, path_in, remade, state_of
 from sandkasten._names import param_of
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ class SandboxDirectoryNotEmptyError(_PathError):
     number = errno.ENOTEMPTY
 
 
-class CannotStartError(StartDetails, InvalidRequestError):
+class CannotStartError(StartFacts, InvalidRequestError):
     """A program is not there, or cannot be executed, or its directory is not there."""
 
     hint = "Check the command and its directory; a string instead of a list is run by bash."

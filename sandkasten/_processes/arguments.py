@@ -12,6 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from sandkasten import _checks as check
+from sandkasten._protocol import MAX_PROGRAM_BYTES
 from sandkasten.errors import SandkastenInputError
 
 Args = str | Sequence[str | os.PathLike[str]]
@@ -20,8 +21,6 @@ Args = str | Sequence[str | os.PathLike[str]]
 Env = Mapping[str, str | None]
 """Variables for one process; None takes one away."""
 
-# Beyond that the kernel starts nothing (a quarter of its default limit for a stack, and less per string).
-MAX_PROGRAM_BYTES = 1024 * 1024
 MAX_TERMINAL_CELLS = 10_000
 # A process may run for as long as its session; this is only what a number may be: more than 3 years.
 MAX_PROCESS_MS = 100_000_000_000

@@ -1,10 +1,13 @@
-"""The whole run of a program: its input, its output up to a bound, and nothing left of it if it is given up."""
+"""What adapters of sandboxes share: the whole run of a program, and files that are written as `open` does."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 
@@ -12,6 +15,8 @@ from sandkasten.errors import (
     ExecTimeoutError,
     ExtensionMissingError,
     ProcessInputClosedError,
+    SandboxFileNotFoundError,
+    SandboxNotADirectoryError,
     SandkastenConnectionError,
     SessionExpiredError,
     SessionNotFoundError,
@@ -74,13 +79,13 @@ async def run_whole(
         SandkastenError: any other failure.
     """
     try:
-        # Whoever is cancelled here would not know which process to end.
-        with anyio.CancelScope(shield=True):
-            process = await session.start(
-                args, stdin=stdin is not None, cwd=cwd, env=env, timeout_ms=timeout_ms
-            )
+        process = await _started(
+            session, args, stdin=stdin is not None, cwd=cwd, env=env, timeout_ms=timeout_ms
+        )
     except ExtensionMissingError:
-        return await _run(session, args, most_bytes, stdin, cwd, env, timeout_ms)
+        return await _run(
+            session, args, most_bytes=most_bytes, stdin=stdin, cwd=cwd, env=env, timeout_ms=timeout_ms
+        )
     outputs = {"stdout": bytearray(), "stderr": bytearray()}
     try:
         if stdin is None:
@@ -93,6 +98,29 @@ async def run_whole(
         raise
     result = process.result
     return Whole(result.exit_code, result.end, bytes(outputs["stdout"]), bytes(outputs["stderr"]))
+
+
+async def _started(session: Session, args: str | Sequence[str], **options: Any) -> Process:
+    # Whoever is cancelled here would not know which process to end.
+    with anyio.CancelScope(shield=True):
+        return await session.start(args, **options)
+    raise AssertionError("nobody else has the scope to cancel it")
+
+
+async def write_as_open_does(session: Session, path: str, content: str | bytes) -> None:
+    """Write a file, except one whose own permissions are against it, which `Session.write` would replace.
+
+    Raises:
+        PermissionError: the file may not be written to.
+        SandkastenError: as `Session.write` does.
+    """
+    try:
+        mode = (await session.stat(path)).mode
+    except (SandboxFileNotFoundError, SandboxNotADirectoryError):
+        mode = None  # `write` makes it, or says why not
+    if mode is not None and not mode & 0o200:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    await session.write(path, content)
 
 
 async def _read(process: Process, outputs: Mapping[str, bytearray], most_bytes: int) -> None:
@@ -136,6 +164,7 @@ async def _talk(
 async def _run(
     session: Session,
     args: str | Sequence[str],
+    *,
     most_bytes: int,
     stdin: str | bytes | None,
     cwd: str | None,

@@ -6,18 +6,18 @@ Inspect finds the provider by its entry point, so that a task only names it::
 
     Task(dataset=dataset, solver=solver, scorer=scorer, sandbox="sandkasten")
 
-Each sample gets a session, which ends with the sample. The sessions are of the daemon at `SANDKASTEN_BASE_URL`,
-else of an embedded one, which ends with the evaluation.
+Each sample gets a session, which ends with the sample. The sessions are of the daemon at
+`SANDKASTEN_BASE_URL`, else of an embedded one, which ends with the evaluation.
 
-A session has one user, who is not root. As another user, `exec` raises `SandboxUserUnsupportedError`: a second
-user would need rights of root in the sandbox, which no code in it has. Tools of Inspect's that would like to be
-root work as that user.
+A session has one user, who is not root. For another user, `exec` raises `SandboxUserUnsupportedError`: making
+a second one would need rights of root in the sandbox, which no code in it has. Tools of Inspect that would
+like to be root work as the session's user.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -41,7 +41,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "inspect-ai") from None
 
-from sandkasten.integrations._whole import GONE, OutputTooLongError, run_whole
+from sandkasten.integrations._whole import GONE, OutputTooLongError, run_whole, write_as_open_does
 
 __all__ = ["SandkastenConfig", "SandkastenEnvironment"]
 
@@ -49,7 +49,11 @@ _TTL_SECONDS = 86_400  # a sample may wait for its model for long
 
 
 class SandkastenConfig(BaseModel):
-    """The options of a task's sandboxes: `sandbox=SandboxEnvironmentSpec("sandkasten", SandkastenConfig(...))`.
+    """The options of a task's sandboxes.
+
+    Example::
+
+        Task(sandbox=SandboxEnvironmentSpec("sandkasten", SandkastenConfig(image="base")))
 
     Attributes:
         image: as in `SandboxClient.create_session`, and so the others.
@@ -94,7 +98,7 @@ class SandkastenEnvironment(SandboxEnvironment):
         self.session = session
         self._user: tuple[str, str] | None = None
 
-    async def exec(
+    async def exec(  # noqa: PLR0917  (as Inspect calls it)
         self,
         cmd: list[str],
         input: str | bytes | None = None,  # noqa: A002  (its name there)
@@ -132,7 +136,10 @@ class SandkastenEnvironment(SandboxEnvironment):
                 return ExecResult(False, 127, "", f"{error.what}\n")
             except OutputTooLongError as error:
                 text = _text(error.stdout or error.stderr)
-                raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, text) from None
+                limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR
+                raise OutputLimitExceededError(limit, text) from None
+        if done.end == "lost":
+            raise SandboxUnavailableError("The session ended while the command ran.")
         if done.end == "timeout":
             raise TimeoutError(f"The command ran for longer than {timeout} seconds, and was stopped.")
         return ExecResult(done.exit_code == 0, done.exit_code, _text(done.stdout), _text(done.stderr))
@@ -144,8 +151,8 @@ class SandkastenEnvironment(SandboxEnvironment):
             self._user = uid, name
         if user not in self._user:
             raise SandboxUserUnsupportedError(
-                f"A sandbox of Sandkasten has one user, {self._user[1] or self._user[0]}, and none can be added: "
-                f"it does not run commands as {user}. Leave out user=."
+                f"The sandbox has one user, {self._user[1] or self._user[0]}, and none can be added: it does "
+                f"not run commands as {user}. Leave out user=."
             )
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
@@ -157,7 +164,7 @@ class SandkastenEnvironment(SandboxEnvironment):
             SandboxUnavailableError: the session is gone, or the daemon.
         """
         with _in_their_terms():
-            await self.session.write(file, contents)
+            await write_as_open_does(self.session, file, contents)
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
@@ -222,10 +229,8 @@ class SandkastenEnvironment(SandboxEnvironment):
         with anyio.CancelScope(shield=True):
             for environment in environments.values():
                 shared.samples -= 1
-                try:
+                with suppress(*GONE):  # gone is what was wanted
                     await environment.as_type(cls).session.destroy()
-                except GONE:
-                    pass  # that is what was wanted
             if shared.tasks <= 0 and shared.samples <= 0:
                 await _close()
 

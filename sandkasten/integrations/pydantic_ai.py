@@ -48,7 +48,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "pydantic-ai") from None
 
-from sandkasten.integrations._whole import GONE, OutputTooLongError, run_whole
+from sandkasten.integrations._whole import GONE, OutputTooLongError, run_whole, write_as_open_does
 
 __all__ = ["SandkastenWorkspace"]
 
@@ -75,7 +75,9 @@ class SandkastenWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem
         if ref is not None and ref.provider != PROVIDER:
             raise SandkastenInputError(f"The ref is of the provider {ref.provider!r}, not {PROVIDER!r}.")
         if ref is not None and options:
-            raise SandkastenInputError("The session of the ref exists: it takes no options.", "Leave them out.")
+            raise SandkastenInputError(
+                "The session of the ref exists: it takes no options.", "Leave them out."
+            )
         self._client = client
         self._ref = ref
         self._options = options
@@ -94,19 +96,25 @@ class SandkastenWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem
             WorkspaceUnavailableError: it is gone, or the daemon.
             SandkastenError: as `SandboxClient.create_session` does.
         """
-        if self._found is None:
-            async with self._lock:
-                if self._found is None:
-                    with _in_their_terms(), anyio.CancelScope(shield=self._ref is None):
-                        self._found = await self._open()
-        return self._found
+        if self._found is not None:
+            return self._found
+        async with self._lock:
+            with _in_their_terms():
+                return await self._open()
 
     async def _open(self) -> Session:
-        if self._ref is not None:
-            return await self._client.get_session(self._ref.id)
-        session = await self._client.create_session(**self._options)
-        self._ref = WorkspaceRef(provider=PROVIDER, id=session.id)
-        return session
+        if self._found is not None:  # meanwhile
+            return self._found
+        # Whoever is cancelled here would leave a session behind of which nobody knows.
+        with anyio.CancelScope(shield=self._ref is None):
+            if self._ref is None:
+                session = await self._client.create_session(**self._options)
+                self._ref = WorkspaceRef(provider=PROVIDER, id=session.id)
+            else:
+                session = await self._client.get_session(self._ref.id)
+            self._found = session
+            return session
+        raise AssertionError("nobody else has the scope to cancel it")
 
     async def destroy(self) -> None:
         """End the session, if there is one; it may have ended already."""
@@ -180,7 +188,7 @@ class SandkastenWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem
         """Write a file; it is complete at once, and missing parents are made."""
         session = await self.session()
         with _in_their_terms(path):
-            await session.write(path, data)
+            await write_as_open_does(session, path, data)
 
     async def stat(self, path: str) -> FileEntry:
         """Return the kind and the size of a path; symlinks are followed."""

@@ -40,6 +40,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("fsspec", "fsspec", "fsspec"),
         ("mcp", "mcp_types", "mcp"),
         ("deepagents", "deepagents", "deepagents"),
+        ("inspect_ai", "inspect_ai", "inspect-ai"),
+        ("pydantic_ai", "pydantic_ai", "pydantic-ai"),
     ],
 )
 def test_a_framework_that_is_missing_is_named_with_its_extra(name: str, module: str, extra: str) -> None:

@@ -1,0 +1,1 @@
+# What sandkasten/integrations/pydantic_ai.py uses of Pydantic AI, which is no part of `dev`.
