@@ -15,6 +15,9 @@ import httpx_aiohttp
 
 from sandkasten._limits import POOL_LIMITS
 
+_WHOLE_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
+
 
 class AiohttpTransport(httpx_aiohttp.AiohttpTransport):
     """Carries the requests to one daemon."""
@@ -28,10 +31,33 @@ class AiohttpTransport(httpx_aiohttp.AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the answer's body is read later."""
         with _told_apart():
-            response = await super().handle_async_request(request)
+            response = await super().handle_async_request(_in_pieces(request))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         response.stream = _Body(response.stream)
         return response
+
+
+def _in_pieces(request: httpx.Request) -> httpx.Request:
+    """Return a request that aiohttp sends without holding up the event loop, of which it would warn."""
+    try:
+        content = request.content
+    except httpx.RequestNotRead:  # it comes in pieces already
+        return request
+    if len(content) <= _WHOLE_BYTES:
+        return request
+    stream, extensions = _Pieces(content), request.extensions
+    return httpx.Request(
+        request.method, request.url, headers=request.headers, stream=stream, extensions=extensions
+    )
+
+
+class _Pieces(httpx.AsyncByteStream):
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._content), _PIECE_BYTES):
+            yield self._content[start : start + _PIECE_BYTES]
 
 
 class _Body(httpx.AsyncByteStream):

@@ -92,20 +92,28 @@ def test_nothing_is_left_after_a_timeout(roomy: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "cwd", "match"),
+    ("args", "cwd", "match", "reason"),
     [
-        (["python4"], None, "python4: "),
-        (["/etc/passwd"], None, "/etc/passwd: "),
-        (["true"], "nowhere", "directory"),
+        (["python4"], None, "python4: ", "not_found"),
+        (["/etc/passwd"], None, "/etc/passwd: ", "not_executable"),
+        (["true"], "nowhere", "directory", "no_directory"),
+        (["true", "x" * 200_000], None, "too long", None),
     ],
+    ids=["not found", "not executable", "no directory", "too long"],
 )
 def test_what_cannot_be_started_says_why(
-    roomy: Session, args: list[str], cwd: str | None, match: str
+    roomy: Session, args: list[str], cwd: str | None, match: str, reason: str | None
 ) -> None:
-    with pytest.raises(CannotStartError, match=match):
+    with pytest.raises(CannotStartError, match=match) as caught:
         roomy.run(args, cwd=cwd)
+    assert caught.value.reason == reason
     with pytest.raises(CannotStartError, match=match):
         roomy.start(args, cwd=cwd)
+
+
+def test_a_program_takes_more_than_a_mebibyte_of_arguments(roomy: Session) -> None:
+    result = roomy.run(["printf", "%.1s", *["x" * 65_536] * 18])
+    assert result.stdout == "x" * 18
 
 
 def test_a_server_and_its_client_in_one_session(roomy: Session) -> None:
