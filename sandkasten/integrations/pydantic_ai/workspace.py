@@ -1,21 +1,4 @@
-"""Sandboxes as workspaces of Pydantic AI; needs the extra `pydantic-ai`.
-
-An agent's workspace is a session::
-
-    from pydantic_ai import Agent
-    from pydantic_ai.workspaces import Workspace
-
-    from sandkasten import SandboxClient
-    from sandkasten.integrations.pydantic_ai import SandkastenWorkspace
-
-    async with SandboxClient() as client:
-        workspace = Workspace(SandkastenWorkspace(client))
-        ...  # see docs/harnesses.md
-
-The session is made at the first use, and its id is the workspace's `ref`: by it another backend, in another
-process too, works in the same session. It ends when you say so (`destroy`), when it was not used for its
-`ttl_seconds`, or with its daemon, which for an embedded one is with the client.
-"""
+"""A session as the workspace of an agent; `sandkasten.integrations.pydantic_ai` says more."""
 
 from __future__ import annotations
 
@@ -48,7 +31,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "pydantic-ai") from None
 
-from sandkasten.integrations._whole import GONE, OutputTooLongError, run_whole, write_as_open_does
+from sandkasten.integrations._adapters.whole import GONE, OutputTooLongError, run_whole, write_as_open_does
 
 __all__ = ["SandkastenWorkspace"]
 

@@ -1,4 +1,4 @@
-"""What adapters of sandboxes share: the whole run of a program, and files that are written as `open` does."""
+"""The whole run of a program, and files that are written as `open` does."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def run_whole(
 ) -> Whole:
     """Run a program without a limit of time other than `timeout_ms`, and return all of its output.
 
-    What it puts into the background goes on afterwards. A caller who is cancelled leaves nothing of it.
+    A process in the background goes on afterwards. A caller who is cancelled leaves nothing of it.
 
     Raises:
         OutputTooLongError: one of the outputs is longer than `most_bytes`.
