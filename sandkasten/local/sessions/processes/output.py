@@ -186,7 +186,9 @@ class Tape:
 
     @property
     def _read_up_to(self) -> int:
-        return min((reader.position for reader in self._readers), default=self._last_read)
+        # The last of what was sent to a reader that is gone may never have come to it.
+        sent = max(0, self._last_read - self._replay.limit_bytes // 2)
+        return min((reader.position for reader in self._readers), default=sent)
 
     @property
     def _unread_bytes(self) -> int:
