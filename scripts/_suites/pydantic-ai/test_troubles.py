@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -84,6 +85,7 @@ async def test_a_ref_of_somebody_else_is_refused(client: SandboxClient) -> None:
         SandkastenWorkspace(client, WorkspaceRef(provider="other", id="1"))
 
 
-def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(EXAMPLES / "pydantic_agent.py"), run_name="__main__")
-    assert capsys.readouterr().out == "tool: exit code 0: 42\nIt prints 42.\n"
+def test_the_example_runs() -> None:
+    command = [sys.executable, EXAMPLES / "pydantic_agent.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "tool: exit code 0: 42\nIt prints 42.\n", done.stderr
