@@ -147,6 +147,8 @@ async def _talk(
         except ProcessInputClosedError:
             pass  # it did not want all of it
         except Exception as error:
+            # Mostly the process has ended meanwhile; then its end is read now, and that is what counts.
+            await anyio.sleep(_LAST_SECONDS)
             failures.append(error)
             tasks.cancel_scope.cancel()
 
