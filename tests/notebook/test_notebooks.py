@@ -96,10 +96,11 @@ def test_the_blocks_of_the_documentation_run(kernel: Kernel) -> None:
     outputs = [kernel.ok(block) for block in blocks]
     texts = "".join(output.text for output in outputs)
     assert "line 1\nline 2\nline 3\n" in texts
-    assert "wrote squares.txt" in texts
+    assert "\n31\n" in texts
     assert "['1', '0'] 1\n" in texts
     assert "here is no , nor are there files: \n" in texts
     assert [sorted(display) for output in outputs for display in output.displays] == [
-        ["text/html", "text/plain"]
-    ] * 3
+        ["text/plain"],
+        *[["text/html", "text/plain"]] * 3,
+    ]
     assert outputs[-1].displays[0]["text/plain"].startswith("0\n1\n4\n9\n16\n[status 0 · ")
