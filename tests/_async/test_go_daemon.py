@@ -149,7 +149,7 @@ async def test_without_a_workspace_the_files_are_read_only(go_client: SandboxCli
             lambda: session.upload(tmp_path),
             lambda: session.exec(f"# {'x' * 20_000}"),
         ):
-            with pytest.raises(SandboxReadOnlyError, match="pass workspace_id= to create_session"):
+            with pytest.raises(SandboxReadOnlyError, match="Pass workspace_id= to create_session"):
                 await refused()
         assert await session.list() == []
 

@@ -152,7 +152,7 @@ def test_without_a_workspace_the_files_are_read_only(go_client: SandboxClient, t
             lambda: session.upload(tmp_path),
             lambda: session.exec(f"# {'x' * 20_000}"),
         ):
-            with pytest.raises(SandboxReadOnlyError, match="pass workspace_id= to create_session"):
+            with pytest.raises(SandboxReadOnlyError, match="Pass workspace_id= to create_session"):
                 refused()
         assert session.list() == []
 

@@ -16,19 +16,26 @@ import pytest
 
 import sandkasten
 from sandkasten import errors, models
+from sandkasten._python import values
+from sandkasten._python.values import PythonError, PythonFault, PythonResult
 from sandkasten.errors import CommandFailedError, SandkastenAPIError, SandkastenError
 
 KEY = "the-key-of-the-daemon"
+PYTHON_RESULT = PythonResult(
+    "out", "", error=PythonFault("ValueError", "no", "Traceback ...\nValueError: no")
+)
 RESULT = models.ExecResult(exit_code=1, cwd="/workspace", output="no\n", truncated=False, duration_ms=3)
 ERRORS = [
     kind
-    for _name, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, SandkastenError) and kind.__module__ == errors.__name__
+    for module in (errors, values)
+    for _name, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, SandkastenError) and kind.__module__ == module.__name__
 ]
 MODELS = [
     kind
-    for _name, kind in inspect.getmembers(models, inspect.isclass)
-    if attrs.has(kind) and kind.__module__ == models.__name__
+    for module in (models, values)
+    for _name, kind in inspect.getmembers(module, inspect.isclass)
+    if attrs.has(kind) and kind.__module__ == module.__name__
 ]
 WAYS = {
     **{
@@ -48,6 +55,8 @@ def _response(status: int) -> httpx.Response:
 
 
 def _made(kind: type[SandkastenError]) -> SandkastenError:
+    if issubclass(kind, PythonError):
+        return kind(PYTHON_RESULT)
     if issubclass(kind, CommandFailedError):
         return kind(RESULT)
     if issubclass(kind, SandkastenAPIError):
@@ -113,7 +122,8 @@ def test_a_model_is_the_same_after(kind: type[Any], way: str) -> None:
 def test_every_public_error_and_model_is_looked_at() -> None:
     public = {getattr(sandkasten, name) for name in sandkasten.__all__}
     assert {kind for kind in public if inspect.isclass(kind) and issubclass(kind, Exception)} <= set(ERRORS)
-    assert {kind for kind in public if attrs.has(kind) and kind.__module__ == models.__name__} <= set(MODELS)
+    homes = {models.__name__, values.__name__}
+    assert {kind for kind in public if attrs.has(kind) and kind.__module__ in homes} <= set(MODELS)
 
 
 def _fail() -> None:

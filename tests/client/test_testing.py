@@ -444,7 +444,13 @@ def test_faults_for_the_same_requests_come_one_after_another(daemon: FakeDaemon,
 
 def test_stopping_ends_answers_that_never_come(daemon: FakeDaemon, http: httpx.Client) -> None:
     daemon.fail_next(faults.silence())
-    threading.Timer(0.1, daemon.stop).start()
+
+    def stop() -> None:
+        while not daemon.requests:  # else it would not be an answer that never comes
+            time.sleep(0.01)
+        daemon.stop()
+
+    threading.Thread(target=stop).start()
     with soon(), pytest.raises(httpx.RemoteProtocolError):
         http.get("/v1/sessions", timeout=30)
 

@@ -187,7 +187,7 @@ def test_nothing_can_be_made_on_the_host_beside_a_workspace(box: Box, daemon: Lo
     assert box.run(f"cat /tmp/{name}/evil") == "evil"
     assert not os.path.lexists(f"/tmp/{name}")
     assert os.listdir(box.workspace.parent) == ["workspace"]
-    assert set(os.listdir(box.directory)) <= {"root", "staging"}
+    assert set(os.listdir(box.directory)) <= {"packages", "root", "staging"}
     assert list(box.directory.glob("staging/*")) == []
 
 
