@@ -33,7 +33,9 @@ COMMANDS = (
     Entry("kill", "processes", "Run", "Send a signal to processes of a session."),
     Entry("logs", "processes", "Run", "Print what a process printed, and follow it with -f."),
     Entry("new", "sessions", "Sessions", "Make a session, and print its id."),
-    Entry("install", "sessions", "Sessions", "Install packages of Python in a session."),
+    Entry(
+        "install", "sessions", "Sessions", "Install packages of Python in a session, without a network in it."
+    ),
     Entry("ls", "sessions", "Sessions", "List the sessions, or a directory in one of them."),
     Entry("info", "sessions", "Sessions", "Show what the daemon knows about a session."),
     Entry("stats", "sessions", "Sessions", "Show what a session uses: memory and CPU time."),

@@ -17,6 +17,7 @@ from sandkasten.notebook.languages import LANGUAGES
 DEFAULT_SESSION = "main"
 
 _SESSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_TAKES_COMMAND = frozenset({"start"})
 _PROGRAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
@@ -79,7 +80,9 @@ def parse_line(line: str) -> tuple[str, argparse.Namespace]:
     parser = _VERBS.get("help" if verb in {"-h", "--help"} else verb)
     if parser is None:
         raise MagicError(f"%sandbox: there is no {verb!r}; there are {', '.join(_VERBS)}.")
-    return parser.prog.removeprefix("%sandbox "), parser.parse_intermixed_args(words)
+    # A command keeps its own options; everywhere else they may stand anywhere.
+    read = parser.parse_args if verb in _TAKES_COMMAND else parser.parse_intermixed_args
+    return parser.prog.removeprefix("%sandbox "), read(words)
 
 
 def _words(line: str, magic: str) -> list[str]:

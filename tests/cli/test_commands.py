@@ -36,6 +36,8 @@ WRONG = {
              ["kill", "-s", "NOTHING", SESSION, "abc"]],
     "logs": [["logs"], ["logs", SESSION], ["logs", SESSION, "abc"], ["logs", SESSION, "a", "b"]],
     "new": [["new", "x"], ["new", "--ttl", "0"], ["new", "--image", "nothing"], ["new", "--workspace", "-"]],
+    "install": [["install"], ["install", SESSION], ["install", "no/id", "x"], ["install", SESSION, "x"]],
+    "kernel": [["kernel", "nothing"], ["kernel", "install", "x"], ["kernel", "install", "--name", "a/b"]],
     "ls": [["ls", "a", "b"], ["ls", SESSION], ["ls", f"{SESSION}:x"], ["ls", "--color"]],
     "python": [["python"], ["python", SESSION], ["python", SESSION, "1"], ["python", SESSION, "1", "2"]],
     "info": [["info"], ["info", SESSION], ["info", ".."]],

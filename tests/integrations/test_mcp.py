@@ -151,11 +151,11 @@ async def test_a_call_that_is_cancelled_stops_its_command(mcp: Client, server: S
     call = asyncio.create_task(mcp.call_tool("exec", {"command": "echo > started; sleep 7741"}))
     # Another way to look, since the shell is in use.
     [session] = server.sessions
-    assert (await session.run("read < started; pgrep -x sleep | wc -l")).stdout == "1\n"
+    assert (await session.run("read < started; until pgrep -f '[s]leep 7741'; do :; done")).ok
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert await run(mcp, "pgrep -x sleep | wc -l") == "0\n"
+    assert await run(mcp, "pgrep -f '[s]leep 7741' | wc -l") == "0\n"
 
 
 async def test_a_client_that_wants_to_know_hears_that_a_long_call_goes_on(

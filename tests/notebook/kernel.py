@@ -83,5 +83,5 @@ class Kernel:
     def ok(self, code: str) -> Outputs:
         """Run a cell that must go well."""
         outputs = self.run(code)
-        assert outputs.error == ""
+        assert outputs.error == "", outputs.error
         return outputs

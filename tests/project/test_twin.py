@@ -108,7 +108,8 @@ def call(root: Path, *arguments: str) -> tuple[int, str]:
 
 
 def state(root: Path, *trees: str) -> dict[Path, tuple[bytes, int]]:
-    paths = [path for tree in trees for path in (root / tree).rglob("*.*") if "__pycache__" not in path.parts]
+    paths = [path for tree in trees for path in (root / tree).rglob("*.*") if path.is_file()]
+    paths = [path for path in paths if "__pycache__" not in path.parts]
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
 
