@@ -125,7 +125,7 @@ class World:
         if image not in self.images:
             known = ", ".join(self.images)
             raise RefusedError(400, "INVALID_IMAGE", f"There is no image {image!r}. There are: {known}.")
-        options = body if "session-options" in self.extensions else {}
+        options: Mapping[str, Any] = body if "session-options" in self.extensions else {}
         name = options.get("name")
         if name and any(session.name == name for session in self.sessions.values()):
             raise RefusedError(409, "NAME_TAKEN", f"There is a session {name!r} already. Take another name.")

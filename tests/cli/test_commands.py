@@ -56,8 +56,7 @@ WRONG = {
     "workspace": [["workspace", "what"], ["workspace", "ls", "X"], ["workspace", "ls", "none"],
                   ["workspace", "cp", "a", "b"], ["workspace", "cp", "/nothing", "none:x"],
                   ["workspace", "rm"], ["workspace", "rm", "none"]],
-    "up": [["up", "x"]],
-    "down": [["down", "x"]],
+    "up": [["up", "x"]], "down": [["down", "x"]],
     "status": [["status", "x"], ["--url", "nonsense", "status"], ["--url", "http://127.0.0.1:9", "status"],
                ["--api-key-file", "/nothing", "--url", "http://127.0.0.1:9", "status"]],
     "mcp": [["mcp", "x"], ["mcp", "--http", "127.0.0.1:0"], ["mcp", "--key-file", "key"],
@@ -69,8 +68,7 @@ WRONG = {
         ["serve", "--max-sessions", "x"],
         ["serve", "--default-ttl", "-5"],
     ],
-    "doctor": [["doctor", "x"]],
-    "completion": [["completion"], ["completion", "csh"]],
+    "doctor": [["doctor", "x"]], "completion": [["completion"], ["completion", "csh"]],
     "": [["nothing"], ["--nothing"], ["--url"]],
 }  # fmt: skip
 # What only Python calls so: names of arguments, and its types.
