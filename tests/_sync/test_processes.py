@@ -221,7 +221,7 @@ def test_what_is_not_there_has_its_own_errors(played: Session) -> None:
         ([""], {}, "empty"),
         (["a\0b"], {}, "NUL"),
         (["\udc80"], {}, "Unicode"),
-        (["x" * 2_000_000], {}, "bytes long"),
+        (["x" * 2_200_000], {}, "bytes long"),
         (["x"], {"env": {"A=B": "1"}}, "name 'A=B'"),
         (["x"], {"env": {"A": 1}}, "must be a str, or None"),
         (["x"], {"cwd": ""}, "cwd is"),

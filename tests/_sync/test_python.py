@@ -233,13 +233,14 @@ def test_what_a_notebook_shows_has_no_hold_on_its_page() -> None:
         "text/html": "<script>alert(1)</script><b>x</b>",
         "image/svg+xml": "<svg onload=alert(1)></svg>",
         "application/javascript": "alert(1)",
-        "application/vnd.plotly.v1+json": "{}",
         "image/png": base64.b64encode(PNG).decode(),
     }
     bundle = RichResult(hostile)._repr_mimebundle_()
     assert {*bundle} == {"text/plain", "text/html", "image/png"}
     assert '<iframe sandbox=""' in bundle["text/html"]
     assert "<script" not in bundle["text/html"]
+    interactive = RichResult(hostile | {"application/vnd.plotly.v1+json": "{}"})._repr_mimebundle_()
+    assert interactive["text/html"].startswith('<img src="data:image/svg+xml;base64,')
     drawn = RichResult({"image/svg+xml": hostile["image/svg+xml"]})._repr_mimebundle_()
     assert drawn["text/html"].startswith('<img src="data:image/svg+xml;base64,')
     broken = RichResult({"image/png": "?", "text/plain": "p"})._repr_mimebundle_()

@@ -110,7 +110,7 @@ def test_after_an_end_of_its_own_the_background_goes_on(beside: Beside) -> None:
         ({"args": ["true"], "env": {"A=B": "1"}}, "INVALID_REQUEST"),
         ({"args": ["true"], "env": {"A": 1}}, "INVALID_REQUEST"),
         ({"args": ["true"], "env": {"A": "x\0"}}, "INVALID_REQUEST"),
-        ({"args": ["true", "x" * 1_100_000]}, "INVALID_REQUEST"),
+        ({"args": ["true", "x" * 2_200_000]}, "INVALID_REQUEST"),
         ({"args": ["true"], "input": "*"}, "INVALID_REQUEST"),
         ({"args": ["true"], "timeout_ms": -1}, "INVALID_REQUEST"),
         ({"args": ["true"], "keep_bytes": "1"}, "INVALID_REQUEST"),

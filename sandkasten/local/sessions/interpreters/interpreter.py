@@ -55,7 +55,7 @@ class Interpreter:
         self._on_done: Callable[[PythonRun], None] | None = None
         self._between = {channel: CappedBytes(_BETWEEN_BYTES) for channel in OUTPUTS}
         self._number = self._last_bytes = 0
-        self._must_interrupt = False
+        self._must_interrupt = self._was_misused = False
         job.when_finished(self._on_ended)
 
     async def start(self, sandbox: Sandbox) -> None:
@@ -190,6 +190,7 @@ class Interpreter:
 
     def _on_broken(self, is_end: bool) -> None:
         """It has closed the channel, mostly since it is ending; or it sends what it must not."""
+        self._was_misused = self._was_misused or not is_end
         loop = asyncio.get_running_loop()
         loop.call_later(_END_SECONDS if is_end else 0, self.kill, JobEnd.LOST)
 
@@ -209,9 +210,9 @@ class Interpreter:
         if outcome.end is JobEnd.OUT_OF_MEMORY:
             sentence = "The interpreter was ended by the kernel: the session's memory was used up."
             return outcome.end, "out_of_memory", f"{sentence} {gone}"
-        if outcome.end is JobEnd.LOST:
+        if outcome.end is JobEnd.LOST or self._was_misused:  # by which it may end before it is ended
             sentence = "The interpreter was ended: it broke off its channel to the daemon, or misused it."
-            return outcome.end, "lost", f"{sentence} {gone}"
+            return JobEnd.LOST, "lost", f"{sentence} {gone}"
         if outcome.end in {JobEnd.OK, JobEnd.FAILED}:
             if outcome.signal is not None:
                 return JobEnd.FAILED, "signal", f"The interpreter was ended by {outcome.signal}. {gone}"
