@@ -292,11 +292,12 @@ async def test_a_lost_session_is_raised_as_it_is_since_no_model_can_mend_it(
 
 
 def test_the_bounds_are_the_toolkits(blocking_session: sandkasten_sync.Session) -> None:
-    toolkit = SandboxToolkit(session=blocking_session, max_output_chars=2000, timeout_ms=300)
+    toolkit = SandboxToolkit(session=blocking_session, max_output_chars=2000)
     message = tool_of(toolkit, "exec").invoke(call("exec", command="seq 100000"))
     assert len(message.content) <= 2000
     assert len(message.artifact["output"]) > 500_000
-    assert "300 ms" in tool_of(toolkit, "exec").invoke(call("exec", command="sleep 60")).content
+    hasty = SandboxToolkit(session=blocking_session, timeout_ms=300)
+    assert "300 ms" in tool_of(hasty, "exec").invoke(call("exec", command="sleep 60")).content
 
 
 # --- the form in which a tool is asked
