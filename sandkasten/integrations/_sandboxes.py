@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -87,7 +88,7 @@ class Sandboxes:
             async with place.lock:
                 self._drop(name, place)
                 if place.session is not None:
-                    await place.session.destroy()
+                    await place.session.__aexit__(None, None, None)  # one that has ended is no error
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,8 +99,9 @@ class Sandboxes:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for name in list(self._places):
-            await self.end(name)
+        async with AsyncExitStack() as stack:  # each of them ends, whatever becomes of the others
+            for name in self._places:
+                stack.push_async_callback(self.end, name)
 
     def _drop(self, name: str, place: _Place) -> None:
         if self._places.get(name) is place:

@@ -293,6 +293,15 @@ async def test_the_number_of_sandboxes_is_bounded_and_those_that_ended_do_not_co
         await first.info()
 
 
+async def test_a_sandbox_that_has_ended_does_not_keep_others_from_their_end(client: SandboxClient) -> None:
+    async with Sandboxes(client, client.create_session) as sandboxes:
+        first, second, third = [await sandboxes.get(name) for name in "abc"]
+        await second.destroy()
+    for session in (first, third):
+        with pytest.raises(SessionNotFoundError):
+            await session.info()
+
+
 async def test_two_calls_at_once_make_one_sandbox_and_one_that_fails_leaves_nothing(
     client: SandboxClient,
 ) -> None:
