@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -49,6 +50,27 @@ T = TypeVar("T")
 
 # How long somebody who was interrupted waits for the daemon to hear of it.
 _CANCEL_SECONDS = 1.0
+
+
+def was_interrupted(exc: BaseException | None) -> bool:
+    """Return whether a block ended by an interrupt or a cancellation."""
+    return not isinstance(exc, Exception | None)
+
+
+@contextmanager
+def ending(exc: BaseException | None, seconds: float) -> Generator[None, None, None]:
+    """Let something be ended with a block, for so many seconds even if the caller was interrupted.
+
+    Args:
+        exc: what ended the block; it says more than an error of the end, which is not raised then.
+        seconds: how long somebody who was interrupted waits.
+    """
+    try:
+        with uninterrupted(seconds) if was_interrupted(exc) else nullcontext():
+            yield
+    except SandkastenError:
+        if exc is None:
+            raise
 
 
 class Connection:

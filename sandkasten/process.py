@@ -20,8 +20,8 @@ from sandkasten.errors import (
 )
 from sandkasten.models import ProcessChunk, ProcessInfo, ProcessResult
 
-from ._http import Connection
-from ._seam import close_response, make_lock, uninterrupted
+from ._http import Connection, ending, was_interrupted
+from ._seam import close_response, make_lock
 
 # How long a caller who was interrupted waits for the process's end.
 _LAST_SECONDS = 5.0
@@ -303,12 +303,5 @@ class Process:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if isinstance(exc, Exception | None):
-                await self.close()
-            else:  # the caller was interrupted, but the process must end all the same
-                with uninterrupted(_LAST_SECONDS):
-                    await self.close(force=True)
-        except SandkastenError:
-            if exc is None:  # otherwise the block's own error tells more
-                raise
+        with ending(exc, _LAST_SECONDS):
+            await self.close(force=was_interrupted(exc))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -16,7 +17,6 @@ from sandkasten._protocol import Extension
 from sandkasten._transfer.calls import FilesOf
 from sandkasten._wire import Call
 from sandkasten.errors import (
-    SandkastenError,
     SandkastenInputError,
     SessionExpiredError,
     SessionNotFoundError,
@@ -24,9 +24,8 @@ from sandkasten.errors import (
 from sandkasten.models import ExecResult, SessionInfo, SessionStats
 
 from ._beside import BesideVerbs
-from ._http import Connection
+from ._http import Connection, ending
 from ._packageverbs import PackageVerbs
-from ._seam import uninterrupted
 from .stream import ExecStream
 
 T = TypeVar("T")
@@ -259,14 +258,6 @@ class Session(PackageVerbs, BesideVerbs):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if isinstance(exc, Exception | None):
-                await self.destroy()
-            else:  # the caller was interrupted, but the session must end all the same
-                with uninterrupted(_LAST_SECONDS):
-                    await self.destroy()
-        except (SessionNotFoundError, SessionExpiredError):
-            pass  # gone is what was wanted
-        except SandkastenError:
-            if exc is None:  # otherwise the block's own error tells more
-                raise
+        gone = suppress(SessionNotFoundError, SessionExpiredError)  # which is what was wanted
+        with ending(exc, _LAST_SECONDS), gone:
+            await self.destroy()

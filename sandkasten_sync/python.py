@@ -13,10 +13,10 @@ from sandkasten._python import calls
 from sandkasten._python.output import PythonReader
 from sandkasten._python.values import PythonChunk, PythonContextInfo, PythonResult, PythonVariable
 from sandkasten._wire import Call
-from sandkasten.errors import SandkastenConnectionError, SandkastenError
+from sandkasten.errors import SandkastenConnectionError
 
-from ._http import Connection
-from ._seam import close_generator, close_response, uninterrupted
+from ._http import Connection, ending
+from ._seam import close_generator, close_response
 
 # How long a caller who was interrupted waits for the interpreter's end.
 _LAST_SECONDS = 5.0
@@ -184,15 +184,8 @@ class PythonContext:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if isinstance(exc, Exception | None):
-                self.close()
-            else:  # the caller was interrupted, but the interpreter must end all the same
-                with uninterrupted(_LAST_SECONDS):
-                    self.close()
-        except SandkastenError:
-            if exc is None:  # otherwise the block's own error tells more
-                raise
+        with ending(exc, _LAST_SECONDS):
+            self.close()
 
 
 def _chunks(connection: Connection, call: Call[None], reader: PythonReader) -> Generator[PythonChunk, None]:
