@@ -26,21 +26,38 @@ from sandkasten.models import ProcessChunk, ProcessResult
 # How much of each channel a reader keeps for the result, as much as `run` keeps.
 KEEP_BYTES = 1024 * 1024
 
-_STREAMS = ("stdout", "stderr")
+STREAMS = ("stdout", "stderr")
 
 
-class _Channel:
-    """One of the outputs: its text as it comes, and what is kept of it."""
+class Outputs:
+    """Both outputs of a program: their text as it comes, and what is kept of it."""
 
-    __slots__ = ("decoder", "kept")
+    def __init__(self, keep_bytes: int) -> None:
+        """Keep at most so much of each."""
+        self._kept = {name: CappedBytes(keep_bytes) for name in STREAMS}
+        self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in STREAMS}
 
-    def __init__(self) -> None:
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.kept = CappedBytes(KEEP_BYTES)
+    def add(self, name: str, data: bytes) -> str:
+        """Take a piece, and return its text, with the first half of a character that ended the one before."""
+        self._kept[name].add(data)
+        return self._decoders[name].decode(data)
 
+    def add_gap(self, event: ServerSentEvent) -> int:
+        """Note that something is missing, and return how much; it is not known of which output."""
+        missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
+        for decoder in self._decoders.values():
+            decoder.reset()  # what comes next is no second half
+        self._kept["stdout"].add(mark(missed_bytes).encode())
+        return missed_bytes
 
-def _channels() -> dict[str, _Channel]:
-    return {name: _Channel() for name in _STREAMS}
+    def content(self, name: str) -> bytes:
+        """Return what is kept of an output."""
+        return self._kept[name].content()
+
+    @property
+    def truncated(self) -> bool:
+        """True if there was more than is kept."""
+        return any(kept.truncated for kept in self._kept.values())
 
 
 @define(eq=False, repr=False)
@@ -62,7 +79,7 @@ class OutputReader:
     result: ProcessResult | None = None
     cuts: int = 0
     turn: int = 0
-    _channels: dict[str, _Channel] = field(factory=_channels)
+    _outputs: Outputs = field(factory=lambda: Outputs(KEEP_BYTES))
     _read_bytes: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -99,10 +116,10 @@ class OutputReader:
             SandkastenResponseError: the event's data cannot be read.
         """
         chunk: ProcessChunk | None = None
-        if event.event in _STREAMS:
+        if event.event in STREAMS:
             chunk = self._piece(event)
         elif event.event == "gap":
-            chunk = self._gap(event)
+            chunk = ProcessChunk("", b"", "", self._outputs.add_gap(event), moment_of(None))
         elif event.event == "done":
             self._end(event)
         elif event.event == "error":
@@ -113,31 +130,20 @@ class OutputReader:
 
     def _piece(self, event: ServerSentEvent) -> ProcessChunk:
         data, timestamp = piece_of(data_of(event), event.event)
-        channel = self._channels[event.event]
-        channel.kept.add(data)
         self._read_bytes += len(data)
-        return ProcessChunk(event.event, data, channel.decoder.decode(data), 0, timestamp)
-
-    def _gap(self, event: ServerSentEvent) -> ProcessChunk:
-        missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
-        for channel in self._channels.values():
-            channel.decoder.reset()
-        # It is not known of which channel they are.
-        self._channels["stdout"].kept.add(mark(missed_bytes).encode())
-        return ProcessChunk("", b"", "", missed_bytes, moment_of(None))
+        return ProcessChunk(event.event, data, self._outputs.add(event.event, data), 0, timestamp)
 
     def _end(self, event: ServerSentEvent) -> None:
         self.result = self.with_outputs(result_of(data_of(event)))
 
     def with_outputs(self, result: ProcessResult) -> ProcessResult:
         """Return a result with what was read here."""
-        kept = [self._channels[name].kept for name in _STREAMS]
         total_bytes = result.stdout_total_bytes + result.stderr_total_bytes
         return evolve(
             result,
-            stdout_bytes=kept[0].content(),
-            stderr_bytes=kept[1].content(),
-            truncated=any(each.truncated for each in kept) or total_bytes > self._read_bytes,
+            stdout_bytes=self._outputs.content("stdout"),
+            stderr_bytes=self._outputs.content("stderr"),
+            truncated=self._outputs.truncated or total_bytes > self._read_bytes,
         )
 
     def cut(self, reason: SandkastenError | None, *, max_cuts: int) -> None:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-
 import httpx
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import request_id_of, structure
-from sandkasten._cut import CappedBytes, mark
+from sandkasten._answers import request_id_of
 from sandkasten._events import data_of, failure_of, is_count, piece_of
+from sandkasten._processes.output import STREAMS, Outputs
 from sandkasten._python.calls import result_of, rich_of
 from sandkasten._python.values import PythonChunk, PythonResult, RichResult
 from sandkasten.errors import SandkastenError, SandkastenStreamError, SandkastenTimeoutError
 
-_STREAMS = ("stdout", "stderr")
 _SHOWN = ("display", "result")
 # What is kept of the results, as much as `python` keeps.
 _RICH_CHARS = 8 * 1024 * 1024
-
-
-class _Channel:
-    """One of the outputs: its text as it comes, and what is kept of it."""
-
-    __slots__ = ("decoder", "kept")
-
-    def __init__(self, keep_bytes: int) -> None:
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.kept = CappedBytes(keep_bytes)
 
 
 @define(eq=False, repr=False)
@@ -46,14 +33,14 @@ class PythonReader:
     response: httpx.Response | None = None
     _has_failed: bool = False
     _done: PythonResult | None = None
-    _channels: dict[str, _Channel] = field(init=False)
+    _outputs: Outputs = field(init=False)
     _results: list[RichResult] = field(factory=list[RichResult])
     _rich_chars: int = 0
     _is_cut: bool = False
     _cuts: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self._channels = {name: _Channel(self.keep_bytes) for name in _STREAMS}
+        self._outputs = Outputs(self.keep_bytes)
 
     @property
     def finished(self) -> bool:
@@ -69,17 +56,16 @@ class PythonReader:
             SandkastenResponseError: the event's data cannot be read.
         """
         chunk: PythonChunk | None = None
-        if event.event in _STREAMS:
+        if event.event in STREAMS:
             data, _moment = piece_of(data_of(event), event.event)
-            channel = self._channels[event.event]
-            channel.kept.add(data)
-            chunk = PythonChunk(event.event, channel.decoder.decode(data))
+            chunk = PythonChunk(event.event, self._outputs.add(event.event, data))
         elif event.event in _SHOWN:
             rich = rich_of(data_of(event), is_value=event.event == "result")
             self._keep(rich)
             chunk = PythonChunk(event.event, result=rich)
         elif event.event == "gap":
-            chunk = self._gap(event)
+            self._is_cut = True
+            chunk = PythonChunk("", missed_bytes=self._outputs.add_gap(event))
         elif event.event == "done":
             self._end(event)
         elif event.event == "error":
@@ -96,23 +82,17 @@ class PythonReader:
         else:
             self._results.append(rich)
 
-    def _gap(self, event: ServerSentEvent) -> PythonChunk:
-        missed_bytes = max(0, structure(data_of(event), _Gap).missed_bytes)
-        self._is_cut = True
-        self._channels["stdout"].kept.add(mark(missed_bytes).encode())  # it is not known of which they are
-        return PythonChunk("", missed_bytes=missed_bytes)
-
     def _end(self, event: ServerSentEvent) -> None:
         self._done = evolve(
             result_of(data_of(event)),
             stdout=self._text("stdout"),
             stderr=self._text("stderr"),
             results=tuple(self._results),
-            truncated=self._is_cut or any(each.kept.truncated for each in self._channels.values()),
+            truncated=self._is_cut or self._outputs.truncated,
         )
 
     def _text(self, name: str) -> str:
-        return self._channels[name].kept.content().decode(errors="replace")
+        return self._outputs.content(name).decode(errors="replace")
 
     def result(self) -> PythonResult:
         """Return how the run ended.
@@ -144,8 +124,3 @@ class PythonReader:
         if self.response is not None:
             error.request_id = request_id_of(self.response)
         raise error
-
-
-@frozen(eq=False, repr=False)
-class _Gap:
-    missed_bytes: int
