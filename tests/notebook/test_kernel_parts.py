@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import json
 import os
 import re
+import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,47 @@ async def test_a_relay_that_is_none_ends_the_tunnel(
         await tunnel.close()
         assert tunnel.ready.done()
         assert (tunnel.ready.exception() is None) == program.startswith("printf '\\4")
+
+
+class SilentRelay:
+    """In place of a relay's process: it takes all and says nothing."""
+
+    async def write(self, data: bytes) -> None:
+        pass
+
+    def __aiter__(self) -> SilentRelay:
+        return self
+
+    async def __anext__(self) -> Any:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_a_connection_ends_with_the_tunnel_however_new_it_is(is_early: bool, tmp_path: Path) -> None:
+    """A task that is cancelled before its first step never runs, nor does what would close its connection."""
+
+    class Watched(Tunnel):
+        begun: asyncio.Event
+
+        def _begin(self, channel: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if is_early:
+                self.begun.set()  # wakes the test before the task that serves the connection
+            super()._begin(channel, reader, writer)
+            self.begun.set()
+
+    async def close_it_at_once(client: socket.socket) -> None:
+        relay: Any = SilentRelay()
+        tunnel = Watched(relay, lambda _: None)
+        tunnel.begun = asyncio.Event()
+        await tunnel.start(tmp_path / "s", range(1, 2))
+        client.connect(str(tmp_path / "s-1"))
+        await tunnel.begun.wait()
+        await tunnel.close()
+
+    with socket.socket(socket.AF_UNIX) as client:
+        asyncio.run(close_it_at_once(client))
+        assert client.recv(1) == b""
+    gc.collect()  # a connection that was left open is an error of this test
 
 
 def test_a_directory_is_packed_without_hidden_files_and_links_and_only_so_far(

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -69,24 +70,25 @@ class Loop:
 
     def __init__(self) -> None:
         """Start it."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="sandkasten-kernel", daemon=True)
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._run(started),), name="sandkasten-kernel", daemon=True
+        )
         self._thread.start()
+        self._loop = started.result()
 
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        finally:
-            self._loop.close()
+    async def _run(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+        started.set_result(asyncio.get_running_loop())
+        await self._end.wait()
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def stop(self) -> None:
-        """End it, and wait for that."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End it with all that still runs there, and wait for that."""
+        self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
 

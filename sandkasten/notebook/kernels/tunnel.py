@@ -41,7 +41,9 @@ class Tunnel:
         self._has_room.set()
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._serving = set[asyncio.Task[None]]()
+        # What serves each connection. It may be cancelled before it runs, so `close` ends the connection itself.
+        self._serving = dict[asyncio.Task[None], asyncio.StreamWriter]()
+        self._is_closed = False
         self._next = 0
         # Whether the sandbox's Python has ipykernel, as soon as its relay runs.
         self.ready = asyncio.get_running_loop().create_future()
@@ -55,11 +57,15 @@ class Tunnel:
 
     async def close(self) -> None:
         """End all connections."""
+        self._is_closed = True  # for connections that a server has taken, and not passed on yet
         for server in self._servers:
             server.close()
-        for task in (*self._tasks, *self._serving):
+        tasks = (*self._tasks, *self._serving)
+        for writer in self._serving.values():
+            writer.transport.abort()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._serving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _move(self, work: Coroutine[None, None, None]) -> None:
         try:
@@ -72,14 +78,16 @@ class Tunnel:
         self._on_broken(reason)
 
     def _begin(self, channel: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closed or len(self._serving) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
         task = asyncio.create_task(self._serve(channel, reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
 
     async def _serve(self, channel: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if len(self._writers) < MAX_CONNECTIONS:
-                await self._pass_on(channel, reader, writer)
+            await self._pass_on(channel, reader, writer)
         finally:
             writer.close()
             with contextlib.suppress(OSError):

@@ -128,6 +128,8 @@ time.sleep(1000)
     assert running.process.signal(signal.SIGKILL)
     assert await running.ended == -signal.SIGKILL
     assert not running.process.signal(signal.SIGKILL)
+    while await running.process.signal_all(0) > 1:  # those of its group end a little later
+        await asyncio.sleep(0.01)
     assert await running.process.signal_all(signal.SIGKILL) == 1  # the one with a session of its own
     await running.end()
 
