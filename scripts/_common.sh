@@ -103,8 +103,20 @@ apt_get() {
 install_project() {
   say "Installing Sandkasten [$1] in ${venv##*/} ..."
   rm -f "$stamp"
-  "$python" -m pip install --quiet --editable "${root}[$1]" ||
+  install --editable "${root}[$1]" ||
     fail "The installation failed. Read what pip says above, fix that, and run this again."
+}
+
+# Installs by uv, which chooses versions in a second where pip takes a minute; by pip where pip has settings that
+# uv does not read, or uv fails.
+install() {
+  if ! has_own_index && "$python" -m pip install --quiet uv &&
+    "$python" -m uv pip install --quiet --python "$python" "$@"; then return; fi
+  "$python" -m pip install --quiet "$@"
+}
+
+has_own_index() {
+  "$python" -m pip config list | grep -qE '(index-url|no-index)='
 }
 
 # Runs a command under a heading; `finish` tells in the end which ones failed, after all of them ran.
