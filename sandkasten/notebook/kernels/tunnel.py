@@ -41,7 +41,7 @@ class Tunnel:
         self._has_room.set()
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
-        # What serves each connection. It may be cancelled before it runs, so `close` ends the connection itself.
+        # One task for each connection. It may be cancelled before it runs, so `close` ends connections.
         self._serving = dict[asyncio.Task[None], asyncio.StreamWriter]()
         self._is_closed = False
         self._next = 0
