@@ -1,7 +1,8 @@
 """Results as a notebook shows them; pure. Code in a sandbox made them: a notebook must not trust them.
 
-HTML goes into a frame of an origin of its own without scripts, SVG into an `<img>`; see `notebook.pictures`.
-Scripts, and kinds that bring scripts of their own, are left out.
+Plain tables are written anew (see `notebook.markup.plain`), other HTML goes into a frame of an origin of its
+own without scripts, SVG into an `<img>`; see `notebook.pictures`. Scripts, and kinds that bring scripts of
+their own, are left out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import html
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from sandkasten.notebook.pictures import NotShownError, display_of
+from sandkasten.notebook.markup.plain import plain_markup
+from sandkasten.notebook.pictures import NotShownError, display_of, page_frame
 
 if TYPE_CHECKING:
     from sandkasten._python.values import PythonResult, RichResult
@@ -73,7 +75,8 @@ def _end_of(text: str) -> str:
 def _frame(result: RichResult) -> Mapping[str, str]:
     if "application/vnd.plotly.v1+json" in result.data or "vegaEmbed" in (result.html or ""):
         raise NotShownError("an interactive figure draws itself by scripts, which do not run here")
-    return display_of("result.html", (result.html or "").encode())
+    page = result.html or ""
+    return {"text/html": plain_markup(page) or page_frame("result", page, instead=_end_of(result.text or ""))}
 
 
 def _svg(result: RichResult) -> Mapping[str, str]:

@@ -20,8 +20,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sandkasten.notebook.heights import DRAWN_PX, estimated_height_px
 from sandkasten.notebook.listing import FileEntry
+from sandkasten.notebook.markup.heights import DRAWN_PX, estimated_height_px
 from sandkasten.notebook.text import one_line, size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".html")
@@ -143,8 +143,16 @@ def svg_image(name: str, content: bytes) -> str:
     return f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(one_line(name))}" style="{style}">'
 
 
-def page_frame(name: str, text: str, *, scripts: bool = False) -> str:
-    """An `<iframe>` of an HTML document that can neither reach the page around it nor the network."""
+def page_frame(name: str, text: str, *, scripts: bool = False, instead: str = "") -> str:
+    """An `<iframe>` of an HTML document that can neither reach the page around it nor the network.
+
+    Args:
+        name: the name of the document.
+        text: the document.
+        scripts: whether its scripts run.
+        instead: a text that is shown where frames are left out, as in notebooks that are not trusted; unless
+            it is given, the name.
+    """
     policy = _SCRIPT_POLICY if scripts else _STATIC_POLICY
     head = f'<!DOCTYPE html><meta http-equiv="Content-Security-Policy" content="{policy}">{_PLAIN_STYLE}'
     page = html.escape(head + (text if scripts else _TAGS_TO_DISARM.sub("<x-", text)))
@@ -153,8 +161,8 @@ def page_frame(name: str, text: str, *, scripts: bool = False) -> str:
     sandbox = "allow-scripts" if scripts else ""
     title = html.escape(one_line(name))
     return (
-        f'<iframe sandbox="{sandbox}" title="{title}" referrerpolicy="no-referrer" '
-        f'style="{style}" srcdoc="{page}"></iframe>'
+        f'<pre style="margin: 0"><iframe sandbox="{sandbox}" title="{title}" referrerpolicy="no-referrer" '
+        f'style="{style}" srcdoc="{page}">{html.escape(instead) or title}</iframe></pre>'
     )
 
 

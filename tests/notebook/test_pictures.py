@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sandkasten.notebook.heights import estimated_height_px
 from sandkasten.notebook.listing import FileEntry, parse_listing
+from sandkasten.notebook.markup.heights import estimated_height_px
 from sandkasten.notebook.pictures import (
     MAX_FILE_BYTES,
     MAX_FILES,
@@ -60,8 +60,8 @@ class Tags(HTMLParser):
 
 def the_frame(page: str, *, scripts: bool = False) -> dict[str, str | None]:
     shown = display_of("page.html", page.encode(), scripts=scripts)
-    ((tag, attributes),) = Tags(shown["text/html"]).found
-    assert tag == "iframe"
+    around, (tag, attributes) = Tags(shown["text/html"]).found
+    assert (around, tag) == (("pre", {"style": "margin: 0"}), "iframe")
     return attributes
 
 

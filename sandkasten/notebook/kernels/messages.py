@@ -2,8 +2,9 @@
 
 A notebook's page runs what a kernel sends it: scripts in HTML, in SVG, in Markdown and in widgets act in the
 reader's name, on the machine of the notebook server. So of a sandboxed kernel's messages only known ones go
-through, and of what they display only what runs nothing: text and pictures as they are, HTML in a frame, SVG
-as an image, as in `pictures`. Each side has a key of its own, so that nothing gets around this.
+through, and of what they display only what runs nothing: text and pictures as they are, plain tables written
+anew, other HTML in a frame, SVG as an image, as in `pictures`. Each side has a key of its own, so that
+nothing gets around this.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+from sandkasten.notebook.markup.plain import plain_markup
 from sandkasten.notebook.pictures import NotShownError, page_frame, svg_image
 
 _DELIMITER = b"<IDS|MSG>"
 _MAX_IDENTITIES = 8
 _MAX_IDENTITY_BYTES = 1024
 _MAX_HTML_CHARS = 4_000_000
+_MAX_INSTEAD_CHARS = 20_000
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
 # The kernel is one of Python; its own words on the language name exporters and modes of an editor.
 _LANGUAGE = {
@@ -183,7 +186,8 @@ def bundle_to_show(data: Mapping[str, Any]) -> dict[str, Any]:
     shown = {kind: picture for kind in _PICTURES if (picture := _picture(data.get(kind))) is not None}
     page, drawing, text = (data.get(kind) for kind in ("text/html", "image/svg+xml", "text/plain"))
     if isinstance(page, str) and len(page) <= _MAX_HTML_CHARS:
-        shown["text/html"] = page_frame("output", page)
+        instead = text[:_MAX_INSTEAD_CHARS] if isinstance(text, str) else ""
+        shown["text/html"] = plain_markup(page) or page_frame("output", page, instead=instead)
     elif isinstance(drawing, str) and len(drawing) <= _MAX_HTML_CHARS:
         with suppress(NotShownError):
             shown["text/html"] = svg_image("output", drawing.encode("utf-8", "replace"))

@@ -121,7 +121,54 @@ def test_an_interrupt_before_the_interpreter_is_ready_comes_when_it_is() -> None
     skipping(main())
 
 
-def test_a_deadline_before_the_interpreter_is_ready_ends_it_and_nothing_is_lost() -> None:
+def test_the_time_of_code_begins_when_its_interpreter_is_ready() -> None:
+    async def main() -> None:
+        with staged() as stage:
+            run = stage.run("...", timeout_ms=100)
+            peer = await stage.sandbox.peer()
+            number = (await peer.asked())["id"]
+            interrupted_by(peer, number)
+            await asyncio.sleep(5)
+            assert peer.signals == []
+            peer.say("ready", version="3.12.1")
+            result = await ended(run)
+            assert (result["end"], result["context_lost"]) == ("timeout", False)
+            assert (peer.signals, result["duration_ms"] < 5000) == ([signal.SIGINT], True)
+
+    skipping(main())
+
+
+def test_code_that_nobody_waits_for_leaves_an_interpreter_that_is_starting() -> None:
+    async def main() -> None:
+        with staged() as stage:
+            run = stage.run("...")
+            peer = await stage.sandbox.peer()
+            number = (await peer.asked())["id"]
+            interrupted_by(peer, number)
+            stage.contexts.stop_all(JobEnd.INTERRUPTED, at_once=False)
+            peer.say("ready", version="3.12.1")
+            result = await ended(run)
+            assert (result["end"], result["context_lost"]) == ("interrupted", False)
+            assert peer.signals == [signal.SIGINT]
+
+    skipping(main())
+
+
+def test_code_that_was_interrupted_before_it_began_and_heeds_nothing_ends() -> None:
+    async def main() -> None:
+        with staged() as stage:
+            run = stage.run("...")
+            peer = await stage.sandbox.peer()
+            await peer.asked()
+            stage.contexts.stop_all(JobEnd.INTERRUPTED, at_once=False)
+            peer.say("ready", version="3.12.1")
+            result = await ended(run)
+            assert (result["end"], result["context_lost"]) == ("interrupted", True)
+
+    skipping(main())
+
+
+def test_an_interpreter_that_never_is_ready_ends_and_nothing_is_lost() -> None:
     async def main() -> None:
         with staged() as stage:
             run = stage.run("...", timeout_ms=100)

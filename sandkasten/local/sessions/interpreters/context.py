@@ -19,6 +19,8 @@ from sandkasten.local.errors import ApiError, CalledOffError, SandboxLostError
 from sandkasten.local.sessions.interpreters.interpreter import Interpreter
 from sandkasten.local.sessions.interpreters.run import PythonRun
 
+# How long an interpreter may take to start. The time of code begins when its interpreter is ready.
+_START_SECONDS = 30.0
 # After an interrupt, for code that cleans up; at half of it comes a second one.
 PATIENCE_SECONDS = 1.0
 
@@ -152,7 +154,7 @@ class Context:
             return
         run = self._current = self._line.popleft()
         run.started_at = time.monotonic()
-        self._set_timer(run.timeout_ms / 1000, lambda: self._stop(run, JobEnd.TIMEOUT))
+        self._set_timer(_START_SECONDS, lambda: self._on_start_late(run))
         if self._interpreter is not None and self._interpreter.is_usable:
             self._send(run, self._interpreter)
         else:
@@ -189,6 +191,28 @@ class Context:
             run.restarted, self._was_lost = self._was_lost, False
         self._house.begin(interpreter)
         interpreter.run(run, self._on_done)
+        interpreter.when_ready(lambda: self._on_ready(run, interpreter))
+
+    def _on_ready(self, run: PythonRun, interpreter: Interpreter) -> None:
+        """Let a run's time begin."""
+        if run is not self._current:
+            return
+        run.started_at = time.monotonic()
+        if run.stopped_for is None:
+            self._set_timer(run.timeout_ms / 1000, lambda: self._stop(run, JobEnd.TIMEOUT))
+        else:  # it was interrupted before
+            self._set_timer(PATIENCE_SECONDS / 2, lambda: self._stop_harder(run, interpreter))
+
+    def _on_start_late(self, run: PythonRun) -> None:
+        """Give an interpreter up that does not start."""
+        interpreter = self._interpreter
+        if run is not self._current:
+            return
+        if not run.was_sent or interpreter is None:
+            self._settle_early(run, JobEnd.TIMEOUT)
+        else:
+            interpreter.has_run = False
+            self._kill(interpreter, JobEnd.TIMEOUT)
 
     def _on_done(self, run: PythonRun) -> None:
         assert run is self._current
@@ -207,11 +231,9 @@ class Context:
         if not run.was_sent or interpreter is None:
             self._settle_early(run, reason)
             return
-        if not interpreter.version:
-            interpreter.has_run = False  # it is not ready yet
-            self._kill(interpreter, reason)
-            return
         interpreter.interrupt()
+        if not interpreter.version:
+            return  # it is interrupted as soon as it is ready
         self._set_timer(PATIENCE_SECONDS / 2, lambda: self._stop_harder(run, interpreter))
 
     def _stop_harder(self, run: PythonRun, interpreter: Interpreter) -> None:

@@ -56,6 +56,7 @@ class Interpreter:
         self._between = {channel: CappedBytes(_BETWEEN_BYTES) for channel in OUTPUTS}
         self._number = self._last_bytes = 0
         self._must_interrupt = self._was_misused = False
+        self._on_ready: Callable[[], None] | None = None
         job.when_finished(self._on_ended)
 
     async def start(self, sandbox: Sandbox) -> None:
@@ -113,6 +114,13 @@ class Interpreter:
             self._control.ask(message, MOST_BYTES)
         self.output_taken()
 
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call back when it takes code, which may be now; an earlier callback is forgotten."""
+        if self.version:
+            callback()
+        else:
+            self._on_ready = callback
+
     def interrupt(self) -> None:
         """Interrupt the code that runs, if any does; before it is ready, as soon as it is."""
         if self._run is None:
@@ -164,10 +172,7 @@ class Interpreter:
 
     def _on_event(self, event: Event) -> None:
         if event.name == "ready":
-            self.version = self.version or event.content["version"] or "unknown"
-            if self._must_interrupt:
-                self._must_interrupt = False
-                self.interrupt()
+            self._take_ready(event)
             return
         run = self._run
         if run is None or event.id != run.number:
@@ -181,6 +186,15 @@ class Interpreter:
             on_done(run)
         else:
             run.take(event)
+
+    def _take_ready(self, event: Event) -> None:
+        self.version = self.version or event.content["version"] or "unknown"
+        if self._must_interrupt:
+            self._must_interrupt = False
+            self.interrupt()
+        on_ready, self._on_ready = self._on_ready, None
+        if on_ready is not None:
+            on_ready()
 
     def _drain(self) -> None:
         """Take what was printed before now."""

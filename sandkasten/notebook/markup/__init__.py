@@ -1,0 +1,1 @@
+"""HTML from a sandbox: its height in a frame, and plain tables written anew; pure."""
