@@ -4,6 +4,9 @@ An ordinary user cannot set a kernel quota for a directory, so this is accountin
 `usage.py`: a command can exceed the limit between two measurements, and is then stopped. Writes from outside
 are counted, and measured when the count exceeds the limit, since the count knows nothing of files that were
 replaced or deleted.
+
+Programs that only wait, such as an interpreter between two runs, write nothing. While no thread of the
+session has run since the last measurement, there is none.
 """
 
 from __future__ import annotations
@@ -16,11 +19,15 @@ from contextlib import contextmanager, suppress
 
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.usage import Usage
+from sandkasten.local.linux.processes import run_times
 
 _INTERVAL_SECONDS = 0.5
 # Looking must not cost more than a tenth of the time, however many files there are.
 _INTERVAL_PER_LOOK = 10
 _REMEMBERED_MAX = 1000
+# While nothing runs, each so many times it looks all the same; with more threads, always.
+_LOOK_ANYWAY = 20
+_MOST_THREADS = 64
 
 
 def _never() -> bool:
@@ -108,12 +115,20 @@ class DiskQuota:
             self._task.cancel()
 
     async def _watch(self, limit_bytes: int) -> None:
+        seen, rests = None, 0
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             started = time.monotonic()
             insist = not self._is_whole
+            ran = await asyncio.to_thread(lambda: run_times(self._members(), _MOST_THREADS))
+            if ran is not None and ran == seen and rests < _LOOK_ANYWAY and self._is_running():
+                rests += 1
+                continue
+            seen, rests = None, 0
             with suppress(OSError):  # once more next time, whatever keeps it from being measured
                 await self._look(limit_bytes, insist=insist)
+                # Of before the look: what ran during it may have written behind it.
+                seen = ran if self._is_whole and not self._was_exceeded else None
             if not self._is_running() and (self._is_whole or insist):
                 self._was_exceeded = False
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 from collections.abc import Iterable
 from typing import cast
@@ -119,3 +120,74 @@ def test_what_is_written_until_it_is_stopped_is_not_taken_for_a_writer_that_goes
         return stops
 
     assert asyncio.run(scenario()) == [False]
+
+
+def test_while_nothing_of_a_session_runs_the_disk_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is real: it waits for input, and writes when it gets some."""
+    monkeypatch.setattr("sandkasten.local.files.quota._INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("sandkasten.local.files.quota._LOOK_ANYWAY", 1_000_000_000)
+
+    async def scenario(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        tree = FakeTree()
+        asked = looks = 0
+
+        def members() -> list[int]:
+            nonlocal asked
+            asked += 1
+            return [process.pid]
+
+        def look(stop_at: int | None, *, insist: bool) -> Usage:
+            nonlocal looks
+            looks += 1
+            return Usage(0, is_whole=True)
+
+        tree.usage = look  # type: ignore[method-assign]
+        watched = DiskQuota(cast(Tree, tree), LIMIT_BYTES, lambda: True, members=members)
+
+        async def rests() -> int:
+            """Wait until it was asked for processes 100 times without a look, and return the looks so far."""
+            before = (asked, -1)
+            while asked - before[0] < 100:
+                if looks != before[1]:
+                    before = (asked, looks)
+                await asyncio.sleep(0)
+            return looks
+
+        watched.watch()
+        try:
+            first = await rests()
+            process.stdin.write(b"x\n")
+            process.stdin.flush()
+            await asyncio.to_thread(process.stdout.readline)
+            assert await rests() > first
+        finally:
+            watched.close()
+
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        asyncio.run(scenario(process))
+
+
+def test_a_session_that_rests_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandkasten.local.files.quota._INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(
+        "sandkasten.local.files.quota.run_times", lambda _pids, _most: frozenset({("1", "2")})
+    )
+
+    async def scenario() -> None:
+        tree, looked = FakeTree(), asyncio.Event()
+
+        async def stop(_again: bool) -> None:
+            looked.set()
+
+        watched = DiskQuota(cast(Tree, tree), LIMIT_BYTES, lambda: True, stop)
+        watched.watch()
+        while not watched._was_measured:
+            await asyncio.sleep(0)
+        tree.size_bytes = LIMIT_BYTES + 1
+        async with asyncio.timeout(30):
+            await looked.wait()
+        watched.close()
+
+    asyncio.run(scenario())
