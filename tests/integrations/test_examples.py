@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -83,6 +84,21 @@ def test_an_agent_fixes_its_program(name: str, data_dir: Path) -> None:
     assert output.endswith("=== There are 1461 days.\n")
     if name == "openai_agent.py":
         assert unmarked(output) == on_page(name)
+
+
+async def test_a_run_that_waits_goes_on_in_another_process(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment(data_dir).items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "run.json"
+    example = runpy.run_path(str(EXAMPLES / "openai_sandbox.py"), run_name="example")
+    file.write_text(await example["main"](None))  # here, since importing the SDK anew takes seconds
+    lines = [
+        *capsys.readouterr().out.splitlines(),
+        *run("openai_sandbox.py", data_dir, str(file)).splitlines(),
+    ]
+    assert lines == on_page("openai_sandbox.py")
 
 
 def test_submissions_are_graded_and_none_escapes_its_sandbox(data_dir: Path) -> None:

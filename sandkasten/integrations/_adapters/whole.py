@@ -27,6 +27,12 @@ from sandkasten.session import Session
 # The errors that mean: this sandbox is not going to do anything any more.
 GONE = (SessionNotFoundError, SessionExpiredError, SandkastenConnectionError)
 
+# What a model reads of a command that was ended for want of room, by the word of `ProcessResult.end`.
+NOTES = {
+    "out_of_memory": "[The sandbox's memory was full, and the command was ended.]",
+    "disk_full": "[The sandbox's disk was full, and the command was ended.]",
+}
+
 # How long a caller who was interrupted waits for the program's end.
 _LAST_SECONDS = 5.0
 _MOST_TIMEOUT_MS = 600_000  # of `Session.run`; a process that was started has no such limit

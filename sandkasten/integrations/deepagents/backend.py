@@ -25,6 +25,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing(error, "deepagents") from None
 
+from sandkasten.integrations._adapters.whole import NOTES
 from sandkasten.integrations._text import FIXABLE
 from sandkasten.integrations._verb import MAX_TIMEOUT_SECONDS
 
@@ -47,10 +48,6 @@ _CODES: tuple[tuple[type[SandkastenError], str], ...] = (
     (SandboxIsDirectoryError, "is_directory"),
     (SandboxPermissionError, "permission_denied"),
 )
-_NOTES = {
-    "out_of_memory": "[The sandbox's memory was full, and the command was ended.]",
-    "disk_full": "[The sandbox's disk was full, and the command was ended.]",
-}
 
 
 class SandkastenBackend(BaseSandbox):
@@ -244,7 +241,7 @@ def _merged(command: str) -> str:
 
 def _answer(result: ProcessResult) -> ExecuteResponse:
     output = result.output
-    if note := _NOTES.get(result.end):
+    if note := NOTES.get(result.end):
         output = f"{output.rstrip()}\n{note}\n".lstrip()
     return ExecuteResponse(output, result.exit_code, result.truncated)
 

@@ -1,19 +1,4 @@
-"""Sandboxes for the OpenAI Agents SDK; needs the extra `openai-agents`.
-
-A session's verbs as function tools::
-
-    from agents import Agent, Runner
-
-    from sandkasten import SandboxClient
-    from sandkasten.integrations.openai_agents import sandbox_tools
-
-    async with SandboxClient() as client, await client.create_session() as session:
-        agent = Agent(name="coder", tools=sandbox_tools(session))
-        result = await Runner.run(agent, "Which Python is installed?")
-
-Errors that a model can fix come to it as text. Other errors (the session is gone, the daemon cannot be
-reached) end the run: the SDK raises `agents.UserError`, and its `__cause__` is the `SandkastenError`.
-"""
+"""A session's verbs as function tools; `sandkasten.integrations.openai_agents` says more."""
 
 from __future__ import annotations
 
