@@ -44,7 +44,7 @@ def run_config(sandboxes: SandkastenSandboxClient, **options: Any) -> RunConfig:
 
 
 def outputs_of(model: ScriptedModel) -> list[str]:
-    """What the model read of its tools."""
+    """Return the outputs of tools that the model read."""
     items = model.calls[-1].input
     assert isinstance(items, list)
     return [str(item["output"]) for item in items if "output" in item]  # type: ignore[typeddict-item]
