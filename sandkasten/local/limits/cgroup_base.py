@@ -47,14 +47,6 @@ class Usage:
     processes: int
 
 
-@dataclass(frozen=True)
-class Events:
-    """Counts of limits that were met: processes ended for want of memory, and those that could not start."""
-
-    oom_kills: int = 0
-    refused_forks: int = 0
-
-
 class Group(Protocol):
     """One sandbox's limits."""
 
@@ -76,8 +68,8 @@ class Group(Protocol):
         """
         ...
 
-    def events(self) -> Events:
-        """Return the events at the limits."""
+    def oom_kills(self) -> int:
+        """Return how many of its processes were ended for want of memory, at the cost of one small read."""
         ...
 
     def kill(self) -> None:
@@ -169,8 +161,8 @@ class _NoGroup:
         used = processes.usage_of(counted)
         return Usage(used.memory_bytes, None, used.cpu_usage_usec, len(counted))
 
-    def events(self) -> Events:
-        return Events()
+    def oom_kills(self) -> int:
+        return 0
 
     def kill(self) -> None:
         if self._pidfd is not None:  # process 1, and with it all others in its namespace

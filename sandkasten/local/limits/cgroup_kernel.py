@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten.local.limits.cgroup_base import (
-    Events,
     Usage,
     expose_to_oom,
     listed,
@@ -120,6 +119,8 @@ class KernelGroup:
         self._limits = limits
         self._bounded = bounded
         self._pid: int | None = None
+        events = "memory.events" if self._is_v2 else "memory.oom_control"
+        self._memory_events = directories["memory"] / events
 
     @property
     def _unique(self) -> list[Path]:
@@ -174,11 +175,9 @@ class KernelGroup:
             processes=number(self._directories["pids"] / "pids.current"),
         )
 
-    def events(self) -> Events:
+    def oom_kills(self) -> int:
         """See `Group`."""
-        memory = self._directories["memory"] / ("memory.events" if self._is_v2 else "memory.oom_control")
-        pids = self._directories["pids"] / "pids.events"
-        return Events(oom_kills=value(memory, "oom_kill"), refused_forks=value(pids, "max"))
+        return value(self._memory_events, "oom_kill")
 
     def kill(self) -> None:
         """See `Group`."""

@@ -37,7 +37,6 @@ from sandkasten.local.limits import systemd
 from sandkasten.local.limits.cgroup_base import (
     Cgroups,
     CgroupsError,
-    Events,
     Group,
     NoCgroups,
     Usage,
@@ -49,7 +48,6 @@ from sandkasten.local.linux.kernfs import read, words, write
 __all__ = [
     "Cgroups",
     "CgroupsError",
-    "Events",
     "Group",
     "Hierarchy",
     "KernelCgroups",

@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+_READ_BYTES = 4096
+
 
 def write(path: Path, text: str) -> None:
     """Write with one call, as the kernel expects it; errors name the file."""
@@ -22,7 +24,14 @@ def write(path: Path, text: str) -> None:
 def read(path: Path) -> str:
     """Return the content of a file; nothing where there is no such file."""
     with suppress(OSError):
-        return path.read_text("utf-8")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = bytearray()
+            while part := os.read(descriptor, _READ_BYTES):
+                content += part
+            return content.decode()
+        finally:
+            os.close(descriptor)
     return ""
 
 

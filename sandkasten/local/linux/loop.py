@@ -18,7 +18,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-class FrugalSelector(selectors.BaseSelector):
+class FrugalSelector(selectors.EpollSelector):
     """A selector that takes epoll, and poll for the descriptors that epoll refuses.
 
     The kernel counts epoll's watches for each user (fs.epoll.max_user_watches), so the sandboxes of an
@@ -27,46 +27,57 @@ class FrugalSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         """Begin with no descriptors."""
-        self._epoll = selectors.EpollSelector()
+        super().__init__()
         self._poll = selectors.PollSelector()
-        self._poll.register(self._epoll, selectors.EVENT_READ)
+        self._poll.register(self.fileno(), selectors.EVENT_READ)
+        self._polled = self._poll.get_map()
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a descriptor, in whichever way there is."""
+        if not self._is_polled(fileobj):
+            try:
+                return super().register(fileobj, events, data)
+            except OSError as error:
+                if error.errno != ENOSPC:
+                    raise
         if fileobj in self.get_map():
             raise KeyError(f"{fileobj!r} is registered already.")
-        try:
-            return self._epoll.register(fileobj, events, data)
-        except OSError as error:
-            if error.errno != ENOSPC:
-                raise
         return self._poll.register(fileobj, events, data)
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """Watch a descriptor no more."""
-        return self._of(fileobj).unregister(fileobj)
+        if self._is_polled(fileobj):
+            return self._poll.unregister(fileobj)
+        return super().unregister(fileobj)
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a descriptor for other events."""
-        return self._of(fileobj).modify(fileobj, events, data)
+        if self._is_polled(fileobj):
+            return self._poll.modify(fileobj, events, data)
+        return super().modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for events; with nothing but epoll, as fast as that."""
-        if len(self._poll.get_map()) == 1:
-            return self._epoll.select(timeout)
-        ready = [
-            (key, events) for key, events in self._poll.select(timeout) if key.fileobj is not self._epoll
-        ]
-        return ready + self._epoll.select(0)
+        if not self._polls:
+            return super().select(timeout)
+        own = self.fileno()
+        ready = [(key, events) for key, events in self._poll.select(timeout) if key.fd != own]
+        return ready + super().select(0)
 
     def close(self) -> None:
         """Close both selectors."""
         self._poll.close()
-        self._epoll.close()
+        super().close()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         """Return what is watched, by descriptor."""
-        return ChainMap(self._epoll.get_map(), self._poll.get_map())  # type: ignore[arg-type]
+        found = super().get_map()
+        return ChainMap(found, self._polled) if self._polls else found  # type: ignore[arg-type]
 
-    def _of(self, fileobj: Any) -> selectors.BaseSelector:
-        return self._poll if fileobj in self._poll.get_map() else self._epoll
+    @property
+    def _polls(self) -> bool:
+        """True if epoll refused a descriptor that is watched."""
+        return len(self._polled) > 1  # the first one is epoll itself
+
+    def _is_polled(self, fileobj: Any) -> bool:
+        return self._polls and fileobj in self._polled

@@ -290,7 +290,7 @@ class Session:
         return True
 
     def _oom_kills(self) -> int:
-        return 0 if self._remains.group is None else self._remains.group.events().oom_kills
+        return 0 if self._remains.group is None else self._remains.group.oom_kills()
 
     def _on_command_finished(self, command: ShellCommand) -> None:
         if command.outcome is not None and command.outcome.exit_code == _KILLED:  # that may have been why

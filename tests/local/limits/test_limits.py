@@ -313,8 +313,8 @@ def test_memory_ends_the_hog_and_nobody_else(kernel: Cgroups, make_group: MakeGr
     assert bystander.line() == neighbour.line() == "here"
     hog = run(group, "kept = bytearray(b'x') * (200 * 1024**2); print('too much')")
     assert hog.process.wait(timeout=30) == -signal.SIGKILL
-    assert group.events().oom_kills == 1
-    assert neighbours.events().oom_kills == 0
+    assert group.oom_kills() == 1
+    assert neighbours.oom_kills() == 0
     for program in (bystander, neighbour):
         assert program.process.stdin is not None
         program.process.stdin.write("\n")
@@ -343,7 +343,6 @@ def test_a_fork_bomb_ends_at_the_limit(kernel: Cgroups, make_group: MakeGroup, r
     )
     assert bomb.line() == "49"
     assert group.usage().processes == 50
-    assert group.events().refused_forks > 0
     group.kill()
     bomb.process.wait(timeout=30)
     with soon():

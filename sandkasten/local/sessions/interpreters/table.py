@@ -18,7 +18,7 @@ from sandkasten.local.sessions.interpreters.interpreter import Interpreter
 from sandkasten.local.sessions.interpreters.program import NAMES, args_of
 from sandkasten.local.sessions.interpreters.run import PythonRun, RunSink
 from sandkasten.local.sessions.processes.process import ProcessJob
-from sandkasten.local.sessions.processes.request import ProcessSpec, program_of
+from sandkasten.local.sessions.processes.request import ProcessSpec, encoded, program_of
 from sandkasten.local.sessions.processes.table import refusal
 from sandkasten.local.sessions.terminal import Turns
 
@@ -192,7 +192,7 @@ class Interpreters:
 
     async def _start_program(self, name: str) -> Interpreter:
         around = self._surroundings
-        program = program_of(ProcessSpec(args_of(name)), around.environment, self.directory)
+        program = program_of(ProcessSpec(args_of(name)), encoded(around.environment), self.directory)
         job = ProcessJob(program, None, around.ran_out_of_memory)
         interpreter = Interpreter(job, lambda: self._turns.is_shared(self))
         around.begin(job)

@@ -13,16 +13,16 @@ from sandkasten.local.isolation.programs import Program
 # Where somebody sits at a terminal, who can answer and leave a pager.
 _FOR_NOBODY = frozenset(
     {
-        "PAGER",
-        "GIT_PAGER",
-        "MANPAGER",
-        "SYSTEMD_PAGER",
-        "GIT_TERMINAL_PROMPT",
-        "DEBIAN_FRONTEND",
-        "QUOTING_STYLE",
+        b"PAGER",
+        b"GIT_PAGER",
+        b"MANPAGER",
+        b"SYSTEMD_PAGER",
+        b"GIT_TERMINAL_PROMPT",
+        b"DEBIAN_FRONTEND",
+        b"QUOTING_STYLE",
     }
 )
-_TERMINAL = "xterm-256color"
+_TERMINAL = b"xterm-256color"
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,52 @@ class ProcessSpec:
     terminal: Size | None = None
 
 
-def program_of(spec: ProcessSpec, environment: Mapping[str, str], directory: str = WORKSPACE) -> Program:
+class Variables:
+    """The variables of a session, as programs have them: encoded again only after they have changed."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Follow an environment, which may change."""
+        self._environment = environment
+        self._seen: Mapping[str, str] | None = None
+        self._encoded: Mapping[bytes, bytes] = {}
+
+    def encoded(self) -> Mapping[bytes, bytes]:
+        """Return the variables as they are now."""
+        if self._seen != self._environment:
+            self._seen = dict(self._environment)
+            self._encoded = encoded(self._seen)
+        return self._encoded
+
+
+def encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return variables as programs have them.
+
+    Raises:
+        ApiError: INVALID_REQUEST, they cannot have one of them.
+    """
+    return {_encoded("env", name): _encoded("env", value) for name, value in environment.items()}
+
+
+def program_of(spec: ProcessSpec, environment: Mapping[bytes, bytes], directory: str = WORKSPACE) -> Program:
     """Return the program of a spec; `environment` and `directory` are those of the session's first shell.
 
     Raises:
         ApiError: INVALID_REQUEST, it cannot be a program.
     """
-    merged = dict(environment)
+    env = dict(environment)
     if spec.terminal is not None:
-        merged = {name: value for name, value in merged.items() if name not in _FOR_NOBODY}
-        merged["TERM"] = _TERMINAL
+        env = {name: value for name, value in env.items() if name not in _FOR_NOBODY}
+        env[b"TERM"] = _TERMINAL
     for name, value in spec.env:
         if not name or "=" in name:
             raise invalid_request(
                 f"{name[:80]!r} cannot be the name of a variable. It is empty or has a '='."
             )
         if value is None:
-            merged.pop(name, None)
+            env.pop(_encoded("env", name), None)
         else:
-            merged[name] = value
+            env[_encoded("env", name)] = _encoded("env", value)
     args = tuple(_encoded("args", arg) for arg in spec.args)
-    env = {_encoded("env", name): _encoded("env", value) for name, value in merged.items()}
     if not args or not args[0]:
         raise invalid_request("'args' names no program. Give its name or path as the first of them.")
     size_bytes = sum(map(len, args)) + sum(map(len, env)) + sum(map(len, env.values()))

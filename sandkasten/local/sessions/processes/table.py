@@ -18,7 +18,7 @@ from sandkasten.local.isolation.programs import CannotSpawnError, NoDirectoryErr
 from sandkasten.local.sessions.processes.channels import Channels, make_pipes, make_terminal
 from sandkasten.local.sessions.processes.output import Captured, Sink, Tape
 from sandkasten.local.sessions.processes.process import ProcessJob
-from sandkasten.local.sessions.processes.request import ProcessSpec, Size, program_of
+from sandkasten.local.sessions.processes.request import ProcessSpec, Size, Variables, program_of
 from sandkasten.local.sessions.terminal import Turns
 
 MAX_HANDLES = 256
@@ -90,7 +90,7 @@ class Processes:
         self._turns = turns or Turns()
         self._sandbox = sandbox
         self.directory = WORKSPACE  # where they begin
-        self._environment = environment
+        self._variables = Variables(environment)
         self._begin = begin
         self._ran_out_of_memory = ran_out_of_memory
         self._running: dict[ProcessJob, None] = {}
@@ -111,7 +111,7 @@ class Processes:
         """
         if self._is_closed:
             raise SandboxLostError("the session ended")
-        program = program_of(spec, self._environment, self.directory)
+        program = program_of(spec, self._variables.encoded(), self.directory)
         return ProcessJob(program, spec.timeout_ms, self._ran_out_of_memory)
 
     async def run(self, job: ProcessJob, sink: Captured, *, has_input: bool) -> None:
