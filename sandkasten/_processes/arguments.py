@@ -88,9 +88,10 @@ def program(args: Args, cwd: str | PurePosixPath | None, env: Env | None) -> Pro
 
 
 def _words(args: object) -> tuple[str, ...]:
-    shown = check.shown(args)
     if not isinstance(args, list | tuple) or not args:
-        raise SandkastenInputError(f"args is {shown}: it must be a list of words, or a str for bash.")
+        raise SandkastenInputError(
+            f"args is {check.shown(args)}: it must be a list of words, or a str for bash."  # pyright: ignore[reportUnknownArgumentType]
+        )
     words = tuple(_word(each, index) for index, each in enumerate(args))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if not words[0]:
         raise SandkastenInputError("args[0] is empty: it must be a program.")
@@ -98,17 +99,15 @@ def _words(args: object) -> tuple[str, ...]:
 
 
 def _word(value: object, index: int) -> str:
-    shown = check.shown(value)
     word: object = os.fspath(value) if isinstance(value, os.PathLike) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(word, str):
-        raise SandkastenInputError(f"args[{index}] is {shown}: it must be a str or a path.")
+        raise SandkastenInputError(f"args[{index}] is {check.shown(value)}: it must be a str or a path.")  # pyright: ignore[reportUnknownArgumentType]
     return check.unicode_text(word, f"args[{index}]")
 
 
 def _variables(env: object) -> dict[str, str | None]:
-    shown = check.shown(env)
     if not isinstance(env, Mapping):
-        raise SandkastenInputError(f"env is {shown}: it must be a dict of names and values.")
+        raise SandkastenInputError(f"env is {check.shown(env)}: it must be a dict of names and values.")
     found: dict[str, str | None] = {}
     pairs: list[tuple[Any, Any]] = list(env.items())  # pyright: ignore[reportUnknownArgumentType]
     for name, value in pairs:

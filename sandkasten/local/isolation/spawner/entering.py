@@ -32,6 +32,8 @@ _NAMESPACES = ("ipc", "uts", "net", "cgroup", "pid", "mnt")
 _ENTER = struct.Struct(f"=3i{len(_NAMESPACES)}iIiiIII")
 _LIMIT = struct.Struct("=3Q")
 REPORT = struct.Struct("=2i")
+_SLOT = struct.Struct("=i")
+SLOTS = 8  # at most so many requests wait for an answer
 # What failed, by the number of the stage; the first means that nothing did.
 _STAGES = ("", "users", "namespaces", "root directory", "limits", "filter of system calls")
 
@@ -122,19 +124,25 @@ class Link:
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], channel: socket.socket, slot: mmap.mmap, root: int
+        self, process: subprocess.Popen[bytes], channel: socket.socket, slots: mmap.mmap, root: int
     ) -> None:
         """Own all of it."""
         self.process = process
         self.channel = channel
         self.root = root
-        self._slot = slot
+        self._slots = slots
+        self._answered = 0
 
-    def take_child(self) -> int:
-        """Return the number of the child that was started last, once; 0 if there is none."""
-        (pid,) = struct.unpack_from("=i", self._slot)
-        struct.pack_into("=i", self._slot, 0, 0)
-        return int(pid)
+    def forget_child(self) -> None:
+        """Know that the next request was answered: its child is known, or there is none."""
+        _SLOT.pack_into(self._slots, self._answered % SLOTS * _SLOT.size, 0)
+        self._answered += 1
+
+    def take_children(self) -> list[int]:
+        """Return the numbers of children that were started for requests without an answer, once."""
+        numbers = [_SLOT.unpack_from(self._slots, index * _SLOT.size)[0] for index in range(SLOTS)]
+        self._slots[:] = bytes(len(self._slots))
+        return [number for number in numbers if number]
 
     def close(self) -> None:
         """End the spawner, by the end of its channel, and close what the sandbox has no more use for."""
@@ -143,10 +151,9 @@ class Link:
         self.process.kill()
 
     def reap(self) -> None:
-        """Wait for it, and for a child of which it could not report any more; blocks."""
+        """Wait for it, and for children of which it could not report any more; blocks."""
         self.process.wait()
-        child = self.take_child()
-        if child:
+        for child in self.take_children():
             with suppress(OSError):
                 pidfd = os.pidfd_open(child)
                 try:
@@ -168,10 +175,10 @@ def start(sandbox: Entered) -> Link:
         owner, others = passed.enter_context(_namespaces(sandbox.init_pid, sandbox.init_pidfd))
         program = _sealed(sandbox.kit.program)
         passed.callback(os.close, program)
-        shared = os.memfd_create("slot")
+        shared = os.memfd_create("slots")
         passed.callback(os.close, shared)
         os.truncate(shared, mmap.PAGESIZE)
-        slot = mmap.mmap(shared, mmap.PAGESIZE)
+        slots = mmap.mmap(shared, mmap.PAGESIZE)
         channel, inside = socket.socketpair()
         failed.push(channel)
         passed.push(inside)
@@ -186,7 +193,7 @@ def start(sandbox: Entered) -> Link:
         _check(channel.recv(REPORT.size, socket.MSG_WAITALL))
         channel.setblocking(False)
         failed.pop_all()
-        return Link(process, channel, slot, root)
+        return Link(process, channel, slots, root)
 
 
 def _popen(kit: Kit, program: int, channel: int, descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import cast
 
 from sandkasten.local.isolation.spawner.entering import has_ended
 from sandkasten.local.linux import processes
+from sandkasten.local.linux.readiness import Readiness
 
 # Threads of their own: those of the event loop may all be busy with files while a program must be stopped.
 _REAP_SECONDS = 10.0
@@ -21,7 +23,13 @@ _STOPPERS = ThreadPoolExecutor(4, "stopper")
 class SpawnedProcess:
     """See `programs.Spawned`. Until the daemon has waited for it, its number belongs to nothing else."""
 
-    def __init__(self, pid: int, init_pid: int, on_reaped: Callable[[SpawnedProcess], None]) -> None:
+    def __init__(
+        self,
+        pid: int,
+        init_pid: int,
+        readiness: Readiness,
+        on_reaped: Callable[[SpawnedProcess], None],
+    ) -> None:
         """Take hold of a child.
 
         Raises:
@@ -30,6 +38,7 @@ class SpawnedProcess:
         self.pid = pid
         self.inside_pid: int | None = None
         self._init_pid = init_pid
+        self._readiness = readiness
         self._loop = asyncio.get_running_loop()
         self._callbacks: list[Callable[[int], None]] = []
         self._on_reaped = on_reaped
@@ -63,7 +72,7 @@ class SpawnedProcess:
 
     def _watch(self) -> None:
         if self._pidfd is not None:
-            self._loop.add_reader(self._pidfd, self._reap)
+            self._readiness.add(self._pidfd, select.EPOLLIN, self._reap)
 
     def on_ended(self, callback: Callable[[int], None]) -> None:
         """Have a function called once it has ended; see `programs.Spawned`."""
@@ -111,9 +120,9 @@ class SpawnedProcess:
             os.close(namespace)
 
     def _reap(self) -> None:
-        """Wait for it, which has ended."""
-        if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
+        """Take note of its end."""
+        if self._pidfd is not None and has_ended(self._pidfd):
+            self._readiness.remove(self._pidfd)
             self._ended(self._wait())
 
     def _wait(self) -> int:
@@ -137,7 +146,7 @@ class SpawnedProcess:
         self._is_released = True
         self.forget()
         if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
+            self._readiness.remove(self._pidfd)
             self.signal(signal.SIGKILL, group=False)
         return self._reap_in_thread
 

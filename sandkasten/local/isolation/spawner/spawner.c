@@ -39,12 +39,12 @@
 /* Where something failed; entering.py and channel.py have the same numbers. */
 enum stage { DONE, USER_NAMESPACE, NAMESPACES, ROOT_DIRECTORY, LIMITS, FILTER, IDENTITY, TERMINAL, DIRECTORY, EXECUTION };
 
-enum { NAMESPACES_COUNT = 6, PASSED = 4, WITH_FILE = 5, MOST_BYTES = 4 << 20, PATH_BYTES = 4096 };
+enum { NAMESPACES_COUNT = 6, SLOTS = 8, PASSED = 4, WITH_FILE = 5, MOST_BYTES = 4 << 20, PATH_BYTES = 4096 };
 
 /* The first message. Behind it come the limits, and two filters. */
 struct enter {
     int32_t program;                      /* the descriptor of this program's file */
-    int32_t slot;                         /* memory that is shared with the daemon */
+    int32_t slots;                        /* memory that is shared with the daemon */
     int32_t owner;                        /* the user namespace that owns the others */
     int32_t namespaces[NAMESPACES_COUNT]; /* in the order in which to enter them; -1: the same as the daemon's */
     uint32_t inside_id;                   /* the user and the group inside */
@@ -71,7 +71,8 @@ struct report {
 
 struct sandbox {
     int channel, proc;
-    int32_t *slot;
+    int32_t *slots;
+    uint32_t started;
     char map[32], score[16];
     struct sock_fprog last;
 };
@@ -199,9 +200,9 @@ static void enter(struct sandbox *sandbox) {
     struct enter wanted;
     read_all(channel, &wanted, sizeof wanted);
     close(wanted.program);
-    sandbox->slot = mmap(NULL, sizeof *sandbox->slot, PROT_READ | PROT_WRITE, MAP_SHARED, wanted.slot, 0);
-    require(sandbox->slot != MAP_FAILED, NAMESPACES);
-    close(wanted.slot);
+    sandbox->slots = mmap(NULL, SLOTS * sizeof *sandbox->slots, PROT_READ | PROT_WRITE, MAP_SHARED, wanted.slots, 0);
+    require(sandbox->slots != MAP_FAILED, NAMESPACES);
+    close(wanted.slots);
     sandbox->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC); /* the one inside is read-only */
     require(sandbox->proc >= 0, NAMESPACES);
     put_number(sandbox->score, (uint32_t)wanted.own_score);
@@ -348,9 +349,11 @@ static void spawn(struct sandbox *sandbox) {
     size_t count = receive(sandbox->channel, &request, passed);
     char *body = read_new(count == WITH_FILE ? passed[PASSED] : sandbox->channel, request.bytes);
     if (!is_whole(&request, body)) _exit(127);
-    /* The kernel writes the child's number into the slot before the child runs. So the daemon knows it even if the
-     * spawner is killed before it can answer. */
-    long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, 0, sandbox->slot, 0, 0);
+    /* The kernel writes the child's number into a slot before the child runs. So the daemon knows it even if the spawner
+     * is killed before it can answer. As the daemon lets no more requests than slots wait for their answers, the slot
+     * of this one is free. */
+    int32_t *slot = sandbox->slots + sandbox->started++ % SLOTS;
+    long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, 0, slot, 0, 0);
     if (pid == 0) become(sandbox, &request, body, passed);
     int32_t answer = (int32_t)(pid < 0 ? -errno : pid);
     for (size_t i = 0; i < count; i++) close(passed[i]);

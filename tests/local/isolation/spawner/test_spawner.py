@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import pytest
 from sandkasten.local.errors import SandboxLostError
 from sandkasten.local.isolation import spawner
 from sandkasten.local.isolation.programs import ProgramError
+from sandkasten.local.isolation.spawner.entering import SLOTS
 from sandkasten.local.linux import processes
 from sandkasten.local.options import Options
-from tests.local.isolation.spawner.beside import ENV, Beside, beside, soon
+from tests.local.isolation.spawner.beside import ENV, Beside, Result, beside, soon
 
 FOLDER = Path(spawner.__file__).parent
 
@@ -201,7 +203,7 @@ async def test_one_that_nobody_waits_for_any_more_is_ended(box: Beside) -> None:
     assert spawner is not None
     for _ in range(20):
         starting = asyncio.create_task(box.start("sleep", "1000"))
-        while not spawner._lock.locked():
+        while not spawner._under_way:
             await asyncio.sleep(0)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -228,6 +230,53 @@ async def test_the_spawner_ends_and_the_next_program_starts_another(box: Beside)
     assert (await box.run("echo", "again")).out == "again\n"
     running.write(b"\n")
     assert (await running.end()).code == 7
+
+
+async def test_of_many_on_their_way_those_that_were_asked_for_end_with_the_spawner(box: Beside) -> None:
+    await box.run("true")
+    spawner = box.sandbox._spawner
+    assert spawner is not None
+    assert spawner._link is not None
+    first = spawner._link.process
+    first.send_signal(signal.SIGSTOP)
+    starting = [asyncio.create_task(box.run("true")) for _ in range(SLOTS + 4)]
+    await soon(lambda: len(spawner._asked) == SLOTS)
+    first.kill()
+    ends = await asyncio.gather(*starting, return_exceptions=True)
+    assert sum(isinstance(end, OSError) for end in ends) == SLOTS
+    assert [end.code for end in ends if isinstance(end, Result)] == [0] * 4  # the next spawner had them
+
+
+async def test_children_of_which_a_spawner_did_not_report_are_found_and_ended(box: Beside) -> None:
+    await box.run("true")
+    spawner = box.sandbox._spawner
+    assert spawner is not None
+    link = spawner._link
+    assert link is not None
+    starting = [asyncio.create_task(box.start("sleep", "1000")) for _ in range(3)]
+    while len(spawner._asked) < 3:
+        await asyncio.sleep(0)
+    while sum(map(bool, memoryview(link._slots)[: 4 * SLOTS].cast("i"))) < 3:
+        time.sleep(0.001)  # so that nobody here reads the answers
+    spawner._on_spawner_ended(link)
+    for one in starting:
+        with pytest.raises(OSError, match="the process that starts others"):
+            await one
+    await soon(lambda: not box.sandbox.has_jobs)
+
+
+async def test_a_session_that_ends_answers_all_that_are_on_their_way() -> None:
+    async with beside() as own:
+        await own.run("true")
+        spawner = own.sandbox._spawner
+        assert spawner is not None
+        assert spawner._link is not None
+        spawner._link.process.send_signal(signal.SIGSTOP)
+        starting = [asyncio.create_task(own.run("true")) for _ in range(SLOTS + 4)]
+        await soon(lambda: len(spawner._asked) == SLOTS)
+        await own.manager.destroy(own.session.id)
+        ends = await asyncio.gather(*starting, return_exceptions=True)
+        assert {type(end) for end in ends} == {SandboxLostError}
 
 
 async def test_descriptors_do_not_pile_up(box: Beside) -> None:
