@@ -13,7 +13,6 @@ import pytest
 from sandkasten.local.linux import readiness
 from sandkasten.local.linux.readiness import Readiness
 
-
 EPOLL = select.epoll
 
 
