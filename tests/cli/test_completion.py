@@ -40,7 +40,7 @@ def test_commands_options_and_sessions_are_completed(cli: Home, home: Home, sess
     assert "--watch" in completions(home, "stats", "--w")
     assert completions(cli, "exec", session[:6]) == [session]
     assert completions(home, "exec", session[:6]) == []
-    assert completions(home, "workspace", "c") == ["cp"]
+    assert completions(home, "workspace", "c") == ["cat", "chmod", "cp"]
 
 
 def test_files_and_images_are_completed_on_both_sides(cli: Home, session: str) -> None:

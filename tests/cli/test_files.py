@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import subprocess
+from typing import Any
 
 from sandkasten_sync import SandboxClient
 from tests.cli.program import Home, on_a_terminal
@@ -27,6 +29,34 @@ def test_files_are_made_moved_copied_and_removed(cli: Home, session: str) -> Non
     assert "with something in it" in cli.run("rm", f"{session}:c", f"{session}:b/f", expect=125).sentence
     cli("rm", "-r", f"{session}:c", f"{session}:a", f"{session}:b")
     assert cli("ls", session) == ""
+
+
+def test_files_of_a_workspace_need_no_session(cli: Home, client: SandboxClient) -> None:
+    notes = f"ws-{secrets.token_hex(8)}"
+
+    def workspace(verb: str, *args: str, **options: Any) -> str:
+        return cli("workspace", verb, *args, **options)
+
+    workspace("cp", "-", f"{notes}:/f", feed=b"one\nTwo\n")
+    workspace("mkdir", "-p", f"{notes}:/a/b")
+    workspace("mv", f"{notes}:/f", f"{notes}:/a/b/")
+    workspace("cp", f"{notes}:/a/b/f", f"{notes}:g")
+    workspace("chmod", "750", f"{notes}:/g")
+    assert workspace("cat", f"{notes}:/g", f"{notes}:/workspace/a/b/f") == "one\nTwo\n" * 2
+    assert "mode:     0750\n" in workspace("stat", f"{notes}:/g")
+    assert workspace("find", notes, "**/f") == "/workspace/a/b/f\n"
+    assert workspace("grep", "-i", "two", f"{notes}:/a") == "/workspace/a/b/f:2:Two\n"
+    assert cli.run("workspace", "grep", "three", notes, expect=1).text == ""
+    assert "names no path" in cli.run("workspace", "rm", f"{notes}:", expect=2).sentence
+    done = cli.run("workspace", "rm", f"{notes}:/a", f"{notes}:/g", expect=125)
+    assert "with something in it" in done.sentence
+    workspace("rm", "-r", f"{notes}:/a")
+    assert workspace("ls", f"{notes}:/") == ""
+    other = cli.run("workspace", "mv", f"{notes}:x", f"{notes}2:y", expect=2)
+    assert "two workspaces" in other.sentence
+    assert "sandkasten workspace cp WORKSPACE:/path ." in other.sentence
+    assert workspace("rm", notes) == f"{notes}\n"
+    assert notes not in [each.id for each in client.list_workspaces()]
 
 
 def test_a_path_that_is_forgotten_ends_no_session(cli: Home, session: str) -> None:

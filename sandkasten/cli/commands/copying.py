@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from sandkasten.cli.calls import transfers
-from sandkasten.cli.calls.connecting import Where, open_client
+from sandkasten.cli.calls.connecting import Where
+from sandkasten.cli.calls.owners import SESSIONS, Owners
 from sandkasten.cli.calls.streaming import signals_end_us
-from sandkasten.cli.commands.files import same_session
 from sandkasten.cli.output.failures import USAGE, CommandLineError
-from sandkasten.cli.parsing import ids
 from sandkasten.cli.parsing.arguments import Remote, complete_copy, session_place, side_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 Side = Remote | str
 
 _side = side_of(session_place)
-_ONE_SIDE = "{} of the two must be remote, as {}:/path. Write a local name with a colon as ./name."
 
 
 # Fingers type it.
@@ -51,46 +49,28 @@ def cp_command(where: Where, source: Side, target: Side) -> None:
       sandkasten cp $id:report ./report
       sandkasten cp $id:log - | less
     """
-    if isinstance(source, Remote) and isinstance(target, Remote):
-        _copy_within(where, source, target)
-        return
-    owner = remote_owner(source, target, "SESSION", "At least one")
-    with signals_end_us(), open_client(where) as client:
-        copy(ids.session(client, owner), source, target)
+    copy(SESSIONS, where, source, target)
 
 
-def _copy_within(where: Where, source: Remote, target: Remote) -> None:
-    with signals_end_us(), open_client(where) as client:
-        session = ids.session(client, same_session(client, source, target))
-        session.copy(source.path, transfers.inside(session, source.path, target.path), overwrite=True)
-
-
-def remote_owner(source: Side, target: Side, kind: str, how_many: str = "Exactly one") -> str:
-    """Return the session or workspace that one of two paths names.
+def copy(owners: Owners, where: Where, source: Side, target: Side) -> None:
+    """Copy between a local and a remote path in either direction, or between two remote paths of one owner.
 
     Raises:
-        CommandLineError: not exactly one of the paths is remote.
-    """
-    remotes = [side for side in (source, target) if isinstance(side, Remote)]
-    if len(remotes) != 1:
-        raise CommandLineError(_ONE_SIDE.format(how_many, kind), USAGE)
-    return remotes[0].owner
-
-
-def copy(files: Files, source: Side, target: Side) -> None:
-    """Copy between a local and a remote path, in either direction.
-
-    Raises:
-        CommandLineError: a path is not valid.
+        CommandLineError: a path is not valid, none is remote, or they are in two sessions or workspaces.
         SandkastenError: what the transfer raises.
     """
-    match source, target:
-        case Remote() as remote, str() as local:
-            _copy_out(files, remote, local)
-        case str() as local, Remote() as remote:
-            _copy_in(files, local, remote)
-        case _:
-            raise AssertionError("one side is remote")
+    if isinstance(source, str) and isinstance(target, str):
+        sentence = f"At least one of the two must be remote, as {owners.name}:/path."
+        raise CommandLineError(f"{sentence} Write a local name with a colon as ./name.", USAGE)
+    with signals_end_us(), owners.open(where) as client:
+        if isinstance(source, str):
+            assert isinstance(target, Remote)
+            _copy_in(owners.files(client, target), source, target)
+        elif isinstance(target, str):
+            _copy_out(owners.files(client, source), source, target)
+        else:
+            files = owners.common(client, source, target)
+            files.copy(source.path, transfers.inside(files, source.path, target.path), overwrite=True)
 
 
 def _copy_in(files: Files, source: str, target: Remote) -> None:

@@ -41,10 +41,7 @@ def kernel_command() -> None:
 )  # fmt: skip
 @arguments.environment_option
 @arguments.image_option
-@click.option(
-    "--workspace", type=arguments.workspace_id, metavar="ID",
-    help="The workspace that keeps its files; without it, they end with the kernel.",
-)  # fmt: skip
+@arguments.workspace_option
 @click.option(
     "--copy-files", is_flag=True,
     help="Copy the notebook's directory in when it starts, except hidden files; nothing is copied back.",

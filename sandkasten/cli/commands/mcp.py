@@ -49,15 +49,8 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 )  # fmt: skip
 @arguments.image_option
 @arguments.network_option
-@click.option(
-    "--workspace", type=arguments.workspace_id, metavar="ID",
-    shell_complete=arguments.offering("workspace_ids"),
-    help="The workspace to use; without it, files end with the sandbox.",
-)  # fmt: skip
-@click.option(
-    "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, MAX_TTL_SECONDS), metavar="SECONDS",
-    help="Lifetime of a sandbox after its last use: by default a day, or an hour with --http.",
-)  # fmt: skip
+@arguments.workspace_option
+@arguments.ttl_option("a day, or an hour with --http")
 @click.option(
     "--tool", "tools", multiple=True, metavar="NAME",
     help="A tool to offer, such as exec; repeatable. Without it all of them are offered.",

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 @arguments.image_option
 @arguments.environment_option
 @arguments.network_option
-@click.option(
-    "--workspace", type=arguments.workspace_id, metavar="ID",
-    shell_complete=arguments.offering("workspace_ids"),
-    help="The workspace to use; it outlives the sandbox.",
-)  # fmt: skip
+@arguments.workspace_option
 @click.option(
     "--upload", "uploads", type=arguments.local_path, metavar="PATH", multiple=True,
     shell_complete=arguments.complete_file, help="Copy this in, to /workspace; repeatable.",

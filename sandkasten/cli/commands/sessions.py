@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from sandkasten._protocol import MAX_TTL_SECONDS
 from sandkasten.cli.calls.connecting import Where, open_client
 from sandkasten.cli.calls.environments import chosen, say_left_out
+from sandkasten.cli.calls.owners import SESSIONS
 from sandkasten.cli.commands.files import remove_path
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, CommandLineError, sentence_of
@@ -27,15 +27,8 @@ if TYPE_CHECKING:
 @arguments.image_option
 @arguments.environment_option
 @arguments.network_option
-@click.option(
-    "--workspace", type=arguments.workspace_id, metavar="ID",
-    shell_complete=arguments.offering("workspace_ids"),
-    help="The workspace to use; without it, files end with the session.",
-)  # fmt: skip
-@click.option(
-    "--ttl", "ttl_seconds", type=arguments.seconds(int, 1, MAX_TTL_SECONDS), metavar="SECONDS",
-    help="Lifetime after the last use, up to 86400; the daemon's default, if not given.",
-)  # fmt: skip
+@arguments.workspace_option
+@arguments.ttl_option("the daemon's default")
 @measures.session_options
 @measures.packages_option
 @click.pass_obj
@@ -186,20 +179,9 @@ def _watch(session: Session, interval: float, *, as_json: bool) -> None:
             line.end()
 
 
-def _session_or_path(value: str) -> str | Remote:
-    if ":" not in value:
-        return arguments.session_id(value)
-    place = arguments.session_place(value)
-    if value.endswith(":"):
-        raise click.BadParameter(
-            f"{value!r} names no path. Write SESSION:/path, or the session without a colon."
-        )
-    return place
-
-
 @click.command("rm")
 @click.argument(
-    "places", type=_session_or_path, metavar="SESSION[:PATH]...", nargs=-1,
+    "places", type=SESSIONS.place_or_path, metavar="SESSION[:PATH]...", nargs=-1,
     shell_complete=arguments.offering("session_ids", "session_paths"),
 )  # fmt: skip
 @click.option("--all", "every", is_flag=True, help="End all sessions of the daemon.")
@@ -216,7 +198,7 @@ def rm_command(where: Where, places: Sequence[str | Remote], *, every: bool, rec
     with open_client(where) as client:
         chosen = [info.id for info in client.list_sessions()] if every else places
         done = [
-            remove_path(client, place, recursive=recursive)
+            remove_path(SESSIONS, client, place, recursive=recursive)
             if isinstance(place, Remote)
             else _end(client, place, may_be_gone=every)
             for place in chosen

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from sandkasten.cli.calls.connecting import Where, open_any_client
-from sandkasten.cli.calls.streaming import signals_end_us
-from sandkasten.cli.commands.copying import Side, copy, recursive_option, remote_owner
+from sandkasten.cli.calls.owners import WORKSPACES
+from sandkasten.cli.commands.copying import Side, copy, recursive_option
+from sandkasten.cli.commands.files import VERBS, remove_path
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, sentence_of
 from sandkasten.cli.parsing import arguments
+from sandkasten.cli.parsing.arguments import Remote
 
 if TYPE_CHECKING:
     from sandkasten_sync import SandboxClient
@@ -71,41 +73,53 @@ def _list_workspaces(client: SandboxClient, *, as_json: bool, quiet: bool) -> No
 @click.argument("target", type=_side, metavar="DST", shell_complete=_complete_side)
 @click.pass_obj
 def cp_command(where: Where, source: Side, target: Side) -> None:
-    """Copy files and directories into a workspace, or out of it.
+    """Copy files and directories into, out of or within a workspace.
 
-    One of SRC and DST is WORKSPACE:/path, where / is the workspace itself, as /workspace is in a session;
-    otherwise this is as `sandkasten cp`. Copying into a workspace makes it, if it does not exist.
+    One of SRC and DST, or both, are WORKSPACE:/path, where / is the workspace itself, as /workspace is in a
+    session; otherwise this is as `sandkasten cp`. Copying into a workspace makes it, if it does not exist.
 
     \b
       sandkasten workspace cp data.csv notes:/
       sandkasten workspace cp notes:/report ./report
     """
-    owner = remote_owner(source, target, "WORKSPACE")
-    with signals_end_us(), open_any_client(where) as client:
-        copy(client.workspace(owner), source, target)
+    copy(WORKSPACES, where, source, target)
 
 
 @workspace_command.command("rm")
 @click.argument(
-    "workspace_ids",
-    type=arguments.workspace_id,
-    metavar="WORKSPACE...",
-    nargs=-1,
-    required=True,
-    shell_complete=arguments.offering("workspace_ids"),
-)
+    "places", type=WORKSPACES.place_or_path, metavar="WORKSPACE[:PATH]...", nargs=-1, required=True,
+    shell_complete=arguments.offering("workspace_ids", "workspace_paths"),
+)  # fmt: skip
+@click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with all that is in them.")
 @click.pass_obj
-def rm_command(where: Where, workspace_ids: Sequence[str]) -> int:
-    """Delete workspaces with all their files, and print their ids."""
-    with open_any_client(where) as client:
-        from sandkasten.errors import SandkastenAPIError  # noqa: PLC0415  (loaded with the client)
+def rm_command(where: Where, places: Sequence[str | Remote], *, recursive: bool) -> int:
+    """Delete workspaces with all their files, or remove files in them.
 
-        code = 0
-        for workspace_id in workspace_ids:
-            try:
-                client.delete_workspace(workspace_id)
-                out.emit(workspace_id)
-            except SandkastenAPIError as error:  # of one; the others are deleted all the same
-                out.say(sentence_of(error))
-                code = FAILED
-    return code
+    The ids of the workspaces that were deleted are printed. WORKSPACE:/path is only that file, and with -r
+    that directory.
+    """
+    with open_any_client(where) as client:
+        done = [
+            remove_path(WORKSPACES, client, place, recursive=recursive)
+            if isinstance(place, Remote)
+            else _delete(client, place)
+            for place in places
+        ]
+    return 0 if all(done) else FAILED
+
+
+def _delete(client: SandboxClient, workspace_id: str) -> bool:
+    """Delete a workspace; return False, instead of failing, if the daemon refuses, so that the others go."""
+    from sandkasten.errors import SandkastenAPIError  # noqa: PLC0415  (loaded with the client)
+
+    try:
+        client.delete_workspace(workspace_id)
+    except SandkastenAPIError as error:
+        out.say(sentence_of(error))
+        return False
+    out.emit(workspace_id)
+    return True
+
+
+for _name, _verb in VERBS.items():
+    workspace_command.add_command(_verb.command(_name, WORKSPACES))

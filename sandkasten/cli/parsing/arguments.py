@@ -16,6 +16,7 @@ import click
 from sandkasten._protocol import (
     MAX_COMMAND_BYTES,
     MAX_TIMEOUT_MS,
+    MAX_TTL_SECONDS,
     PYTHON_CONTEXT,
     SESSION_ID,
     WORKSPACE,
@@ -196,6 +197,19 @@ image_option = click.option(
     "--image", type=image_name, default=DEFAULT_IMAGE, show_default=True, metavar="TEXT",
     shell_complete=offering("images"), help="The image, which decides what is installed.",
 )  # fmt: skip
+
+workspace_option = click.option(
+    "--workspace", type=workspace_id, metavar="ID", shell_complete=offering("workspace_ids"),
+    help="The workspace that keeps its files; without it, they end with the sandbox.",
+)  # fmt: skip
+
+
+def ttl_option(by_default: str) -> Callable[[Decorated], Decorated]:
+    """Return the option for a session's lifetime, with words for what it is without."""
+    return click.option(
+        "--ttl", "ttl_seconds", type=seconds(int, 1, MAX_TTL_SECONDS), metavar="SECONDS",
+        help=f"Lifetime after the last use, up to {MAX_TTL_SECONDS}; {by_default}, if not given.",
+    )  # fmt: skip
 
 
 def _environment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> PythonEnvironment | None:
