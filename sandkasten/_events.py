@@ -52,26 +52,55 @@ def late_answer(event: ServerSentEvent, response: httpx.Response) -> httpx.Respo
 
 
 @define(eq=False, repr=False)
-class StreamReader:
-    """Reads the events of one command, in order, over one connection or several.
+class EventReader:
+    """Reads the events of one stream, over one connection or several: what all kinds of streams share.
+
+    Attributes:
+        response: the answer that is being read, which errors carry along.
+        finished: whether the last event was seen.
+        cuts: how many connections in a row ended without bringing an event.
+    """
+
+    response: httpx.Response | None = field(default=None, init=False)
+    finished: bool = field(default=False, init=False)
+    cuts: int = field(default=0, init=False)
+
+    def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
+        """Say that the connection ended, for a reason if one is known; do nothing if it may be resumed.
+
+        Raises:
+            SandkastenError: it may not, and the stream's end was not seen.
+        """
+        self.cuts += 1
+        if self.finished or (may_resume and self.cuts <= max_cuts):
+            return
+        if isinstance(reason, SandkastenTimeoutError):
+            raise reason
+        error = self._cut_short(f" ({reason})" if reason else "")
+        if self.response is not None:
+            error.request_id = request_id_of(self.response)
+        raise error
+
+    def _cut_short(self, because: str) -> SandkastenStreamError:
+        """Return the error for a stream of this kind whose end was not seen."""
+        raise NotImplementedError
+
+
+@define(eq=False, repr=False)
+class StreamReader(EventReader):
+    """Reads the events of one command, in order.
 
     Attributes:
         keep_bytes: how much of the output is kept, head and tail of it.
-        response: the answer that is being read, which errors carry along.
         position: the id of the last event, from which a daemon with the extension `resume` goes on.
-        finished: whether the last event was seen.
         is_over: whether nobody reads the stream any more, or the last event was seen.
-        cuts: how many connections in a row ended without bringing an event.
         has_prompts: whether prompts are around the output, as on the Go daemon, which sends all of an
             output as one chunk.
     """
 
     keep_bytes: int = KEEP_BYTES
-    response: httpx.Response | None = None
     position: str | None = None
-    finished: bool = False
     is_over: bool = False
-    cuts: int = 0
     has_prompts: bool = False
     _kept: CappedText = field(init=False)
     _missed_bytes: int = 0
@@ -128,26 +157,12 @@ class StreamReader:
             end=end.end,
         )
 
-    def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
-        """Say that the connection ended, for a reason if one is known; do nothing if it may be resumed.
-
-        Raises:
-            SandkastenError: it may not, and the command's end was not seen.
-        """
-        self.cuts += 1
-        if self.finished or (may_resume and self.cuts <= max_cuts):
-            return
-        if isinstance(reason, SandkastenTimeoutError):
-            raise reason
-        because = f" ({reason})" if reason else ""
-        error = SandkastenStreamError(
+    def _cut_short(self, because: str) -> SandkastenStreamError:
+        return SandkastenStreamError(
             f"The stream was cut before the command's end{because}, so its outcome is not known.",
             "Run a command that looks at what it did before running it again.",
             output=self._kept.text(),
         )
-        if self.response is not None:
-            error.request_id = request_id_of(self.response)
-        raise error
 
 
 def failure_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from types import TracebackType
 
 from sandkasten._processes import arguments as check
@@ -12,7 +13,6 @@ from sandkasten._processes.output import OutputReader
 from sandkasten.errors import (
     ProcessInputClosedError,
     ProcessNotFoundError,
-    SandkastenConnectionError,
     SandkastenError,
     SessionExpiredError,
     SessionNotFoundError,
@@ -22,6 +22,7 @@ from sandkasten.models import ProcessChunk, ProcessInfo, ProcessResult
 
 from ._http import Connection, ending, was_interrupted
 from ._seam import close_response, make_lock
+from .stream import chunks_of
 
 # How long a caller who was interrupted waits for the process's end.
 _LAST_SECONDS = 5.0
@@ -90,29 +91,9 @@ class Process:
         return found
 
     def __aiter__(self) -> AsyncGenerator[ProcessChunk, None]:
-        return self._chunks(self._reader.begin())
-
-    async def _chunks(self, turn: int) -> AsyncGenerator[ProcessChunk, None]:
         reader = self._reader
-        while reader.result is None:
-            reason: SandkastenConnectionError | None = None
-            reader.response = None
-            try:
-                response = await self._connection.open_stream(calls.output(self._path, reader.position))
-                reader.response = response
-                try:
-                    async for event in self._connection.events(response):
-                        reader.check_turn(turn)
-                        chunk = reader.read(event)
-                        if chunk is not None:
-                            yield chunk
-                finally:
-                    await close_response(response)
-            except SandkastenConnectionError as error:
-                if reader.response is None:  # it was tried often enough
-                    raise
-                reason = error
-            reader.cut(reason, max_cuts=self._connection.max_retries)
+        read = partial(reader.read_in, reader.begin())
+        return chunks_of(self._connection, reader, read, lambda: calls.output(self._path, reader.position))
 
     async def read(self, timeout_ms: int = 0, *, max_bytes: int = READ_BYTES) -> list[ProcessChunk]:
         """Return the output that came since the last read or loop, without waiting for the process's end.
@@ -142,8 +123,7 @@ class Process:
         reader.response = response
         try:
             async for event in self._connection.events(response):
-                reader.check_turn(turn)
-                chunk = reader.read(event)
+                chunk = reader.read_in(turn, event)
                 if chunk is not None:
                     chunks.append(chunk)
         finally:

@@ -10,10 +10,10 @@ from sandkasten._python import calls
 from sandkasten._python.output import PythonReader
 from sandkasten._python.values import PythonChunk, PythonContextInfo, PythonResult, PythonVariable
 from sandkasten._wire import Call
-from sandkasten.errors import SandkastenConnectionError
 
 from ._http import Connection, ending
-from ._seam import close_generator, close_response
+from ._seam import close_generator
+from .stream import chunks_of
 
 # How long a caller who was interrupted waits for the interpreter's end.
 _LAST_SECONDS = 5.0
@@ -191,24 +191,15 @@ async def _chunks(
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     await connection.require(Extension.PYTHON)
     may_resume = await connection.has(Extension.RESUME)
+
+    def go_on() -> Call[None]:
+        return calls.from_position(call, reader.position)
+
+    chunks = chunks_of(connection, reader, reader.read, go_on, may_resume=may_resume)
     try:
-        while not reader.finished:
-            reason: SandkastenConnectionError | None = None
-            try:
-                response = await connection.open_stream(calls.from_position(call, reader.position))
-                reader.response = response
-                try:
-                    async for event in connection.events(response):
-                        chunk = reader.read(event)
-                        if chunk is not None:
-                            yield chunk
-                finally:
-                    await close_response(response)
-            except SandkastenConnectionError as error:
-                if reader.response is None:  # it never began
-                    raise
-                reason = error
-            reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
+        async for chunk in chunks:
+            yield chunk
     finally:
+        await close_generator(chunks)
         if not reader.finished:
             await connection.cancel(call)

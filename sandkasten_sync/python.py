@@ -13,10 +13,10 @@ from sandkasten._python import calls
 from sandkasten._python.output import PythonReader
 from sandkasten._python.values import PythonChunk, PythonContextInfo, PythonResult, PythonVariable
 from sandkasten._wire import Call
-from sandkasten.errors import SandkastenConnectionError
 
 from ._http import Connection, ending
-from ._seam import close_generator, close_response
+from ._seam import close_generator
+from .stream import chunks_of
 
 # How long a caller who was interrupted waits for the interpreter's end.
 _LAST_SECONDS = 5.0
@@ -192,24 +192,15 @@ def _chunks(connection: Connection, call: Call[None], reader: PythonReader) -> G
     # A generator, since its clean-up runs even where a caller just leaves a loop and forgets it.
     connection.require(Extension.PYTHON)
     may_resume = connection.has(Extension.RESUME)
+
+    def go_on() -> Call[None]:
+        return calls.from_position(call, reader.position)
+
+    chunks = chunks_of(connection, reader, reader.read, go_on, may_resume=may_resume)
     try:
-        while not reader.finished:
-            reason: SandkastenConnectionError | None = None
-            try:
-                response = connection.open_stream(calls.from_position(call, reader.position))
-                reader.response = response
-                try:
-                    for event in connection.events(response):
-                        chunk = reader.read(event)
-                        if chunk is not None:
-                            yield chunk
-                finally:
-                    close_response(response)
-            except SandkastenConnectionError as error:
-                if reader.response is None:  # it never began
-                    raise
-                reason = error
-            reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
+        for chunk in chunks:
+            yield chunk
     finally:
+        close_generator(chunks)
         if not reader.finished:
             connection.cancel(call)

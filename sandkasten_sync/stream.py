@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from itertools import takewhile
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
+from httpx_sse import ServerSentEvent
 
-from sandkasten._events import KEEP_BYTES, StreamReader
+from sandkasten._events import KEEP_BYTES, EventReader, StreamReader
 from sandkasten._protocol import Extension
 from sandkasten._wire import Call, exec_input, resumed
 from sandkasten.errors import SandkastenConnectionError
@@ -23,6 +24,8 @@ from ._seam import First, close_generator, close_response
 
 if TYPE_CHECKING:
     from sandkasten._transfer.watching import FileChange
+
+T = TypeVar("T")
 
 
 class ExecStream:
@@ -176,25 +179,55 @@ def _chunks(
         call = prepare()
     may_resume = connection.has(Extension.RESUME)
     reader.has_prompts = not connection.names_itself()
+
+    def go_on() -> Call[None]:
+        return resumed(call, reader.position) if may_resume else call
+
+    chunks = chunks_of(connection, reader, reader.read, go_on, may_resume=may_resume)
     try:
-        while not reader.finished:
-            reason: SandkastenConnectionError | None = None
-            try:
-                response = connection.open_stream(resumed(call, reader.position) if may_resume else call)
-                reader.response = response
-                try:
-                    for event in connection.events(response):
-                        chunk = reader.read(event)
-                        if chunk is not None:
-                            yield chunk
-                finally:
-                    close_response(response)
-            except SandkastenConnectionError as error:
-                if reader.response is None:  # it never began
-                    raise
-                reason = error
-            reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)
+        for chunk in chunks:
+            yield chunk
     finally:
+        close_generator(chunks)
         reader.is_over = True
         if not reader.finished:
             connection.cancel(call)
+
+
+def chunks_of(
+    connection: Connection,
+    reader: EventReader,
+    read: Callable[[ServerSentEvent], T | None],
+    go_on: Callable[[], Call[None]],
+    *,
+    may_resume: bool = True,
+) -> Generator[T, None]:
+    """Iterate over the chunks of a stream to its end; where its connection drops, another one goes on there.
+
+    Args:
+        connection: to the daemon.
+        reader: knows how far the stream has come, and what the end of a connection means.
+        read: has it read an event, and makes a chunk of that.
+        go_on: makes the call for the stream from there on.
+        may_resume: whether the daemon can go on there.
+
+    Raises:
+        SandkastenError: the stream could not begin, or its end was not seen.
+    """
+    while not reader.finished:
+        reason: SandkastenConnectionError | None = None
+        try:
+            response = connection.open_stream(go_on())
+            reader.response = response
+            try:
+                for event in connection.events(response):
+                    chunk = read(event)
+                    if chunk is not None:
+                        yield chunk
+            finally:
+                close_response(response)
+        except SandkastenConnectionError as error:
+            if reader.response is None:  # it never began
+                raise
+            reason = error
+        reader.cut(reason, may_resume=may_resume, max_cuts=connection.max_retries)

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import codecs
 
-import httpx
 from attrs import define, evolve, field, frozen
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import request_id_of, structure
+from sandkasten._answers import structure
 from sandkasten._cut import CappedBytes, mark
-from sandkasten._events import data_of, failure_of, is_count, moment_of, piece_of
+from sandkasten._events import EventReader, data_of, failure_of, is_count, moment_of, piece_of
 from sandkasten._processes.calls import result_of
-from sandkasten.errors import (
-    SandkastenError,
-    SandkastenStreamError,
-    SandkastenTimeoutError,
-)
+from sandkasten.errors import SandkastenError, SandkastenStreamError
 from sandkasten.models import ProcessChunk, ProcessResult
 
 # How much of each channel a reader keeps for the result, as much as `run` keeps.
@@ -61,23 +56,19 @@ class Outputs:
 
 
 @define(eq=False, repr=False)
-class OutputReader:
-    """Reads the output of one process, in order, over one connection or several.
+class OutputReader(EventReader):
+    """Reads the output of one process, in order.
 
     Attributes:
         first: the position where it began.
         position: the position that it has come to.
-        response: the answer that is being read, which errors carry along.
         result: how the process ended, once that was seen.
-        cuts: how many connections in a row ended without bringing an event.
         turn: which of the loops over this process is the last one that began.
     """
 
     first: int = 0
     position: int = field(init=False)
-    response: httpx.Response | None = None
     result: ProcessResult | None = None
-    cuts: int = 0
     turn: int = 0
     _outputs: Outputs = field(factory=lambda: Outputs(KEEP_BYTES))
     _read_bytes: int = 0
@@ -92,20 +83,22 @@ class OutputReader:
 
     def begin(self) -> int:
         """Return the turn of a new loop; the ones before it end."""
-        self.turn += 1
+        self.turn, self.response = self.turn + 1, None
         return self.turn
 
-    def check_turn(self, turn: int) -> None:
-        """Make sure that no other loop over the same process began.
+    def read_in(self, turn: int, event: ServerSentEvent) -> ProcessChunk | None:
+        """Read an event as `read` does, in a loop that has this turn.
 
         Raises:
-            SandkastenError: one did, and takes the chunks now.
+            SandkastenError: another loop over the same process began, and takes the chunks now; or what
+                `read` raises.
         """
         if turn != self.turn:
             raise SandkastenError(
                 "Another loop over this process began, and gets its output now.",
                 "For two readers make another handle: session.process(process.id).",
             )
+        return self.read(event)
 
     def read(self, event: ServerSentEvent) -> ProcessChunk | None:
         """Make a chunk of an event; None for keep-alives, the end, and events of a later protocol.
@@ -135,6 +128,7 @@ class OutputReader:
 
     def _end(self, event: ServerSentEvent) -> None:
         self.result = self.with_outputs(result_of(data_of(event)))
+        self.finished = True
 
     def with_outputs(self, result: ProcessResult) -> ProcessResult:
         """Return a result with what was read here."""
@@ -146,25 +140,11 @@ class OutputReader:
             truncated=self._outputs.truncated or total_bytes > self._read_bytes,
         )
 
-    def cut(self, reason: SandkastenError | None, *, max_cuts: int) -> None:
-        """Say that the connection ended, for a reason if one is known; do nothing if it may be made anew.
-
-        Raises:
-            SandkastenError: it may not, and the process's end was not seen.
-        """
-        self.cuts += 1
-        if self.result is not None or self.cuts <= max_cuts:
-            return
-        if isinstance(reason, SandkastenTimeoutError):
-            raise reason
-        because = f" ({reason})" if reason else ""
-        error = SandkastenStreamError(
+    def _cut_short(self, because: str) -> SandkastenStreamError:
+        return SandkastenStreamError(
             f"The output was cut before the process's end{because}.",
             "The process goes on: iterate once more, and the output goes on where it was.",
         )
-        if self.response is not None:
-            error.request_id = request_id_of(self.response)
-        raise error
 
 
 @frozen(eq=False, repr=False)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
 from attrs import define, evolve, field
 from httpx_sse import ServerSentEvent
 
-from sandkasten._answers import request_id_of
-from sandkasten._events import data_of, failure_of, is_count, piece_of
+from sandkasten._events import EventReader, data_of, failure_of, is_count, piece_of
 from sandkasten._processes.output import STREAMS, Outputs
 from sandkasten._python.calls import result_of, rich_of
 from sandkasten._python.values import PythonChunk, PythonResult, RichResult
-from sandkasten.errors import SandkastenError, SandkastenStreamError, SandkastenTimeoutError
+from sandkasten.errors import SandkastenError, SandkastenStreamError
 
 _SHOWN = ("display", "result")
 # What is kept of the results, as much as `python` keeps.
@@ -19,33 +17,24 @@ _RICH_CHARS = 8 * 1024 * 1024
 
 
 @define(eq=False, repr=False)
-class PythonReader:
-    """Reads what one run prints and shows, in order, over one connection or several.
+class PythonReader(EventReader):
+    """Reads what one run prints and shows, in order.
 
     Attributes:
         keep_bytes: how much of each output is kept for the result.
         position: the position that it has come to.
-        response: the answer that is being read, which errors carry along.
     """
 
     keep_bytes: int
     position: int = 0
-    response: httpx.Response | None = None
-    _has_failed: bool = False
     _done: PythonResult | None = None
     _outputs: Outputs = field(init=False)
     _results: list[RichResult] = field(factory=list[RichResult])
     _rich_chars: int = 0
     _is_cut: bool = False
-    _cuts: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._outputs = Outputs(self.keep_bytes)
-
-    @property
-    def finished(self) -> bool:
-        """True if the end was seen, or a failure."""
-        return self._done is not None or self._has_failed
 
     def read(self, event: ServerSentEvent) -> PythonChunk | None:
         """Make a chunk of an event; None for keep-alives, the end, and events of a later protocol.
@@ -69,10 +58,10 @@ class PythonReader:
         elif event.event == "done":
             self._end(event)
         elif event.event == "error":
-            self._has_failed = True
+            self.finished = True
             raise failure_of(event, self.response, self._text("stdout") + self._text("stderr"))
         if is_count(event.id):
-            self.position, self._cuts = int(event.id), 0
+            self.position, self.cuts = int(event.id), 0
         return chunk
 
     def _keep(self, rich: RichResult) -> None:
@@ -90,6 +79,7 @@ class PythonReader:
             results=tuple(self._results),
             truncated=self._is_cut or self._outputs.truncated,
         )
+        self.finished = True
 
     def _text(self, name: str) -> str:
         return self._outputs.content(name).decode(errors="replace")
@@ -104,23 +94,9 @@ class PythonReader:
             raise SandkastenError("The code has no result yet: its end was not seen.", "Iterate to the end.")
         return self._done
 
-    def cut(self, reason: SandkastenError | None, *, may_resume: bool, max_cuts: int) -> None:
-        """Say that the connection ended, for a reason if one is known; do nothing if it may be made anew.
-
-        Raises:
-            SandkastenError: it may not, and the run's end was not seen.
-        """
-        self._cuts += 1
-        if self.finished or (may_resume and self._cuts <= max_cuts):
-            return
-        if isinstance(reason, SandkastenTimeoutError):
-            raise reason
-        because = f" ({reason})" if reason else ""
-        error = SandkastenStreamError(
+    def _cut_short(self, because: str) -> SandkastenStreamError:
+        return SandkastenStreamError(
             f"The stream was cut before the code's end{because}.",
             "The code was stopped; its variables are still there.",
             output=self._text("stdout") + self._text("stderr"),
         )
-        if self.response is not None:
-            error.request_id = request_id_of(self.response)
-        raise error
