@@ -11,12 +11,17 @@ _MODULES = {
     "deepagents": "deepagents",
     "inspect-ai": "inspect_ai",
     "pydantic-ai": "pydantic_ai",
+    "strands": "strands",
+    "smolagents": "smolagents",
+    "autogen": "autogen_core",
+    "google-adk": "google.adk",
 }
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
     """Return an error that names the extra if the framework itself is missing, otherwise the given one."""
-    if error.name != _MODULES[extra]:
+    module = _MODULES[extra]
+    if error.name not in {module, module.partition(".")[0]}:
         return error
     text = f"The module {error.name!r} is missing. Install it: pip install 'sandkasten[{extra}]'."
     return ModuleNotFoundError(text, name=error.name)

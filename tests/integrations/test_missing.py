@@ -42,6 +42,10 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("deepagents", "deepagents", "deepagents"),
         ("inspect_ai", "inspect_ai", "inspect-ai"),
         ("pydantic_ai", "pydantic_ai", "pydantic-ai"),
+        ("strands", "strands", "strands"),
+        ("smolagents", "smolagents", "smolagents"),
+        ("autogen", "autogen_core", "autogen"),
+        ("google_adk", "google", "google-adk"),
     ],
 )
 def test_a_framework_that_is_missing_is_named_with_its_extra(name: str, module: str, extra: str) -> None:

@@ -1,0 +1,5 @@
+from typing import BinaryIO
+
+class Image: ...
+
+def open(fp: BinaryIO) -> Image: ...  # noqa: A001

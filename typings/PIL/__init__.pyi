@@ -1,0 +1,1 @@
+# The part of Pillow that sandkasten/integrations/smolagents uses; it is no part of `dev`.

@@ -1,0 +1,6 @@
+from strands.sandbox import Sandbox
+from strands.types.tools import AgentTool
+
+def make_file_editor(
+    *, sandbox: Sandbox | None = ..., name: str = ..., description: str = ...
+) -> AgentTool: ...
