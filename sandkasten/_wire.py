@@ -85,7 +85,7 @@ class Call(Generic[T]):
         is_transfer: whether it may take as long as it will, as long as something moves.
         idempotent: whether doing it twice does what once does.
         already_done: the answer to a repetition if the attempt whose answer was lost took effect.
-        in_line: whether it may have to wait behind others of its session.
+        in_line: whether it may take long, such as behind others of its session.
         is_kept_alive: whether the daemon is never silent meanwhile; see `kept_alive`.
         key: by which a daemon with the extension `idempotency` knows a repetition.
         cancel_path: the path that reports to such a daemon that nobody waits for the call any more.

@@ -77,6 +77,7 @@ class Index:
         directory: where its wheels are.
         url: where it answers, with a key in it.
         requests: the paths that it was asked for.
+        gate: while it is cleared, no request is answered.
     """
 
     def __init__(self, directory: Path, port: int) -> None:
@@ -84,6 +85,8 @@ class Index:
         self.directory = directory
         self.url = f"http://somebody:the-key@127.0.0.1:{port}"
         self.requests: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
 
 
 @contextmanager
@@ -92,6 +95,10 @@ def serving(directory: Path) -> Iterator[Index]:
     index = Index(directory, 0)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            index.gate.wait()
+            super().do_GET()
+
         def log_message(self, *_words: Any) -> None:
             index.requests.append(self.path)
 

@@ -45,14 +45,14 @@ def checked(requirements: Sequence[str]) -> list[str]:
 def with_packages(call: Call[SessionInfo], requirements: Sequence[str]) -> Call[SessionInfo]:
     """Return the call that makes a session with these packages."""
     body = {**(call.json or {}), "packages": checked(requirements)}
-    return evolve(call, json=body, wait_ms=_FETCH_MS)
+    return evolve(call, json=body, wait_ms=_FETCH_MS, in_line=True)
 
 
 def install(session_id: str, requirements: Sequence[str]) -> Call[list[PackageInfo]]:
     """`POST .../packages`; it answers with all packages that the session then has."""
     body = {"packages": checked(requirements)}
     path = f"{session_path(session_id)}/packages"
-    return Call("POST", path, _rows, json=body, wait_ms=_FETCH_MS, idempotent=True)
+    return Call("POST", path, _rows, json=body, wait_ms=_FETCH_MS, idempotent=True, in_line=True)
 
 
 def listed(session_id: str) -> Call[list[PackageInfo]]:

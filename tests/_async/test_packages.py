@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sandkasten._packages.calls import PackageInfo
+from sandkasten._packages.calls import PackageInfo, install, with_packages
+from sandkasten._wire import create_session, understood
 from sandkasten.errors import ExtensionMissingError, PackageError, SandkastenInputError
 from sandkasten.local.launch import LocalDaemon
+from sandkasten.models import Health
 from sandkasten.testing import FakeDaemon
 
 from .seam import SandboxClient, Session
@@ -63,3 +65,10 @@ async def test_every_session_of_a_map_has_them(client: SandboxClient) -> None:
         return (await session.exec(f"tool {item}")).output
 
     assert await client.map(ask, ["a", "b"], packages=["tool"]) == ["tool 2.0 a\n", "tool 2.0 b\n"]
+
+
+def test_a_daemon_that_can_is_never_silent_while_it_fetches() -> None:
+    for call in (install("s", ["tool"]), with_packages(create_session("python", None, None, None), ["tool"])):
+        kept = understood(call, Health(status="ok", extensions=["keep-alive"]), 30.0)
+        assert (kept.is_kept_alive, kept.wait_ms) == (True, 0)
+        assert (kept.headers or {})["X-Keep-Alive-Ms"] == "10000"

@@ -14,6 +14,7 @@ from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.creations import Creation
 from sandkasten.local.api.keys import Keys, key_of
+from sandkasten.local.api.slow import answer_in_time
 from sandkasten.local.observe.metrics import CONTENT_TYPE
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
@@ -52,6 +53,9 @@ class Sessions:
 
     async def create(self, request: Request) -> Response:
         """Make a session; one only for all requests of one key."""
+        return await answer_in_time(request, self._create(request))
+
+    async def _create(self, request: Request) -> Response:
         body, key = await bodies.create_body(request), key_of(request.headers.get("idempotency-key"))
         asked = repr(body).encode()
         creation = self._creations.find("", key, asked)
@@ -98,6 +102,9 @@ class Sessions:
 
     async def install(self, request: Request) -> Response:
         """Give a session more packages."""
+        return await answer_in_time(request, self._install(request))
+
+    async def _install(self, request: Request) -> Response:
         session, packages = self._session(request), await bodies.packages_body(request)
         await self._manager.install(session, packages)
         return answer(_packages_of(session))

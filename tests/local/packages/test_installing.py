@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -120,3 +122,49 @@ def test_a_request_that_makes_no_sense_is_refused(
     box = make_box(image="python")
     answer = box.client.post(f"{box.url}/packages", json=body)
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_REQUEST")
+
+
+@contextmanager
+def slow(index: Index) -> Iterator[None]:
+    """Have an index answer nothing during the block."""
+    index.gate.clear()
+    try:
+        yield
+    finally:
+        index.gate.set()
+
+
+@pytest.mark.parametrize(("package", "status"), [("six>=0.0.1", 201), ("nosuch", 400)])
+def test_while_packages_are_fetched_a_client_is_not_left_in_silence(
+    make_box: Callable[..., Box], package_index: Index, package: str, status: int
+) -> None:
+    box = make_box(image="python")
+    path: str = f"{box.url}/packages"
+    body: dict[str, object] = {"packages": [package]}
+    if status == 201:
+        path, body = "/v1/sessions", {"image": "python", **body}
+    request = box.client.build_request("POST", path, json=body, headers={"X-Keep-Alive-Ms": "20"})
+    with slow(package_index):
+        response = box.client.send(request, stream=True)
+        lines = response.iter_lines()
+        assert [next(lines) for _ in range(6)] == [": keep-alive", ""] * 3
+    found = [line for line in lines if line and not line.startswith(":")]
+    assert found[:2] == ["id: 0", "event: answer"]
+    answer = json.loads(found[2].removeprefix("data: "))
+    assert answer["status"] == status, answer
+    if status == 201:
+        box.client.delete(f"/v1/sessions/{answer['body']['id']}").raise_for_status()
+    else:
+        assert answer["body"]["error_code"] == "PACKAGE_FAILED"
+
+
+def test_a_client_that_leaves_while_packages_are_fetched_may_come_back(
+    make_box: Callable[..., Box], package_index: Index
+) -> None:
+    box = make_box(image="python")
+    body = {"packages": ["colorful>=0.0.1"]}
+    with slow(package_index):
+        headers = {"X-Keep-Alive-Ms": "20"}
+        with box.client.stream("POST", f"{box.url}/packages", json=body, headers=headers) as response:
+            assert next(response.iter_lines()) == ": keep-alive"
+    assert install(box, "colorful>=0.0.1") == {"colorful": "1.0"}
