@@ -35,19 +35,20 @@ INTRODUCTION = """\
 
 Each fault in each verb of the client ends in the right result or in one class of errors, within the call's
 time limit. Every cell of this table is a test, in both twins, against real daemons. Left of a slash stands
-what happens on a daemon with the extensions `idempotency`, `resume`, `files`, `processes` and `python`, such
-as the embedded one; right of it, what happens on one without. "follow" is a loop over a process, "feed" its
-`write`, "wait" its `wait` and "signal" its `send_signal`; `mkdir`, `remove` and `copy` are as "move", and
-`list`, `glob` and `search` as "stat". Whatever the cell says, no command or code runs twice and no session is
-made twice.
+what happens on a daemon with the extensions `idempotency`, `resume`, `files`, `processes`, `python` and
+`packages`, such as the embedded one; right of it, what happens on one without. "follow" is a loop over a
+process, "feed" its `write`, "wait" its `wait` and "signal" its `send_signal`; `mkdir`, `remove` and `copy`
+are as "move", and `list`, `glob` and `search` as "stat". Whatever the cell says, no command or code runs
+twice and no session is made twice.
 """
 
 RULES = """\
-A call is repeated only where that does no harm: reads, writes, uploads, `start`, following, feeding, waiting
-and `destroy` always, and so `chmod`, `remove` with `missing_ok`, `mkdir` with `exist_ok` and `copy` with
-`overwrite`; `exec`, streams, `run`, `python` and `create_session` where the daemon knows repetitions by their
-key. After "lost" the call may have taken effect: look before you repeat it. With `max_retries=0` nothing is
-repeated, and what happened the first time is what you get. A time limit that has passed is never tried again.
+A call is repeated only where that does no harm: reads, writes, uploads, `start`, following, feeding, waiting,
+`install` and `destroy` always, and so `chmod`, `remove` with `missing_ok`, `mkdir` with `exist_ok` and
+`copy` with `overwrite`; `exec`, streams, `run`, `python` and `create_session` where the daemon knows
+repetitions by their key. After "lost" the call may have taken effect: look before you repeat it. With
+`max_retries=0` nothing is repeated, and what happened the first time is what you get. A time limit that has
+passed is never tried again.
 """
 
 
@@ -75,7 +76,7 @@ def sign(outcome: str | Never) -> str:
 
 def mark(reason: str) -> str:
     """The sign of what cannot occur: a dash, and the number of its reason."""
-    return f"—{'¹²³⁴⁵⁶'[reasons().index(reason)]}"
+    return f"—{'¹²³⁴⁵⁶⁷'[reasons().index(reason)]}"
 
 
 def reasons() -> list[str]:

@@ -1,8 +1,8 @@
 """The outcome of each fault in each verb: one table, from which the tests and the page are made.
 
 A cell is the right result, one class of errors, or the reason why the two cannot meet. Each has two
-sides: a daemon that has the extensions `idempotency`, `resume`, `files`, `processes` and `python`, and
-one that has none.
+sides: a daemon that has the extensions `idempotency`, `resume`, `files`, `processes`, `python` and
+`packages`, and one that has none.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ VERBS = (
     "feed",
     "python",
     "python_stream",
+    "install",
     "wait",
     "signal",
     "read",
@@ -97,6 +98,7 @@ NO_HANDLES = Never(
     "only a daemon with the extension `processes` starts processes and lets them be followed and fed"
 )
 NO_PYTHON = Never("only a daemon with the extension `python` has interpreters that remember")
+NO_PACKAGES = Never("only a daemon with the extension `packages` gives packages to sessions")
 NO_EVENTS = Never("only a stream has events")
 BY_COMMAND = Never("without the extension `files` it is a command, and ends as `exec` does")
 NO_WATCH = Never("only a daemon with the extension `watch` watches")
@@ -104,6 +106,7 @@ NEVER_PLAIN = {
     **dict.fromkeys(("start", "follow", "feed", "wait", "signal"), NO_HANDLES),
     **dict.fromkeys(("stat", "move", "append"), BY_COMMAND),
     **dict.fromkeys(("python", "python_stream"), NO_PYTHON),
+    "install": NO_PACKAGES,
     "watch": NO_WATCH,
 }
 BYTES = Never("the content comes as bytes, not as JSON")

@@ -128,7 +128,7 @@ class Served:
         self._process.wait(20)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, *self._program, "serve", "--no-api-key"]
+        argv = [sys.executable, *self._program, "serve", "--no-api-key", "--allowed-packages", "all"]
         argv += ["--listen", f"127.0.0.1:{self._port}", "--data-dir", str(self._folder)]
         with (self._folder / f"log-{secrets.token_hex(4)}").open("wb") as log:
             process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -99,6 +99,7 @@ class SandboxServer:
         max_output_chars: int = DEFAULT_MAX_OUTPUT_CHARS,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
         only: Collection[str] | None = None,
+        allow_install: bool = False,
     ) -> None:
         """Make no sandbox yet.
 
@@ -109,11 +110,12 @@ class SandboxServer:
                 longer loses its middle.
             timeout_ms: the time limit of a command for which the model sets none, in milliseconds.
             only: the names of the tools to offer; None offers all of them.
+            allow_install: whether there is the tool `install_packages`; the daemon decides which it may.
 
         Raises:
             SandkastenInputError: a limit is out of range, or no tool has such a name.
         """
-        self._verbs = chosen(only)
+        self._verbs = chosen(only, allow_install=allow_install)
         self._options = Options(max_output_chars, timeout_ms)
         self._sandboxes = Sandboxes(client, create or client.create_session)
         self.server = Server[Any](

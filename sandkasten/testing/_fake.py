@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -41,6 +40,8 @@ _CALLS: Mapping[str, tuple[str, str, Callable[[World, Request], Answer]]] = {
     "destroy": ("DELETE", _SESSION, World.destroy),
     "renew": ("POST", f"{_SESSION}/renew", World.renew),
     "watch": ("GET", f"{_EITHER}/fs/watch", World.watch),
+    "install": ("POST", f"{_SESSION}/packages", World.install),
+    "packages": ("GET", f"{_SESSION}/packages", World.packages),
     "stats": ("GET", f"{_SESSION}/stats", World.stats),
     "exec": ("POST", f"{_SESSION}/exec", World.exec),
     "exec_stream": ("POST", f"{_SESSION}/exec/stream", World.exec_stream),
@@ -79,6 +80,7 @@ _NEEDED = {
     **{name: call.extension for name, call in FILE_CALLS.items() if call.extension is not None},
     **dict.fromkeys(PROCESS_CALLS, "processes"),
     **dict.fromkeys(("python", *CONTEXT_CALLS), "python"),
+    **dict.fromkeys(("install", "packages"), "packages"),
 }
 
 
@@ -147,8 +149,8 @@ class FakeDaemon:
             extensions: what it lists as its extensions. It has `idempotency` (the same key gets the same
                 result, and nothing is run twice), `resume` (a cut stream goes on), `files` (files and
                 directories as they are, in one request; without it they travel by commands, which nothing
-                runs here), `processes`, `python`, `session-options`, `watch` and `interrupt`; what others
-                need, `on_request` can answer.
+                runs here), `processes`, `python`, `packages`, `session-options`, `watch` and `interrupt`;
+                what others need, `on_request` can answer.
             images: the images that sessions may have.
             replay_bytes: how much of a stream's output is kept for those who come back to it.
         """
@@ -191,12 +193,7 @@ class FakeDaemon:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     # --- what it does

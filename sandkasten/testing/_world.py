@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sandkasten.testing._packages import rows_of, with_more
 from sandkasten.testing._processes import FakeProcess, ProcessCall
 from sandkasten.testing._python import (
     ContextCall,
@@ -42,6 +43,7 @@ class FakeSession:
         created_at: when it was made.
         processes: the processes that were started in it, by their ids.
         contexts: the interpreters of it that remember, by their names.
+        packages: the packages that were asked for, with versions if any were named.
         name: its name, if it has one.
         labels: its labels.
         env: the variables that were asked for.
@@ -58,6 +60,7 @@ class FakeSession:
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     processes: dict[str, FakeProcess] = field(default_factory=dict[str, FakeProcess], repr=False)
     contexts: dict[str, FakeContext] = field(default_factory=dict[str, FakeContext], repr=False)
+    packages: tuple[str, ...] = ()
     name: str | None = None
     labels: dict[str, str] = field(default_factory=dict[str, str])
     env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -136,6 +139,8 @@ class World:
         for option, kept in (("labels", session.labels), ("env", session.env), ("limits", session.limits)):
             kept.update(options.get(option) or {})
         session.ttl_seconds = body.get("ttl_seconds") or _DEFAULT_TTL_SECONDS
+        if "packages" in self.extensions:
+            session.packages = with_more((), body.get("packages") or [])
         self.sessions[session.id] = session
         return session
 
@@ -171,6 +176,18 @@ class World:
         """Return the resources that a session uses: nearly nothing."""
         size = sum(map(len, self._session(request).files.values()))
         return json_answer({"memory_bytes": size, "cpu_usage_usec": 0})
+
+    # --- packages
+
+    def install(self, request: Request) -> Answer:
+        """Give a session more packages."""
+        session = self._session(request)
+        session.packages = with_more(session.packages, json_body(request).get("packages"))
+        return self.packages(request)
+
+    def packages(self, request: Request) -> Answer:
+        """Answer with the packages of a session."""
+        return json_answer({"packages": rows_of(self._session(request).packages)})
 
     # --- commands
 

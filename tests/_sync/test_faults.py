@@ -46,6 +46,7 @@ REQUESTS = {
     "follow": r"^GET .*/output$",
     "feed": r"^PUT .*/processes/.*/input$",
     **dict.fromkeys(("python", "python_stream"), r"^POST .*/python$"),
+    "install": r"^POST .*/packages$",
     "wait": r"^GET .*/result$",
     "signal": r"^POST .*/signal$",
     "read": r"^GET .*/fs/(read|raw)$",
@@ -62,9 +63,9 @@ REQUESTS = {
 
 
 @pytest.fixture(scope="module")
-def relays(daemon: LocalDaemon) -> Iterator[Mapping[str, Relay]]:
+def relays(daemon: LocalDaemon, package_daemon: LocalDaemon) -> Iterator[Mapping[str, Relay]]:
     """The way to a daemon with the extensions, and to one without."""
-    target = daemon.target
+    target = package_daemon.target
     with GoDaemon(daemon, Config(readonly_rootfs=False, poll_seconds=0.005)) as go_daemon:
         relays = {
             "able": Relay(target.base_url, target.api_key, target.socket_path),
@@ -159,6 +160,10 @@ def run_python_stream(session: Session, name: str, limit_ms: int) -> None:
     assert "".join(chunks) == "0\n1\n2\n"
 
 
+def run_install(session: Session, _name: str, _limit_ms: int) -> None:
+    assert "six" in {package.name for package in session.install("six")}
+
+
 def run_wait(session: Session, _name: str, _limit_ms: int) -> None:
     with session.start("exit 4") as process:
         assert process.wait().exit_code == 4
@@ -216,6 +221,7 @@ RUN = {
     "exec": run_exec, "stream": run_stream, "run": run_run,
     "start": run_start, "follow": run_follow, "feed": run_feed,
     "python": run_python, "python_stream": run_python_stream,
+    "install": run_install,
     "read": run_read,
     "write": run_write,
     "upload": run_upload,

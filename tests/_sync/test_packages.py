@@ -72,6 +72,18 @@ def test_every_session_of_a_map_has_them(client: SandboxClient) -> None:
 
 def test_a_daemon_that_can_is_never_silent_while_it_fetches() -> None:
     for call in (install("s", ["tool"]), with_packages(create_session("python", None, None, None), ["tool"])):
-        kept = understood(call, Health(status="ok", extensions=["keep-alive"]), 30.0)
+        kept = understood(call, Health(status="ok", server="s", extensions=["keep-alive"]), 30.0)
         assert (kept.is_kept_alive, kept.wait_ms) == (True, 0)
         assert (kept.headers or {})["X-Keep-Alive-Ms"] == "10000"
+
+
+def test_a_daemon_that_plays_it_has_any_package() -> None:
+    with FakeDaemon(extensions=("packages",)) as fake:
+        with SandboxClient(base_url=fake.url) as client:
+            session = client.create_session(packages=["Base.Part<2"])
+            assert session.packages() == [PackageInfo("base-part", "1.0")]
+            assert session.install("base-part==1.5", "six") == [
+                PackageInfo("base-part", "1.5"),
+                PackageInfo("six", "1.0"),
+            ]
+            assert fake.sessions[session.id].packages == ("base-part==1.5", "six")

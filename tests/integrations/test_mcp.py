@@ -18,6 +18,7 @@ from sandkasten.integrations import mcp as module
 from sandkasten.integrations._sandboxes import Sandboxes
 from sandkasten.integrations._verbs import VERBS
 from sandkasten.integrations.mcp import SandboxServer
+from sandkasten.local.launch import LocalDaemon
 from tests.integrations.test_langchain import FIGURE
 
 KEY = "k" * 40
@@ -136,6 +137,21 @@ async def test_a_server_may_offer_some_tools_only(client: SandboxClient) -> None
         with pytest.raises(MCPError, match="no tool write"):
             await mcp.call_tool("write", {"path": "x", "content": ""})
         assert server.sessions == []
+
+
+async def test_a_server_may_let_a_model_install_packages(package_daemon: LocalDaemon) -> None:
+    target = package_daemon.target
+    async with (
+        SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client,
+        Server(client, only=["exec", "install_packages"], allow_install=True) as server,
+        Client(server.server) as mcp,
+    ):
+        assert [tool.name for tool in (await mcp.list_tools()).tools] == ["exec", "install_packages"]
+        result = await mcp.call_tool("install_packages", {"packages": ["six"]})
+        assert text_of(result) == "installed: six 1.0"
+        refused = await mcp.call_tool("install_packages", {"packages": ["nosuch"]})
+        assert refused.is_error
+        assert text_of(refused) == "error: The package index has no package nosuch. Look at its spelling."
 
 
 async def test_output_has_a_bound(client: SandboxClient) -> None:

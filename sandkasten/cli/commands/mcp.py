@@ -55,6 +55,10 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     "--tool", "tools", multiple=True, metavar="NAME",
     help="A tool to offer, such as exec; repeatable. Without it all of them are offered.",
 )  # fmt: skip
+@click.option(
+    "--allow-install", is_flag=True,
+    help="Offer the tool install_packages, too; the daemon decides which packages it may install.",
+)  # fmt: skip
 @arguments.timeout_option
 @measures.limit_options
 @click.pass_obj
@@ -68,6 +72,7 @@ def mcp_command(
     workspace: str | None,
     ttl_seconds: int | None,
     tools: tuple[str, ...],
+    allow_install: bool,
     timeout_ms: int | None,
     memory: int | None,
     cpus: float | None,
@@ -92,7 +97,7 @@ def mcp_command(
         "image": image, "network": network, "workspace_id": workspace, "ttl_seconds": idle_seconds,
         "limits": measures.limits_of(memory, cpus),
     }  # fmt: skip
-    options: dict[str, Any] = {"only": tools or None}
+    options: dict[str, Any] = {"only": tools or None, "allow_install": allow_install}
     if timeout_ms is not None:
         options["timeout_ms"] = timeout_ms
     # Reading standard input cannot be called off; the embedded daemon ends with this process in any case.
