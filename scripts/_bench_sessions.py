@@ -8,10 +8,13 @@ import os
 import socket
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from _bench_tools import Figure, Seconds, client_of, daemon, duration, in_turns
 
@@ -28,6 +31,10 @@ from sandkasten.local.linux.processes import descendants
 from sandkasten.local.options import Options
 from sandkasten.local.sessions.preparing import prepare
 from sandkasten_sync import SandboxClient, Session
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.wheels import make_wheel, serving
 
 # After this long an interpreter is ready ahead of its first code.
 _SPARE_SECONDS = 0.5
@@ -46,6 +53,7 @@ def figures() -> Iterator[Figure]:
     with daemon(pool_size=4) as target, client_of(target) as client:
         yield first_command_pooled(client)
     yield idle_session_memory()
+    yield same_packages()
 
 
 def exec_true(client: SandboxClient, target: Target) -> Iterator[Figure]:
@@ -77,6 +85,31 @@ def python_that_remembers(client: SandboxClient) -> Iterator[Figure]:
     yield Figure('session.python("print(1)")', None, value, goal=1)
     yield Figure('session.python("print(1)"), fresh / exec("python3 -c ...")', python, fresh, goal=0.5)
     yield Figure('session.python("print(1)"), in a fresh context', None, fresh, goal=5)
+
+
+def same_packages() -> Figure:
+    """A session with packages that a session before had, beside one without; neither comes from the pool."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_wheel(Path(folder), "tool")
+        with serving(Path(folder)) as index, packaged(index.url) as client:
+            floor, value = in_turns(25, partial(made, client), partial(made, client, packages=["tool"]))
+    return Figure("create_session with packages, again / without", floor, value, goal=1.2)
+
+
+@contextlib.contextmanager
+def packaged(index: str) -> Iterator[SandboxClient]:
+    """Make a client of a daemon that takes packages from an index."""
+    with daemon(package_index=index) as target, client_of(target) as client:
+        yield client
+
+
+def made(client: SandboxClient, **options: Any) -> Seconds:
+    """Make a session, and end it after that was measured."""
+    began = time.perf_counter()
+    session = client.create_session(image="python", **options)
+    seconds = time.perf_counter() - began
+    session.destroy()
+    return seconds
 
 
 def in_fresh_context(session: Session) -> Seconds:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandkasten._config import Target
 from sandkasten.local.launch import LocalOptions, start_daemon
@@ -64,10 +65,12 @@ def duration(action: Callable[[], object]) -> Seconds:
 
 
 @contextlib.contextmanager
-def daemon(pool_size: int = 0) -> Iterator[Target]:
+def daemon(pool_size: int = 0, package_index: str | None = None) -> Iterator[Target]:
     """Run an embedded daemon, with workspaces of its own."""
     with tempfile.TemporaryDirectory() as data_dir:
-        running = start_daemon(LocalOptions(data_dir=data_dir, pool_size=pool_size))
+        Path(data_dir).chmod(0o711)  # sandboxes have packages from there
+        options = LocalOptions(data_dir=data_dir, pool_size=pool_size, package_index=package_index)
+        running = start_daemon(options)
         try:
             yield running.target
         finally:
