@@ -16,7 +16,7 @@ def with_more(before: tuple[str, ...], asked: Any) -> tuple[str, ...]:
     """Return the requirements of a session that is given more; of two for one name the later one counts.
 
     Raises:
-        RefusedError: they are none.
+        RefusedError: they are not a list of requirements.
     """
     rows = cast("Sequence[str]", asked) if isinstance(asked, list) else ("",)
     if not all(_NAME.match(str(row)) for row in rows):
