@@ -39,6 +39,9 @@ _MAX_AT_ONCE = 8  # a shell runs one command after another
 # The line that bash reads between commands: it makes the next prompt a round, and lines of its command are
 # counted from 1.
 TOKEN = b'{ \\__sk_home "$?"; } 2>&$((LINENO=1, 2))\n'
+_LENGTH_DIGITS = 9
+# What goes before a frame that must be read whatever became of those before: the shell passes over all up to its end.
+RESUMPTION = b"\0" + b"~" * 300 + b"\0"
 # Who may be heard while a new shell starts: process 1, the shell, and a few that are neither.
 _MAX_SENDERS = 64
 
@@ -181,13 +184,22 @@ def frame(name: str, command_id: str, traps: str, cmd: str) -> bytes:
 
     The second id shows the shell that nothing is missing: an interrupt may tear a frame while it is read. The
     shell's name shows that the frame was not meant for an earlier shell that ended before it read everything.
+
+    The length makes the shell read in large pieces; for a length of bytes it reads as many characters, of
+    which only the shell knows how many bytes they have. So blanks follow that it may take for the rest.
     """
-    return f"{name}{command_id}{traps}\n{cmd}{command_id}\0".encode()
+    text = f"{traps}\n{cmd}{command_id}"
+    encoded = text.encode()
+    blanks = b" " * (len(encoded) - len(text))
+    return f"{name}{command_id}{len(encoded):0{_LENGTH_DIGITS}}".encode() + encoded + blanks + b"\0"
 
 
 def question(name: str, question_id: str) -> bytes:
-    """Return a frame without a command; the shell of that name reports a result for it, and runs nothing."""
-    return f"{name}{question_id}\n{question_id}\0".encode()
+    """Return a frame without a command; the shell of that name reports a result for it, and runs nothing.
+
+    It is read also behind a frame that an interrupt tore.
+    """
+    return RESUMPTION + frame(name, question_id, "", "")
 
 
 def shell_name(shell_id: str) -> str:

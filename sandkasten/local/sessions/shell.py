@@ -342,8 +342,7 @@ class Shell:
     def _on_shell_ended(self, ended: control.Ended) -> None:
         self._is_ready = False
         self._shell_name, self._traps = control.shell_name(ended.next_shell_id), ""
-        # What is left of an unfinished frame ends where the next one begins.
-        self._outgoing[:] = b"\0"
+        self._outgoing[:] = control.RESUMPTION  # a frame may have been sent in part, or read in part
         self._sandbox.admit_shell()
         self._probe_id = None
         self._set_timer(_START_SECONDS, self._lose, "no other shell came up")

@@ -24,7 +24,9 @@ T = TypeVar("T")
 INIT = 1
 # Some process that exists: the shell looks up when it was started. Nothing is ever sent to it.
 SHELL = os.getpid()
-_FRAME = re.compile(rb"(?P<shell>.{8})(?P<id>[0-9a-f]{16})[^\n]*\n(?P<text>.*?)(?P=id)\0", re.DOTALL)
+_FRAME = re.compile(
+    rb"(?<![0-9a-f])(?P<shell>[0-9a-f]{8})(?P<id>[0-9a-f]{16})[0-9]{9}[^\n]*\n(?P<text>.*?)(?P=id) *\0", re.DOTALL
+)
 
 
 class StandIn:

@@ -10,6 +10,7 @@ import pytest
 
 from sandkasten.local.sessions import control
 from sandkasten.local.sessions.control import (
+    RESUMPTION,
     ControlChannel,
     ControlReader,
     Ended,
@@ -97,10 +98,10 @@ def test_a_directory_of_the_greatest_length_is_no_error() -> None:
 
 def test_a_frame_is_for_one_shell_and_ends_as_it_began() -> None:
     name = shell_name("01234567-89ab")
-    assert frame(name, "0123456789abcdef", "traps", "écho\n'x'") == (
-        "012345670123456789abcdeftraps\nécho\n'x'0123456789abcdef\0".encode()
+    assert frame(name, "0123456789abcdef", "traps", "écho €\n'x'") == (
+        "012345670123456789abcdef000000035traps\nécho €\n'x'0123456789abcdef   \0".encode()
     )
-    assert question(name, "0123456789abcdef") == frame(name, "0123456789abcdef", "", "")
+    assert question(name, "0123456789abcdef") == RESUMPTION + frame(name, "0123456789abcdef", "", "")
     assert shell_name("") == "00000000"
 
 
