@@ -25,7 +25,8 @@ INIT = 1
 # Some process that exists: the shell looks up when it was started. Nothing is ever sent to it.
 SHELL = os.getpid()
 _FRAME = re.compile(
-    rb"(?<![0-9a-f])(?P<shell>[0-9a-f]{8})(?P<id>[0-9a-f]{16})[0-9]{9}[^\n]*\n(?P<text>.*?)(?P=id) *\0", re.DOTALL
+    rb"(?<![0-9a-f])(?P<shell>[0-9a-f]{8})(?P<id>[0-9a-f]{16})[0-9]{9}[^\n]*\n(?P<text>.*?)(?P=id) *\0",
+    re.DOTALL,
 )
 
 
