@@ -40,7 +40,7 @@ _MAX_AT_ONCE = 8  # a shell runs one command after another
 # counted from 1.
 TOKEN = b'{ \\__sk_home "$?"; } 2>&$((LINENO=1, 2))\n'
 _LENGTH_DIGITS = 9
-# What goes before a frame that must be read whatever became of those before: the shell passes over all that precedes.
+# What goes before a frame that must be read whatever became of those before: the shell passes over them.
 RESUMPTION = b"\0" + b"~" * 300 + b"\0"
 # Who may be heard while a new shell starts: process 1, the shell, and a few that are neither.
 _MAX_SENDERS = 64
