@@ -124,6 +124,12 @@ def _language(text: str) -> str:
     return text
 
 
+def _mode(text: str) -> int:
+    if not re.fullmatch("[0-7]{1,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mode in octal, such as 644 or 755")
+    return int(text, 8)
+
+
 def _with_session(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-s", "--session", type=_session_name, default=DEFAULT_SESSION)
 
@@ -174,6 +180,16 @@ def _verb_parsers() -> dict[str, _Parser]:
         "mkdir": {"path": {}},
         "rm": {"path": {}, "-r": {"dest": "recursive", "action": "store_true"}},
         "mv": {"path": {}, "to": {}},
+        "cp": {"path": {}, "to": {}},
+        "chmod": {"mode": {"type": _mode}, "path": {}},
+        "stat": {"path": {}},
+        "find": {"pattern": {}, "directory": {"nargs": "?", "default": ""}},
+        "grep": {
+            "pattern": {},
+            "directory": {"nargs": "?", "default": ""},
+            "-i": {"dest": "ignore_case", "action": "store_true"},
+            "--include": {"default": "**", "metavar": "GLOB"},
+        },
         "start": {"command": {"nargs": argparse.REMAINDER}},
         "ps": {},
         "logs": {"process": {}},

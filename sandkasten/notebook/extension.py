@@ -94,7 +94,13 @@ class SandboxMagics:
                                       one of its name
           mkdir PATH                  make a directory, and its parents
           mv PATH TO                  move a file or a directory, also into a directory
+          cp PATH TO                  copy one within the sandbox
           rm [-r] PATH                remove a file, or with -r a directory
+          chmod MODE PATH             set permissions, such as 755
+          stat PATH                   what a path is, how large, and where a symlink leads
+          find PATTERN [DIRECTORY]    the paths that match, such as '**/*.csv'
+          grep [-i] [--include GLOB] PATTERN [DIRECTORY]
+                                      the lines of files that match a regular expression
           start COMMAND               start a command in the background, beside the shell
           ps                          list these processes
           logs PROCESS                what one printed so far; the first characters of its id are enough

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import posixpath
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 from sandkasten._options.environments import PythonEnvironment
 from sandkasten.models import SessionInfo, SessionStats
 from sandkasten.notebook.errors import MagicError
-from sandkasten.notebook.listing import Listing, list_directory
+from sandkasten.notebook.listing import MAX_ENTRIES, Listing, list_directory
 from sandkasten.notebook.progress import ProgressLine
 from sandkasten.notebook.running import find_process, print_output, process_table
 from sandkasten.notebook.sessions import NotebookSessions, SessionOptions
 from sandkasten.notebook.tables import Table
-from sandkasten.notebook.text import one_line
+from sandkasten.notebook.text import moment, one_line, size
 from sandkasten_sync import Process, Session
 
 _NO_SESSION = Table((), note="There is no session yet; the first cell makes one.")
@@ -148,10 +148,73 @@ def rm(sessions: NotebookSessions, arguments: Any) -> None:
 def mv(sessions: NotebookSessions, arguments: Any) -> None:
     """Move a file or a directory of the sandbox to another path, or into a directory."""
     box = sessions.get(arguments.session)
-    source, target = _path(box, arguments.path), _path(box, arguments.to)
+    box.move(*_ends(box, arguments), overwrite=True)
+
+
+def cp(sessions: NotebookSessions, arguments: Any) -> None:
+    """Copy a file or a directory of the sandbox to another path, or into a directory."""
+    box = sessions.get(arguments.session)
+    box.copy(*_ends(box, arguments), overwrite=True)
+
+
+def _ends(box: Session, arguments: Any) -> tuple[str, str]:
+    """Return both paths of a move or a copy; in a directory, the name stays."""
+    source, target = (_path(box, path) for path in (arguments.path, arguments.to))
     if arguments.to.endswith("/") or (box.exists(target) and box.stat(target).is_dir):
         target = posixpath.join(target, posixpath.basename(source.rstrip("/")))
-    box.move(source, target, overwrite=True)
+    return source, target
+
+
+def chmod(sessions: NotebookSessions, arguments: Any) -> None:
+    """Set the permissions of a file or a directory of the sandbox."""
+    box = sessions.get(arguments.session)
+    box.chmod(_path(box, arguments.path), arguments.mode)
+
+
+def stat(sessions: NotebookSessions, arguments: Any) -> Table:
+    """Return what a path of the sandbox is."""
+    box = sessions.get(arguments.session)
+    found = box.stat(_path(box, arguments.path), follow_symlinks=False)
+    facts = {
+        "path": found.path,
+        "kind": found.kind,
+        "size": None if found.size_bytes is None else size(found.size_bytes),
+        "mode": None if found.mode is None else f"{found.mode:04o}",
+        "modified": None if found.modified_at is None else moment(found.modified_at),
+        "target": found.link_target,
+    }
+    return Table([(name, text) for name, text in facts.items() if text is not None])
+
+
+def find(sessions: NotebookSessions, arguments: Any) -> Table:
+    """Return the paths below a directory of the sandbox that match a pattern."""
+    box = sessions.get(arguments.session)
+    found = box.glob(arguments.pattern, _path(box, arguments.directory))
+    rows = [(posixpath.join(arguments.directory, path),) for path in found[:MAX_ENTRIES]]
+    return _found(rows, ("path",), "paths", is_cut=len(found) > MAX_ENTRIES)
+
+
+def grep(sessions: NotebookSessions, arguments: Any) -> Table:
+    """Return the lines of files below a directory of the sandbox that match a regular expression."""
+    box = sessions.get(arguments.session)
+    found = box.search(
+        arguments.pattern,
+        _path(box, arguments.directory),
+        glob=arguments.include,
+        ignore_case=arguments.ignore_case,
+        max_results=MAX_ENTRIES,
+    )
+    rows = [
+        (posixpath.join(arguments.directory, match.path), str(match.line_number), match.line)
+        for match in found.matches
+    ]
+    return _found(rows, ("path", "line", "text"), "lines", is_cut=found.truncated)
+
+
+def _found(rows: Sequence[Sequence[str]], headers: Sequence[str], what: str, *, is_cut: bool) -> Table:
+    if not rows:
+        return Table((), note=f"No {what} match.")
+    return Table(rows, headers, f"More {what} match." if is_cut else "")
 
 
 def start(sessions: NotebookSessions, arguments: Any) -> Process:
@@ -208,6 +271,11 @@ VERBS: Mapping[str, Verb] = {
     "mkdir": mkdir,
     "rm": rm,
     "mv": mv,
+    "cp": cp,
+    "chmod": chmod,
+    "stat": stat,
+    "find": find,
+    "grep": grep,
     "start": start,
     "ps": ps,
     "logs": logs,

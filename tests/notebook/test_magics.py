@@ -330,3 +330,23 @@ def test_files_are_made_moved_and_removed(kernel: Kernel) -> None:
     assert "something in it" in kernel.run("%sandbox rm a").error
     kernel.ok("%sandbox rm -r a")
     assert kernel.ok("%%sandbox\nls -A").text == ""
+
+
+def test_files_are_copied_found_and_searched(kernel: Kernel) -> None:
+    kernel.ok("%%sandbox\ncd; mkdir -p /workspace/s/a; cd /workspace/s; printf 'one\\nTwo\\n' >f; ln -s f l")
+    kernel.ok("%sandbox cp f a")
+    kernel.ok("%sandbox cp a b")
+    found = kernel.ok("%sandbox find '**/f'").displays[0]["text/plain"]
+    assert found.splitlines() == ["path", "a/f", "b/f", "f"]
+    assert "a/f" in kernel.ok("%sandbox find f a").displays[0]["text/plain"]
+    assert kernel.ok("%sandbox find '*.csv'").displays[0]["text/plain"] == "No paths match."
+    lines = kernel.ok("%sandbox grep -i --include 'f' two").displays[0]["text/plain"]
+    assert [line.split() for line in lines.splitlines()] == [["path", "line", "text"], ["f", "2", "Two"]]
+    assert "a/f" in kernel.ok("%sandbox grep one a").displays[0]["text/plain"]
+    assert kernel.ok("%sandbox grep two").displays[0]["text/plain"] == "No lines match."
+    kernel.ok("%sandbox chmod 750 f")
+    facts = kernel.ok("%sandbox stat f").displays[0]["text/plain"]
+    assert "0750" in facts
+    assert "8 bytes" in facts
+    assert "symlink" in kernel.ok("%sandbox stat l").displays[0]["text/plain"]
+    assert "not a mode in octal" in kernel.run("%sandbox chmod rwx f").error
