@@ -24,7 +24,7 @@ from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
-from sandkasten.local.isolation.backend import BubblewrapBackend
+from sandkasten.local.isolation.backend import BubblewrapBackend, Wanted
 from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten.local.linux.processes import descendants
@@ -212,7 +212,7 @@ def bare_sandbox() -> Iterator[Callable[[], object]]:
         tree.create()
         isolation = settings.isolation
         assert isinstance(isolation, BubblewrapBackend)
-        policy = isolation.policy(isolation.images["base"], tree.workspace)
+        policy = isolation.policy(Wanted(isolation.images["base"], tree.workspace))
         yield partial(run_bare, isolation.bwrap, policy, settings.identity)
         settings.cgroups.close()
 

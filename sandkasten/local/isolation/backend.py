@@ -35,6 +35,25 @@ from sandkasten.local.linux.processes import Process
 from sandkasten.local.linux.syscalls import check_openat2
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The sandbox that is to be built for a session.
+
+    Attributes:
+        image: what is installed, as the catalogue holds it for this session.
+        workspace: the host directory that is writable at /workspace.
+        host_network: whether it shares the host's network; otherwise it has none.
+        limits: the limits of this sandbox, where they are not those of all.
+        packages: where it has packages; None: nowhere.
+    """
+
+    image: Image
+    workspace: Path
+    host_network: bool = False
+    limits: Limits | None = None
+    packages: PackagePlaces | None = None
+
+
 class Sandbox(Protocol):
     """One sandbox, from its start to its end.
 
@@ -198,26 +217,11 @@ class Backend(Protocol):
         """
         ...
 
-    def start(
-        self,
-        image: Image,
-        workspace: Path,
-        *,
-        host_network: bool = False,
-        limits: Limits | None = None,
-        packages: PackagePlaces | None = None,
-    ) -> Sandbox:
+    def start(self, wanted: Wanted) -> Sandbox:
         """Start a sandbox, which waits at its gate.
 
         Called for each session, in a thread that lives as long as the daemon: the kernel ends a sandbox
         together with the *thread* that made it.
-
-        Args:
-            image: what is installed, as the catalogue holds it for this session.
-            workspace: the host directory that is writable at /workspace.
-            host_network: whether it shares the host's network; otherwise it has none.
-            limits: the limits of this sandbox, where they are not those of all.
-            packages: where it has packages; None: nowhere.
 
         Raises:
             OSError: something is used up, such as processes or pseudo-terminals.
@@ -283,33 +287,16 @@ class BubblewrapBackend:
                 return way
         raise IsolationError(*causes.explain(str(complaint), os.geteuid()), complaint=complaint)
 
-    def start(
-        self,
-        image: Image,
-        workspace: Path,
-        *,
-        host_network: bool = False,
-        limits: Limits | None = None,
-        packages: PackagePlaces | None = None,
-    ) -> BubblewrapSandbox:
+    def start(self, wanted: Wanted) -> BubblewrapSandbox:
         """See `Backend`."""
-        policy = self.policy(image, workspace, host_network=host_network, limits=limits, packages=packages)
-        return BubblewrapSandbox.start(self.bwrap, policy, self.identity, self.starting)
+        return BubblewrapSandbox.start(self.bwrap, self.policy(wanted), self.identity, self.starting)
 
-    def policy(
-        self,
-        image: Image,
-        workspace: Path,
-        *,
-        host_network: bool = False,
-        limits: Limits | None = None,
-        packages: PackagePlaces | None = None,
-    ) -> SandboxPolicy:
-        """Return what a sandbox is made of; the arguments are those of `start`."""
-        limits = limits or self.limits
+    def policy(self, wanted: Wanted) -> SandboxPolicy:
+        """Return what a sandbox is made of."""
+        image, limits = wanted.image, wanted.limits or self.limits
         chosen = clamped(rlimits(limits, self.bounded, kernel_version()))
         etc, links = own_etc(self.etc) if image.has_own_etc else self.etc, {}
-        if host_network:
+        if wanted.host_network:
             self.names.refresh()
             etc, links = self.names.mounts(etc), self.names.links
         beside, carrier = carried(image.beside, self.identity, self.run_dir / "beside")
@@ -317,17 +304,17 @@ class BubblewrapBackend:
             image=replace(image, beside=beside),
             carrier=carrier,
             by_descriptor=bool(beside) and not carrier and bwrap_binary.binds_descriptors(self.bwrap),
-            workspace=workspace,
+            workspace=wanted.workspace,
             etc=etc,
             seccomp=self.seccomp,
             launcher=mounttable.resized(self.launcher, limits.tmp_bytes),
             rlimits=chosen,
             ulimit=ulimit_command(chosen),
             tmp_bytes=limits.tmp_bytes,
-            host_network=host_network,
+            host_network=wanted.host_network,
             etc_links=links,
             environment={**ENVIRONMENT, **image.variables},
-            packages=packages,
+            packages=wanted.packages,
         )
 
     def _ways(self) -> Iterator[BubblewrapBackend]:

@@ -13,7 +13,7 @@ from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.images.catalogue import Catalogue
-from sandkasten.local.isolation.backend import Sandbox
+from sandkasten.local.isolation.backend import Sandbox, Wanted
 from sandkasten.local.isolation.causes import explain
 from sandkasten.local.isolation.policy import Image, PackagePlaces
 from sandkasten.local.limits.cgroups import Group
@@ -188,11 +188,13 @@ class Builder:
         # Not in another thread: the kernel ends a sandbox together with the thread that made it.
         try:
             return self._settings.isolation.start(
-                site.image,
-                site.tree.workspace,
-                host_network=site.names is not None,
-                limits=site.limits,
-                packages=site.packages,
+                Wanted(
+                    site.image,
+                    site.tree.workspace,
+                    host_network=site.names is not None,
+                    limits=site.limits,
+                    packages=site.packages,
+                )
             )
         except OSError as error:
             refusal = exhausted(error)

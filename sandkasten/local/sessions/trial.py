@@ -16,7 +16,7 @@ from sandkasten.local.errors import IsolationError, SandboxLostError
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
-from sandkasten.local.isolation.backend import Backend, Sandbox
+from sandkasten.local.isolation.backend import Backend, Sandbox, Wanted
 from sandkasten.local.isolation.programs import CannotSpawnError, Program
 from sandkasten.local.limits.cgroups import Cgroups
 from sandkasten.local.limits.limits import Limits
@@ -80,7 +80,7 @@ def try_a_sandbox(
 async def _use_a_sandbox(backend: Backend, workspace: Path, confine: Callable[[int], None]) -> None:
     shell = None
     try:
-        sandbox = backend.start(backend.images["base"], workspace)
+        sandbox = backend.start(Wanted(backend.images["base"], workspace))
         shell = Shell(sandbox, on_lost=_nothing)
         await sandbox.release(confine)
         await shell.wait_until_ready()

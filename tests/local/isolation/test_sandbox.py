@@ -23,6 +23,7 @@ from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.rundir import run_dir
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.identity import Identity
+from sandkasten.local.isolation.backend import Wanted
 from sandkasten.local.isolation.sandbox import BubblewrapSandbox
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.options import Options
@@ -416,7 +417,7 @@ def test_it_ends_by_itself_if_its_daemon_is_gone_before_anything_runs_in_it() ->
         Tree(root, StagingIn(root), identity, durable=False).create()
         workspace = root / "workspace"
         isolation = settings.isolation
-        sandbox = isolation.start(isolation.images["base"], workspace)
+        sandbox = isolation.start(Wanted(isolation.images["base"], workspace))
         assert isinstance(sandbox, BubblewrapSandbox)
         assert asyncio.run(sandbox._gate.child_pid()) is not None
         try:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -20,6 +19,7 @@ from sandkasten.local.daemon import Server
 from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.identity import Identity
 from sandkasten.local.images.catalogue import Catalogue
+from sandkasten.local.isolation.backend import Wanted
 from sandkasten.local.isolation.policy import Image, Launcher
 from sandkasten.local.isolation.programs import Program
 from sandkasten.local.limits.cgroups import NoCgroups
@@ -61,8 +61,8 @@ class _Backend:
         self.can_spawn = True
         self.sandboxes: list[Stand] = []
 
-    def start(self, _image: Image, workspace: Path, **_more: Any) -> Stand:
-        self.sandboxes.append(Stand(workspace))
+    def start(self, wanted: Wanted) -> Stand:
+        self.sandboxes.append(Stand(wanted.workspace))
         return self.sandboxes[-1]
 
 

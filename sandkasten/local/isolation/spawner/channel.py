@@ -235,7 +235,7 @@ class Spawner:
 
     def _on_reaped(self, process: SpawnedProcess) -> None:
         self.live.pop(process.pid, None)
-        if process.namespace is not None:
+        if process.has_namespace:
             self._kept.append(process)
             if len(self._kept) > _MOST_KEPT and not self._is_sweeping:
                 self._is_sweeping = True

@@ -109,6 +109,11 @@ class SpawnedProcess:
         return found
 
     @property
+    def has_namespace(self) -> bool:
+        """True if something of it may be left."""
+        return self._namespace is not None
+
+    @property
     def namespace(self) -> str | None:
         """The user namespace of it and all that it started; None once there is nothing in it."""
         return None if self._namespace is None else os.readlink(f"/proc/self/fd/{self._namespace}")
