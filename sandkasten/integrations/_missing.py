@@ -14,6 +14,7 @@ _MODULES = {
     "strands": "strands",
     "smolagents": "smolagents",
     "autogen": "autogen_core",
+    "anthropic": "anthropic",
     "google-adk": "google.adk",
 }
 

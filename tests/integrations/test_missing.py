@@ -46,6 +46,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("smolagents", "smolagents", "smolagents"),
         ("autogen", "autogen_core", "autogen"),
         ("google_adk", "google", "google-adk"),
+        ("anthropic", "anthropic", "anthropic"),
     ],
 )
 def test_a_framework_that_is_missing_is_named_with_its_extra(name: str, module: str, extra: str) -> None:

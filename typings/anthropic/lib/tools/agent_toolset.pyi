@@ -1,0 +1,4 @@
+import os
+
+class AgentToolContext:
+    workdir: str | os.PathLike[str]
