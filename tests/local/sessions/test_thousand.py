@@ -20,6 +20,7 @@ from .test_many import eventually, leftovers
 SESSIONS = 1000
 EXECS_EACH = 3
 CREATED_AT_ONCE = 50
+MIB = 1024 * 1024
 # For one of a thousand calls at once; the client itself would wait for 120 and more.
 CALL_SECONDS = 600
 
@@ -73,15 +74,22 @@ def test_a_thousand_sessions_run_three_thousand_commands(own_daemon: LocalDaemon
         await use(20)  # what is loaded once is loaded
         held = holdings()
         assert await use(SESSIONS) == SESSIONS * EXECS_EACH
-        after = holdings()
-        assert after["descriptors"] <= held["descriptors"]
-        assert after["tasks"] <= held["tasks"]
-        assert after["objects"] <= held["objects"] + 1000
-        assert after["memory_bytes"] <= held["memory_bytes"] + 64 * 1024 * 1024
+        await until_given_back(held)
 
     asyncio.run(main())
     eventually(lambda: leftovers(own_daemon) <= before)
     assert leftovers(own_daemon) - before == Counter()
+
+
+async def until_given_back(held: dict[str, int]) -> None:
+    """Wait until no more is held than before: connections may still be closing."""
+    allowed = {**held, "objects": held["objects"] + 1000, "memory_bytes": held["memory_bytes"] + 64 * MIB}
+    for _ in range(300):
+        after = holdings()
+        if all(after[name] <= most for name, most in allowed.items()):
+            return
+        await asyncio.sleep(0.1)
+    assert after == allowed  # shows what is too much
 
 
 def holdings() -> dict[str, int]:
