@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from anyio import to_thread
 
 import sandkasten_sync
 from sandkasten.errors import (
@@ -10,6 +14,7 @@ from sandkasten.errors import (
     InsufficientStorageError,
     SandboxFileNotFoundError,
     SandboxIsDirectoryError,
+    SandboxNotADirectoryError,
     SandboxPermissionError,
     SandkastenAPIError,
     SandkastenError,
@@ -20,7 +25,12 @@ from sandkasten.integrations._missing import missing
 from sandkasten.session import Session as AsyncSession
 
 try:
-    from deepagents.backends.protocol import ExecuteResponse, FileDownloadResponse, FileUploadResponse
+    from deepagents.backends.protocol import (
+        ExecuteResponse,
+        FileDownloadResponse,
+        FileUploadResponse,
+        LsResult,
+    )
     from deepagents.backends.sandbox import BaseSandbox
 except ModuleNotFoundError as error:
     raise missing(error, "deepagents") from None
@@ -32,7 +42,7 @@ from sandkasten.integrations._verb import MAX_TIMEOUT_SECONDS
 if TYPE_CHECKING:
     from deepagents.backends.protocol import DeleteResult
 
-    from sandkasten.models import ProcessResult, ReadResult
+    from sandkasten.models import DirEntry, ProcessResult, ReadResult
 
 __all__ = ["SandkastenBackend"]
 
@@ -46,6 +56,12 @@ _REFUSED = 1
 _CODES: tuple[tuple[type[SandkastenError], str], ...] = (
     (SandboxFileNotFoundError, "file_not_found"),
     (SandboxIsDirectoryError, "is_directory"),
+    (SandboxPermissionError, "permission_denied"),
+)
+
+_LIST_CODES: tuple[tuple[type[SandkastenError], str], ...] = (
+    (SandboxFileNotFoundError, "path_not_found"),
+    (SandboxNotADirectoryError, "not_a_directory"),
     (SandboxPermissionError, "permission_denied"),
 )
 
@@ -149,6 +165,17 @@ class SandkastenBackend(BaseSandbox):
             return FileDownloadResponse(path, None, _code(error))
         return self._content(path, found)
 
+    def ls(self, path: str) -> LsResult:
+        """List a directory, however many names are in it; symlinks are not followed.
+
+        Raises:
+            SandkastenError: the session is gone, or the daemon cannot be reached.
+        """
+        try:
+            return _listed(path, self._blocking().list(_checked(path)))
+        except FIXABLE as error:
+            return LsResult(error=_why_not_listed(path, error))
+
     # ---- async
 
     async def aexecute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
@@ -206,6 +233,16 @@ class SandkastenBackend(BaseSandbox):
         except FIXABLE as error:
             return DeleteResult(error=f"Error deleting file '{file_path}': {error}")
         return DeleteResult(path=file_path)
+
+    async def als(self, path: str) -> LsResult:
+        """List a directory as `ls` does."""
+        session = await self._awaited()
+        if session is None:
+            return await to_thread.run_sync(self.ls, path)
+        try:
+            return _listed(path, await session.list(_checked(path)))
+        except FIXABLE as error:
+            return LsResult(error=_why_not_listed(path, error))
 
     # ---- the parts
 
@@ -267,6 +304,20 @@ def _checked(path: str) -> str:
     if not path.startswith("/"):
         raise SandkastenInputError(f"{path!r} is not an absolute path.", "Begin it with a slash.")
     return path
+
+
+def _listed(path: str, entries: Sequence[DirEntry]) -> LsResult:
+    return LsResult(
+        entries=[{"path": posixpath.join(path, each.name), "is_dir": each.is_dir} for each in entries]
+    )
+
+
+def _why_not_listed(path: str, error: SandkastenError) -> str:
+    """Return the sentence that deepagents has for a directory that is not there, or the error's own words."""
+    for kind, word in _LIST_CODES:
+        if isinstance(error, kind):
+            return f"Path '{path}': {word}"
+    return f"Path '{path}': {error}"
 
 
 def _code(error: SandkastenError) -> str:

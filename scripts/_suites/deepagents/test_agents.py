@@ -202,6 +202,23 @@ async def test_a_session_that_died_ends_the_run_with_its_error(
             backend.download_files(["/workspace/a"])
 
 
+async def test_a_directory_is_listed_to_its_end(
+    address: dict[str, str], backend: SandkastenBackend, session: Session
+) -> None:
+    """Names of together more than 1 MiB, which is as much as a command may print."""
+    await session.run("mkdir d; cd d; ln -s /tmp link; seq -f 'a-long-name-%060.0f' 15000 | xargs touch")
+    entries = (await backend.als("/workspace/d")).entries
+    assert entries is not None
+    assert len(entries) == 15001
+    assert {"path": "/workspace/d/link", "is_dir": False} in entries
+    with sandkasten_sync.SandboxClient(**address) as client:
+        blocking = SandkastenBackend(session=client.get_session(session.id))
+        assert blocking.ls("/workspace/d").entries == entries
+        assert (await blocking.als("/workspace/d")).entries == entries
+    for path, word in (("/absent", "path_not_found"), ("/etc/passwd", "not_a_directory")):
+        assert (await backend.als(path)).error == f"Path '{path}': {word}"
+
+
 # ---- Sessions of both kinds
 
 
