@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from sandkasten._python.values import (
         PythonChunk,
         PythonContextInfo,
-        PythonError,
         PythonFault,
         PythonResult,
         PythonVariable,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         PackageError,
         ProcessInputClosedError,
         ProcessNotFoundError,
+        PythonError,
         SandboxDirectoryNotEmptyError,
         SandboxFileExistsError,
         SandboxFileNotFoundError,

@@ -29,6 +29,27 @@ def as_sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
+def origin_of(status_code: int, error_code: str | None, request_id: str | None) -> str:
+    """Return the end of the text of a daemon's error: its codes, and the request's id if there is one."""
+    codes = " ".join(filter(None, [str(status_code), error_code]))
+    return f"[{codes}, request {request_id}]" if request_id else f"[{codes}]"
+
+
+def seconds_in(retry_after: str | None) -> float | None:
+    """Return the time that a header asks to wait; None of a date, which needs clocks that agree."""
+    try:
+        return None if retry_after is None else max(0.0, float(retry_after))
+    except ValueError:
+        return None
+
+
+def text_of_end(exit_code: int | None, end: str | None, output: str) -> str:
+    """Return the text of a command's failure: its status and its last line, which is mostly the reason."""
+    last_line = output.rstrip().rpartition("\n")[2][:200]
+    why = f" ({end})" if end not in {None, "exited", "signal"} else ""
+    return f"The command ended with status {exit_code}{why}: {last_line or '(no output)'}"
+
+
 def path_in(details: Mapping[str, Any], field: str) -> str | None:
     """Return a path of a daemon's details, if it is there."""
     try:

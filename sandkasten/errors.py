@@ -1,6 +1,6 @@
 """Every way a call can fail, shared by both packages.
 
-Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
+Each one is a `SandkastenError`, and so an `httpx.HTTPError`; a class in parentheses is one more base::
 
     SandkastenError(httpx.HTTPError)
     ├── SandkastenInputError(ValueError)            refused before anything was sent
@@ -43,11 +43,8 @@ Each one is a `SandkastenError`, and so an `httpx.HTTPError`::
         ├── ExecTimeoutError                        504 COMMAND_TIMEOUT
         └── InsufficientStorageError                507 INSUFFICIENT_STORAGE
 
-(A class in parentheses is one more base, by which code for httpx or the standard library catches the error.)
-
-Every error has a sentence that says what happened (`what`), advice on what to do (`hint`), and a
-`code` where the class leaves several cases open, so that no program needs to read the sentences:
-the daemon's own `error_code`, or one of these::
+Every error has a sentence (`what`), advice on what to do (`hint`), and a `code` where its class leaves
+several cases open, so that no program needs to read sentences: the daemon's `error_code`, or one of these::
 
     UNREACHABLE     SandkastenConnectionError   nothing answers at the address
     NOT_SANDKASTEN  SandkastenResponseError     a web page or a proxy answered, not a daemon
@@ -67,11 +64,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
+from sandkasten import _errorparts as parts
 from sandkasten._brief import in_brief
-from sandkasten._errorparts import CommandDetails, StartFacts, as_sentence, joined, path_in, remade, state_of
 from sandkasten._names import param_of
 
 if TYPE_CHECKING:
+    from sandkasten._python.values import PythonResult
     from sandkasten.models import ExecResult, ProcessResult
 
 
@@ -92,10 +90,8 @@ class SandkastenError(httpx.HTTPError):
 
     def __init__(self, what: str = "", hint: str = "", *, code: str | None = None) -> None:
         """Keep the sentences and the code, and join the sentences into the text."""
-        super().__init__(joined(what, hint))
-        self.what = what
-        self.hint = hint
-        self.code = code
+        super().__init__(parts.joined(what, hint))
+        self.what, self.hint, self.code = what, hint, code
 
     def __str__(self) -> str:  # that of Python's own errors about files would show number and path instead
         return str(self.args[0]) if self.args else ""
@@ -105,7 +101,7 @@ class SandkastenError(httpx.HTTPError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let the error be pickled and copied whatever its class takes to be made; the key stays behind."""
-        return remade, (type(self), self.args, state_of(self))
+        return parts.remade, (type(self), self.args, parts.state_of(self))
 
 
 class SandkastenInputError(SandkastenError, ValueError):
@@ -176,10 +172,16 @@ class CommandFailedError(SandkastenError):
 
     def __init__(self, result: ExecResult | ProcessResult) -> None:
         """Make a text of the status and the last line of the output, which is mostly the reason."""
-        last_line = result.output.rstrip().rpartition("\n")[2][:200]
-        why = f" ({result.end})" if result.end not in {None, "exited", "signal"} else ""
-        text = f"The command ended with status {result.exit_code}{why}: {last_line or '(no output)'}"
-        super().__init__(text)
+        super().__init__(parts.text_of_end(result.exit_code, result.end, result.output))
+        self.result = result
+
+
+class PythonError(SandkastenError):
+    """Code raised an exception, or its interpreter ended, and `check()` of its `result` was asked."""
+
+    def __init__(self, result: PythonResult) -> None:
+        """Make a text of the short traceback."""
+        super().__init__("" if result.error is None else str(result.error))
         self.result = result
 
 
@@ -215,23 +217,19 @@ class SandkastenAPIError(SandkastenError, httpx.HTTPStatusError):
     ) -> None:
         """Join the daemon's sentence, its codes and what to do into one text."""
         self.status_code = status_code if isinstance(status_code, int) else response.status_code
-        self.what = as_sentence(message)
+        self.what = parts.as_sentence(message)
         self.code = self.error_code = error_code
         self.message = message
         self.details: Mapping[str, Any] = dict(details or {})
         self.request_id = response.headers.get("x-request-id")
-        codes = " ".join(filter(None, [str(self.status_code), error_code]))
-        origin = f"[{codes}, request {self.request_id}]" if self.request_id else f"[{codes}]"
-        text = joined(self.what, self.hint, origin)
+        origin = parts.origin_of(self.status_code, error_code, self.request_id)
+        text = parts.joined(self.what, self.hint, origin)
         httpx.HTTPStatusError.__init__(self, text, request=response.request, response=response)
 
     @property
     def retry_after_seconds(self) -> float | None:
         """The time that the answer asks to wait before the next attempt; None if it does not say."""
-        try:
-            return max(0.0, float(self.response.headers["retry-after"]))
-        except (KeyError, ValueError):
-            return None  # a date, which needs clocks that agree, says as little
+        return parts.seconds_in(self.response.headers.get("retry-after"))
 
 
 class _PathError(SandkastenAPIError, OSError):
@@ -250,8 +248,8 @@ class _PathError(SandkastenAPIError, OSError):
         """Keep what the daemon said, and which path it is about."""
         super().__init__(message, response=response, **answer)
         self.errno, self.strerror = self.number, os.strerror(self.number)
-        self.filename = path_in(self.details, "path") or param_of(response.request.url.query, "path")
-        self.filename2 = path_in(self.details, "other_path")
+        self.filename = parts.path_in(self.details, "path") or param_of(response.request.url.query, "path")
+        self.filename2 = parts.path_in(self.details, "other_path")
 
 
 class AuthenticationError(SandkastenAPIError):
@@ -304,7 +302,7 @@ class SandboxDirectoryNotEmptyError(_PathError):
     number = errno.ENOTEMPTY
 
 
-class CannotStartError(StartFacts, InvalidRequestError):
+class CannotStartError(parts.StartFacts, InvalidRequestError):
     """A program is not there, or cannot be executed, or its directory is not there."""
 
     hint = "Check the command and its directory; a string instead of a list is run by bash."
@@ -389,11 +387,11 @@ class SearchTimeoutError(SandkastenAPIError):
     """A search outran its `timeout_ms`: there is too much to look through, or the pattern explodes."""
 
 
-class ExecTimeoutError(CommandDetails, SandkastenAPIError):
+class ExecTimeoutError(parts.CommandDetails, SandkastenAPIError):
     """A command outran its `timeout_ms` and was stopped; the session goes on."""
 
     hint = "The session goes on; give the command a larger timeout_ms if it needs longer."
 
 
-class InsufficientStorageError(CommandDetails, SandkastenAPIError):
+class InsufficientStorageError(parts.CommandDetails, SandkastenAPIError):
     """The workspace or the daemon's disk is full; a command that filled it was stopped, and can delete."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sandkasten._python.values import (
         PythonChunk,
         PythonContextInfo,
-        PythonError,
         PythonFault,
         PythonResult,
         PythonVariable,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         PackageError,
         ProcessInputClosedError,
         ProcessNotFoundError,
+        PythonError,
         SandboxDirectoryNotEmptyError,
         SandboxFileExistsError,
         SandboxFileNotFoundError,

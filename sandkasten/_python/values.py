@@ -12,21 +12,7 @@ from typing import Any
 from attrs import field, frozen
 
 from sandkasten._shown import shortened
-from sandkasten.errors import SandkastenError
-
-
-class PythonError(SandkastenError):
-    """Code raised an exception, or its interpreter ended, and `check()` of its result was asked.
-
-    Attributes:
-        result: the whole result, with `error` and what was printed before.
-    """
-
-    def __init__(self, result: PythonResult) -> None:
-        """Make a text of the short traceback."""
-        error = result.error
-        super().__init__("" if error is None else str(error))
-        self.result = result
+from sandkasten.errors import PythonError
 
 
 @frozen

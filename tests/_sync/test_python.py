@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from sandkasten._python.values import PythonError, RichResult
+from sandkasten._python.values import RichResult
 from sandkasten.errors import (
     ExecTimeoutError,
     ExtensionMissingError,
+    PythonError,
     SandkastenError,
     SandkastenInputError,
     SandkastenResponseError,

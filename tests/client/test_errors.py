@@ -22,7 +22,7 @@ PLAIN = [
     kind
     for _name, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, SandkastenError)
-    and not issubclass(kind, SandkastenAPIError | errors.CommandFailedError)
+    and not issubclass(kind, SandkastenAPIError | errors.CommandFailedError | errors.PythonError)
     and kind.__module__ == errors.__name__
 ]
 

@@ -17,8 +17,8 @@ import pytest
 import sandkasten
 from sandkasten import errors, models
 from sandkasten._python import values
-from sandkasten._python.values import PythonError, PythonFault, PythonResult
-from sandkasten.errors import CommandFailedError, SandkastenAPIError, SandkastenError
+from sandkasten._python.values import PythonFault, PythonResult
+from sandkasten.errors import CommandFailedError, PythonError, SandkastenAPIError, SandkastenError
 
 KEY = "the-key-of-the-daemon"
 PYTHON_RESULT = PythonResult(
@@ -27,9 +27,8 @@ PYTHON_RESULT = PythonResult(
 RESULT = models.ExecResult(exit_code=1, cwd="/workspace", output="no\n", truncated=False, duration_ms=3)
 ERRORS = [
     kind
-    for module in (errors, values)
-    for _name, kind in inspect.getmembers(module, inspect.isclass)
-    if issubclass(kind, SandkastenError) and kind.__module__ == module.__name__
+    for _name, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, SandkastenError) and kind.__module__ == errors.__name__
 ]
 MODELS = [
     kind
