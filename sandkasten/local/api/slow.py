@@ -53,7 +53,8 @@ async def _outlasts(
 
 def _answered(task: asyncio.Future[Response]) -> dict[str, Any] | None:
     if not task.done():
-        task.add_done_callback(lambda ended: ended.exception())  # nobody is there who could read it
+        # Nobody is there who could read how it ends.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return None
     try:
         response = task.result()

@@ -16,24 +16,8 @@ _MAX_DEPTH = 32
 _VOID = frozenset({"br", "hr"})
 _TAGS = _VOID | frozenset(
     {
-        *(
-            "h1",
-            "h2",
-            "h3",
-            "h4",
-            "h5",
-            "h6",
-            "p",
-            "div",
-            "blockquote",
-            "pre",
-            "ul",
-            "ol",
-            "li",
-            "dl",
-            "dt",
-            "dd",
-        ),
+        *("h1", "h2", "h3", "h4", "h5", "h6", "p", "div", "blockquote", "pre"),
+        *("ul", "ol", "li", "dl", "dt", "dd"),
         *("table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"),
         *("b", "code", "em", "i", "kbd", "s", "samp", "small", "span", "strong", "sub", "sup", "u"),
     }
