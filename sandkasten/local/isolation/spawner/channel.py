@@ -103,9 +103,8 @@ class Spawner:
             raise
         if self._is_closed:
             raise SandboxLostError("the sandbox has ended")
-        self._starting = None
         self._readiness.add(link.channel.fileno(), select.EPOLLIN, partial(self._on_answers, link))
-        self._link = link
+        self._starting, self._link = None, link
 
     def _ask(self, link: Link, program: Program, body: bytes, streams: tuple[int, int, int]) -> Start:
         reads, writes = os.pipe()
@@ -170,10 +169,13 @@ class Spawner:
         except OSError as error:
             if start.process is not None:
                 start.process.discard()
-            # While process 1 is ending, the kernel has "no memory" for another process.
-            is_lost = processes.has_ended(self._sandbox.init_pid)
-            self._under_way.discard(start)
-            start.fail(SandboxLostError("the sandbox has ended") if is_lost else error)
+            self._fail(start, error)
+
+    def _fail(self, start: Start, error: OSError) -> None:
+        # While process 1 is ending, the kernel has "no memory" for another process.
+        is_lost = processes.has_ended(self._sandbox.init_pid)
+        self._under_way.discard(start)
+        start.fail(SandboxLostError("the sandbox has ended") if is_lost else error)
 
     def _on_report(self, start: Start) -> None:
         report = start.report()
@@ -230,8 +232,7 @@ class Spawner:
                 self._adopted(child).discard()
         for start in asked:
             self._room.release()
-            self._under_way.discard(start)
-            start.fail(spawner_ended())
+            self._fail(start, spawner_ended())
 
     def _on_reaped(self, process: SpawnedProcess) -> None:
         self.live.pop(process.pid, None)
