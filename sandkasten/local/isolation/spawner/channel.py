@@ -34,7 +34,7 @@ _ANSWERS_BYTES = _ANSWER.size * (SLOTS + 1)
 _MOST_SENT = 16 * 1024 // SLOTS
 # Code in the sandbox may stop a process of this kind before the program runs in it.
 _TIMEOUT_SECONDS = 10.0
-# User namespaces of programs that have ended, before it is looked which of them are empty.
+# So many more user namespaces of programs that have ended, and it is looked which of them are empty.
 _MOST_KEPT = 16
 _STARTERS = ThreadPoolExecutor(4, "spawner")
 
@@ -107,7 +107,7 @@ class Spawner:
         self._starting, self._link = None, link
 
     def _ask(self, link: Link, program: Program, body: bytes, streams: tuple[int, int, int]) -> Start:
-        reads, writes = os.pipe()
+        reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             is_whole = self._send(link, program, body, [*streams, writes])
         except BaseException:
@@ -238,7 +238,7 @@ class Spawner:
         self.live.pop(process.pid, None)
         if process.has_namespace:
             self._kept.append(process)
-            if len(self._kept) > _MOST_KEPT and not self._is_sweeping:
+            if len(self._kept) - len(self._found_empty) > _MOST_KEPT and not self._is_sweeping:
                 self._is_sweeping = True
                 asyncio.get_running_loop().run_in_executor(
                     _STARTERS, processes.user_namespaces, self._sandbox.init_pid

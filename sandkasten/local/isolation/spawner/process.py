@@ -126,14 +126,15 @@ class SpawnedProcess:
 
     def _reap(self) -> None:
         """Take note of its end."""
-        if self._pidfd is not None and has_ended(self._pidfd):
+        code = self._wait()
+        if self._pidfd is not None and code is not None:
             self._readiness.remove(self._pidfd)
-            self._ended(self._wait())
+            self._ended(code)
 
-    def _wait(self) -> int:
-        assert self._pidfd is not None
-        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        assert ended is not None
+    def _wait(self) -> int | None:
+        """Return its status, once; None if it has not ended."""
+        if self._pidfd is None or not (ended := os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)):
+            return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def _ended(self, code: int) -> None:
@@ -158,5 +159,6 @@ class SpawnedProcess:
     def _reap_in_thread(self) -> None:
         if self._pidfd is not None and has_ended(self._pidfd, _REAP_SECONDS):
             code = self._wait()
+            assert code is not None
             with suppress(RuntimeError):  # the loop is closed: nobody is left to know
                 self._loop.call_soon_threadsafe(self._ended, code)

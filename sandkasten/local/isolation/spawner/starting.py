@@ -24,8 +24,7 @@ class Start:
     """
 
     def __init__(self, program: Program, reads: int) -> None:
-        """Own the descriptor."""
-        os.set_blocking(reads, False)
+        """Own the descriptor, which does not block."""
         self.program = program
         self.reads = reads
         self.timer: asyncio.TimerHandle | None = None
