@@ -102,6 +102,20 @@ async def test_a_cancelled_command_stops(box: SandboxSession, way: str) -> None:
     assert (await box.exec("pgrep", "-fx", "sleep 314", shell=False)).exit_code == 1
 
 
+@pytest.mark.parametrize("way", ["exec", "pty_exec_start"])
+async def test_a_command_that_is_cancelled_while_it_starts_leaves_nothing(
+    box: SandboxSession, way: str
+) -> None:
+    for turns in range(0, 40, 2):
+        command = asyncio.create_task(getattr(box, way)("sleep 317"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        command.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await command
+    assert (await box.exec("pgrep", "-fx", "sleep 317", shell=False)).exit_code == 1
+
+
 async def test_ten_megabytes_come_whole_and_a_model_gets_head_and_tail(
     box: SandboxSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from anyio import to_thread
 
 import sandkasten_sync
 from sandkasten.errors import SandkastenError
+from sandkasten.integrations._adapters.making import made
 from sandkasten.integrations._adapters.whole import GONE
 from sandkasten.models import ProcessChunk, ProcessResult
 from sandkasten.session import Session
@@ -53,8 +54,8 @@ class Either:
         process: Any = None
         result: ProcessResult | None = None
         try:
-            with anyio.CancelScope(shield=True):  # whoever is cancelled here would not know what to end
-                process = await self.call(self.session.start, args, cwd=cwd, env=env, timeout_ms=timeout_ms)
+            starting = self.call(self.session.start, args, cwd=cwd, env=env, timeout_ms=timeout_ms)
+            process = await made(starting, lambda started: self.call(started.close, force=True))
             while result is None:
                 for chunk in await self.call(process.read, timeout_ms=_ROUND_MS):
                     yield chunk

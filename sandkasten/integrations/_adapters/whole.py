@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from sandkasten.errors import (
     SessionExpiredError,
     SessionNotFoundError,
 )
+from sandkasten.integrations._adapters.making import made
 from sandkasten.process import Process
 from sandkasten.session import Session
 
@@ -107,10 +109,7 @@ async def run_whole(
 
 
 async def _started(session: Session, args: str | Sequence[str], **options: Any) -> Process:
-    # Whoever is cancelled here would not know which process to end.
-    with anyio.CancelScope(shield=True):
-        return await session.start(args, **options)
-    raise AssertionError("nobody else has the scope to cancel it")
+    return await made(session.start(args, **options), partial(Process.close, force=True))
 
 
 async def write_as_open_does(session: Session, path: str, content: str | bytes) -> None:
