@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import hmac
@@ -175,6 +176,25 @@ class SilentRelay:
 
     async def __anext__(self) -> Any:
         await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connection_ends_with_the_tunnel_that_is_just_accepting_it(turns: int, tmp_path: Path) -> None:
+    async def close_it_soon(client: socket.socket) -> None:
+        relay: Any = SilentRelay()
+        tunnel = Tunnel(relay, lambda _: None)
+        await tunnel.start(tmp_path / "s", range(1, 2))
+        client.connect(str(tmp_path / "s-1"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await tunnel.close()
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        asyncio.run(close_it_soon(client))
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()  # a connection that was left open is an error of this test
 
 
 @pytest.mark.parametrize("is_early", [False, True])

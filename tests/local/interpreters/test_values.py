@@ -81,11 +81,14 @@ def test_errors_have_a_short_traceback_with_lines(kept: Interpreter) -> None:
     assert kept.run("y").text == "7"
 
 
+NULL_BYTES = "SyntaxError" if sys.version_info >= (3, 11, 4) else "ValueError"  # as Python says itself
+
+
 @pytest.mark.parametrize(
     ("code", "name", "end"),
     [
         ("a b", "SyntaxError", "SyntaxError: invalid syntax"),
-        ("'\\0'\n\x00", "SyntaxError", "null bytes"),
+        ("'\\0'\n\x00", NULL_BYTES, "null bytes"),
         ("import sys; sys.exit(3)", "SystemExit", "SystemExit: 3"),
         ("exit()", "SystemExit", "SystemExit: None"),
         ("input('name')", "EOFError", "Put the value into the code."),
