@@ -68,7 +68,7 @@ class Tunnel:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _stop_listening(self) -> None:
-        """Close the servers, once all that they accepted has come to `_begin`: asyncio would leave it open."""
+        """Close the servers, once all that they accepted has come to `_begin`; else it stays open."""
         self._is_closed = True
         for server in self._servers:
             for listener in server.sockets:
