@@ -26,7 +26,7 @@ SUBMISSIONS = {f"student-{number:02}": RIGHT for number in range(1, 13)} | {
     "student-16": "print('3')\n",
     "student-17": "import sys\nprint(sum(sys.argv[1:]))\n",
     "student-18": "print(sum(\n",
-    "student-19": "import os\nwhile True: os.fork()\n",
+    "student-19": "import os, time\nwhile True:\n try: os.fork()\n except OSError: time.sleep(1)\n",
     "student-20": "import pathlib\nfor path in pathlib.Path('/').rglob('*.json'): path.write_text('100')\n",
 }
 
