@@ -68,7 +68,7 @@ class SandkastenCodeExecutor(CodeExecutor):
         return self._session
 
     async def start(self) -> None:
-        """Make the session, if there is none."""
+        """Make the session, unless there is one."""
         if self._session is None:
             self._session = await made(self._client.create_session(**self._options), Session.destroy)
 

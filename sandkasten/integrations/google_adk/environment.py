@@ -51,7 +51,7 @@ class SandkastenEnvironment(BaseEnvironment):
         return Path("/workspace")
 
     async def initialize(self) -> None:
-        """Make the session, if there is none."""
+        """Make the session, unless there is one."""
         if self._session is None:
             self._session = await made(self._client.create_session(**self._options), Session.destroy)
             self.is_initialized = True

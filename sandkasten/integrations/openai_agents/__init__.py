@@ -20,11 +20,10 @@ reached) end the run: the SDK raises `agents.UserError`, and its `__cause__` is 
 from sandkasten.integrations.openai_agents.tools import (
     HasSandbox,
     context_tools,
-    sandbox_for_user,
     sandbox_of,
     sandbox_tools,
-    workspace_id_for_user,
 )
+from sandkasten.integrations.users import sandbox_for_user, workspace_id_for_user
 
 __all__ = [
     "HasSandbox",

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 from sandkasten.errors import SandkastenInputError
 from sandkasten.integrations._missing import missing
-from sandkasten.integrations.users import sandbox_for_user, workspace_id_for_user
 from sandkasten.models import SessionInfo
 from sandkasten.session import Session
 
@@ -27,15 +26,6 @@ from sandkasten.integrations._verbs import (
     arguments_text,
     chosen,
 )
-
-__all__ = [
-    "HasSandbox",
-    "context_tools",
-    "sandbox_for_user",
-    "sandbox_of",
-    "sandbox_tools",
-    "workspace_id_for_user",
-]
 
 
 class HasSandbox(Protocol):

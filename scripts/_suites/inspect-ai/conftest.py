@@ -10,11 +10,6 @@ from inspect_ai.util._sandbox.registry import registry_find_sandboxenv
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 async def task(anyio_backend: str) -> AsyncIterator[type[SandboxEnvironment]]:
     provider = registry_find_sandboxenv("sandkasten")
     await provider.task_init("task", None)

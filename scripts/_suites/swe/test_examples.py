@@ -23,11 +23,6 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 QUIET = {"MSWEA_SILENT_STARTUP": "1"}
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("name", ["mini_swe_agent.py", "swe_rex.py"])
 def test_the_example_prints_what_its_page_says(name: str, tmp_path: Path) -> None:
     environment = os.environ | QUIET | {"MSWEA_GLOBAL_CONFIG_DIR": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Sessions of both packages on one embedded daemon."""
+"""For all suites: asyncio, and sessions of both packages on one embedded daemon that a test asks for."""
 
 from __future__ import annotations
 
