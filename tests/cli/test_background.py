@@ -17,6 +17,7 @@ from sandkasten.cli.output.failures import CommandLineError
 from sandkasten.cli.parsing.place import choose
 from tests.cli.program import Home
 from tests.local.box import until
+from tests.processes import has_ended
 
 
 def status(home: Home, expect: int = 0) -> dict[str, object]:
@@ -31,14 +32,6 @@ def pid_of(home: Home) -> int:
     return pid
 
 
-def is_gone(pid: int) -> bool:
-    """Return whether a process ended; a zombie that nobody reaped here has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except FileNotFoundError:
-        return True
-
-
 def test_up_is_found_by_later_commands_until_down(home: Home) -> None:
     assert status(home, expect=1) == {"running": False}
     assert "sandkasten up" in home.run("new", expect=125).sentence
@@ -50,7 +43,7 @@ def test_up_is_found_by_later_commands_until_down(home: Home) -> None:
     assert home("exec", session, "--", "echo works") == "works\n"
     assert status(home)["sessions"] == 1
     assert home.run("down").stderr == "The daemon ended.\n"
-    assert is_gone(pid)
+    assert has_ended(pid)
     assert "No daemon" in home.run("down").stderr
     assert status(home, expect=1) == {"running": False}
     assert sorted(path.name for path in (home.runtime / "sandkasten").iterdir()) == ["log"]
@@ -72,7 +65,7 @@ def test_a_daemon_that_was_killed_is_just_not_there(home: Home) -> None:
     session = home("new").strip()
     pid = pid_of(home)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: is_gone(pid))
+    until(lambda: has_ended(pid))
     assert (home.runtime / "sandkasten" / "daemon.sock").exists()
     assert status(home, expect=1) == {"running": False}
     assert "sandkasten up" in home.run("exec", session, "--", "true", expect=125).sentence

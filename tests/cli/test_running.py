@@ -15,7 +15,8 @@ from sandkasten.cli.output.out import SHELL_ENDED
 from sandkasten.cli.parsing.arguments import command_text
 from tests.cli.program import Home, on_a_terminal
 from tests.go_daemon import GoDaemon
-from tests.local.box import host_processes_with, until
+from tests.local.box import until
+from tests.processes import processes_with
 from tests.soon import soon
 
 
@@ -31,7 +32,7 @@ def test_run_gives_output_and_exit_code_and_leaves_nothing(home: Home) -> None:
     mark = marker()
     done = home.run("run", "--", f"sleep {mark} & echo out; echo err >&2; exit 7", expect=7)
     assert (done.text, done.stderr) == ("out\n", "err\n")
-    assert not host_processes_with(f"sleep\0{mark}")
+    assert not processes_with(f"sleep\0{mark}")
     assert list(home.runtime.iterdir()) == []
 
 
@@ -269,31 +270,31 @@ def test_a_signal_stops_the_command_of_exec_and_keeps_the_session(
 ) -> None:
     mark = marker()
     process = cli.start("exec", session, "--", f"kept=yes; sleep {mark}; echo not reached")
-    until(lambda: host_processes_with(f"sleep\0{mark}"))
+    until(lambda: processes_with(f"sleep\0{mark}"))
     process.send_signal(number)
     with soon():
         stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout, stderr.strip()) == (128 + number, b"", b"")
-    until(lambda: not host_processes_with(f"sleep\0{mark}"))
+    until(lambda: not processes_with(f"sleep\0{mark}"))
     assert cli("exec", session, "--", "echo $kept") == "yes\n"
 
 
 def test_ctrl_c_ends_run_and_all_of_it(home: Home) -> None:
     mark = marker()
     process = home.start("run", "--", f"trap '' INT; sleep {mark} & sleep {mark}")
-    until(lambda: len(host_processes_with(f"sleep\0{mark}")) >= 2)
+    until(lambda: len(processes_with(f"sleep\0{mark}")) >= 2)
     process.send_signal(signal.SIGINT)
     with soon():
         assert process.wait(30) == 130
     process.communicate()
-    until(lambda: not host_processes_with(mark))
-    assert not host_processes_with(str(home.directory / "data"))
+    until(lambda: not processes_with(mark))
+    assert not processes_with(str(home.directory / "data"))
 
 
 def test_run_that_is_killed_leaves_nothing(home: Home) -> None:
     mark = marker()
     process = home.start("run", "--", f"sleep {mark}")
-    until(lambda: host_processes_with(f"sleep\0{mark}"))
+    until(lambda: processes_with(f"sleep\0{mark}"))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    until(lambda: not host_processes_with(f"sleep\0{mark}"))
+    until(lambda: not processes_with(f"sleep\0{mark}"))

@@ -19,7 +19,8 @@ import pytest
 
 from sandkasten.cli.calls.lineshell import is_plain
 from tests.cli.program import Home
-from tests.local.box import host_processes_with, until
+from tests.local.box import until
+from tests.processes import processes_with
 from tests.soon import soon
 
 CTRL_C, CTRL_D = "\x03", "\x04"
@@ -129,12 +130,12 @@ def test_ctrl_c_stops_the_command_and_keeps_the_session(open_shell: Callable[[],
     mark = f"3{secrets.randbelow(10**8):08d}"
     shell.run("kept=yes")
     shell.type(f"echo begin; sleep {mark}; echo not reached\n")
-    until(lambda: host_processes_with(f"sleep\0{mark}"))
+    until(lambda: processes_with(f"sleep\0{mark}"))
     shell.interrupt()
     with soon():
         shown = shell.read_until(r"[0-9a-f]{8}:/workspace\$ ")
     assert "\nnot reached" not in shown
-    assert not host_processes_with(f"sleep\0{mark}")
+    assert not processes_with(f"sleep\0{mark}")
     assert "\nyes\n" in shell.run("echo $kept")
     shell.type("exit\n")
     assert shell.end() == 0
@@ -261,7 +262,7 @@ def test_ctrl_c_ends_a_script(cli: Home, session: str) -> None:
         process.stdin.write(f"echo begin\nsleep {mark}\necho no\n".encode())
         process.stdin.flush()
         assert process.stdout.readline() == b"begin\n"
-        until(lambda: host_processes_with(f"sleep\0{mark}"))
+        until(lambda: processes_with(f"sleep\0{mark}"))
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30)[0] == b""
     assert process.returncode == 130

@@ -23,6 +23,7 @@ from sandkasten.local.files import rundir
 from sandkasten.local.identity import Identity
 from sandkasten.local.isolation.bwrap_binary import find_bwrap
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
+from tests.processes import processes_with
 
 # An argument of `sleep` that no other run has.
 MARKER = f"3{secrets.randbelow(10**8):08d}"
@@ -30,6 +31,7 @@ MARKER = f"3{secrets.randbelow(10**8):08d}"
 OWNER = """
 import json, os, signal, sys, threading
 from sandkasten_sync import SandboxClient
+from tests.processes import processes_with
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
 
@@ -65,7 +67,7 @@ def test_nothing_is_left_when_the_owner_is(ending: str) -> None:
         daemon_pid, socket_path = json.loads(owner.stdout.readline())
         run_dir = Path(socket_path).parent.parent
         assert Path(socket_path).is_socket()
-        assert eventually(lambda: len(processes_of(f"sleep\0{MARKER}8")) == 3)
+        assert eventually(lambda: len(processes_with(f"sleep\0{MARKER}8")) == 3)
         try:
             if signal_number is None:
                 owner.stdin.write(b"\n")
@@ -76,8 +78,10 @@ def test_nothing_is_left_when_the_owner_is(ending: str) -> None:
         finally:
             owner.kill()
     assert eventually(lambda: not Path(f"/proc/{daemon_pid}").exists())
-    assert eventually(lambda: not processes_of(f"sleep\0{MARKER}8") and not processes_of(f"sleep\0{MARKER}9"))
-    assert eventually(lambda: not processes_of(str(run_dir)))
+    assert eventually(
+        lambda: not processes_with(f"sleep\0{MARKER}8") and not processes_with(f"sleep\0{MARKER}9")
+    )
+    assert eventually(lambda: not processes_with(str(run_dir)))
     assert not run_dir.exists()
     assert str(run_dir) not in Path("/proc/self/mounts").read_text()
 
@@ -87,9 +91,9 @@ def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
     url = f"unix://{daemon.target.socket_path}"
     with sandkasten_sync.SandboxClient(base_url=url, api_key=daemon.target.api_key, max_retries=0) as client:
         client.create_session().exec(f"sleep {MARKER}7 & setsid sleep {MARKER}7 &")
-        assert eventually(lambda: len(processes_of(f"sleep\0{MARKER}7")) == 2)
+        assert eventually(lambda: len(processes_with(f"sleep\0{MARKER}7")) == 2)
         os.kill(daemon.pid, signal.SIGKILL)
-        assert eventually(lambda: not processes_of(f"sleep\0{MARKER}7"))
+        assert eventually(lambda: not processes_with(f"sleep\0{MARKER}7"))
         with pytest.raises(sandkasten_sync.SandkastenConnectionError):
             client.health()
     daemon.stop()
@@ -112,7 +116,7 @@ def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(
     lock = os.open(kept / ".lock", os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert eventually(lambda: len(processes_of(f"{left}/x")) > 0)
+        assert eventually(lambda: len(processes_with(f"{left}/x")) > 0)
         rundir.sweep(tmp_path)
         assert processes[1].wait(10) == -signal.SIGKILL
         assert not left.exists()
@@ -189,19 +193,6 @@ def test_a_daemon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sandkasten.local.interpreter._BOOT", "raise RuntimeError('broken on purpose')")
     with pytest.raises(LocalDaemonError, match="broken on purpose"):
         start_daemon()
-
-
-def processes_of(words: str) -> list[int]:
-    """Return the processes with these words in their command line, except this one."""
-    found = []
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit() and int(directory.name) != os.getpid():
-            try:
-                if words.encode() in (directory / "cmdline").read_bytes():
-                    found.append(int(directory.name))
-            except OSError:
-                continue
-    return found
 
 
 def test_modules_beside_a_script_do_not_become_the_daemons(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ import httpx
 import pytest
 
 from sandkasten.integrations.users import workspace_id_for_user
+from sandkasten.local.linux.processes import descendants
 from tests.local.box import until
+from tests.processes import has_ended, names_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -177,29 +179,6 @@ def service(data_dir: Path) -> Iterator[Service]:
         one.close()
 
 
-def descendants(pid: int) -> set[int]:
-    """Return all processes below one, as the kernel lists them."""
-    found: set[int] = set()
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            found |= {child} | descendants(child)
-    return found
-
-
-def names(pids: set[int]) -> set[str]:
-    """Return the names of the programs in some processes."""
-    files = [Path(f"/proc/{pid}/comm") for pid in pids]
-    return {file.read_text().strip() for file in files if file.exists()}
-
-
-def lives(pid: int) -> bool:
-    """Return whether a process lives, rather than waits for the machine's process 1 to notice its end."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-
-
 def test_a_service_gives_each_user_a_shell_that_remembers(data_dir: Path) -> None:
     with service(data_dir) as one:
         assert one.exec("ada", "cd /tmp; pwd").text.splitlines() == on_page("service.py")
@@ -222,13 +201,13 @@ def test_sigterm_ends_a_service_with_its_sandboxes_while_a_command_runs(data_dir
         one.exec("ada", "echo kept > /workspace/kept")
         with ThreadPoolExecutor() as threads:
             long = threads.submit(one.exec, "ada", "sleep 60")
-            until(lambda: "sleep" in names(descendants(one.process.pid)))
-            processes = descendants(one.process.pid)
+            until(lambda: "sleep" in names_of(descendants(one.process.pid)))
+            processes = set(descendants(one.process.pid))
             started = time.monotonic()
             one.process.send_signal(signal.SIGTERM)
             one.process.wait(timeout=20)
             assert time.monotonic() - started < 10
-            left = {pid for pid in processes if lives(pid)}
+            left = {pid for pid in processes if not has_ended(pid)}
             assert not left
             assert long.result().status_code == 503
     assert "Traceback" not in "".join(one.log)

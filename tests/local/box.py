@@ -216,17 +216,3 @@ def control_groups(daemon_pid: int) -> list[Path]:
         if own.fullmatch(os.path.basename(directory))
         for name in names
     ]
-
-
-def host_processes_with(marker: str) -> list[int]:
-    """The processes of this machine whose command line has a word in it."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if marker.encode() in words:
-                found.append(int(name))
-    return found

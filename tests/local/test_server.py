@@ -30,7 +30,8 @@ from sandkasten.local.launch import LocalOptions
 from sandkasten.local.observe.metrics import Metrics
 from sandkasten.local.options import Options, OptionsError
 from sandkasten_sync import SandboxClient, SandkastenAPIError
-from tests.local.box import host_processes_with, until
+from tests.local.box import until
+from tests.processes import descriptors_of, processes_with
 
 KEY = "a-key-" + secrets.token_hex(16)
 COMMAND = [sys.executable, "-m", "sandkasten.local"]
@@ -534,12 +535,12 @@ def test_a_signal_leaves_nothing(serve: Callable[..., Server], number: signal.Si
         session.exec(f"sleep {marker}7 & (trap '' HUP INT TERM; setsid sleep {marker}7) &")
         with session.exec_stream(f"echo; sleep {marker}7") as stream:
             next(iter(stream))
-            until(lambda: len(host_processes_with(f"sleep\0{marker}7")) == 3)
+            until(lambda: len(processes_with(f"sleep\0{marker}7")) == 3)
             assert server.end(number) == 0
             with pytest.raises(httpx.HTTPError):
                 list(stream)
-    assert not host_processes_with(f"sleep\0{marker}7")
-    assert not host_processes_with(run_dir)
+    assert not processes_with(f"sleep\0{marker}7")
+    assert not processes_with(run_dir)
     assert not Path(run_dir).exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2])))
@@ -548,9 +549,11 @@ def test_a_signal_leaves_nothing(serve: Callable[..., Server], number: signal.Si
 
 def own_run_dir(server: Server) -> str:
     """The one that a server holds the lock of."""
-    descriptors = Path(f"/proc/{server.process.pid}/fd").iterdir()
-    targets = (os.readlink(path) for path in descriptors)
-    (found,) = [path for path in targets if re.fullmatch(r".*/sandkasten-run-[^/]+/\.lock", path)]
+    (found,) = [
+        path
+        for path in descriptors_of(server.process.pid)
+        if re.fullmatch(r".*/sandkasten-run-[^/]+/\.lock", path)
+    ]
     return os.path.dirname(found)
 
 

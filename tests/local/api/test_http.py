@@ -19,7 +19,8 @@ import pytest
 
 from sandkasten.local.api.bodies import MAX_UPLOAD_FIELDS
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
-from tests.local.box import Box, boxes, connect, host_processes_with, until
+from tests.local.box import Box, boxes, connect, until
+from tests.processes import processes_with
 from tests.soon import soon
 
 
@@ -816,10 +817,8 @@ def test_a_client_that_leaves_stops_its_command(
 ) -> None:
     marker = f"12{secrets.randbelow(10**9):09d}"
     box.run("kept=yes")
-    leave(
-        daemon, f"{box.url}/{endpoint}", cmd.format(marker), lambda: host_processes_with(f"sleep\0{marker}")
-    )
-    until(lambda: not host_processes_with(f"sleep\0{marker}"))
+    leave(daemon, f"{box.url}/{endpoint}", cmd.format(marker), lambda: processes_with(f"sleep\0{marker}"))
+    until(lambda: not processes_with(f"sleep\0{marker}"))
     assert box.run("echo next") == "next\n"
 
 

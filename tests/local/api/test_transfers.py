@@ -46,6 +46,7 @@ from sandkasten.local.observe.observer import Observer
 from sandkasten.local.sessions.manager import Manager
 from tests.local.box import Box, boxes, connect, until
 from tests.local.files.test_files import ATTACKS, Place, Swapping
+from tests.processes import descriptors_of
 
 MIB = 1024 * 1024
 
@@ -277,13 +278,7 @@ def test_a_reader_that_goes_away_ends_the_reading(box: Box) -> None:
 
 def open_files(box: Box) -> int:
     """The number of a session's files that the daemon holds open."""
-    found = 0
-    for name in os.listdir(f"/proc/{box.daemon.pid}/fd"):
-        try:
-            found += f"{box.id}/root/workspace/" in os.readlink(f"/proc/{box.daemon.pid}/fd/{name}")
-        except FileNotFoundError:
-            continue
-    return found
+    return sum(f"{box.id}/root/workspace/" in target for target in descriptors_of(box.daemon.pid))
 
 
 @pytest.mark.parametrize("kind", ["raw", "tar"])

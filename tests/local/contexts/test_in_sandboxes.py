@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from sandkasten.local.launch import LocalDaemon
-from tests.local.box import connect, host_processes_with, until
+from tests.local.box import connect, until
 from tests.local.contexts.remembering import Remembering
 from tests.local.processes.beside import events
+from tests.processes import processes_with
 from tests.soon import soon
 
 KEY = {"Idempotency-Key": "fedcba9876543210"}
@@ -68,12 +69,12 @@ def test_an_interrupt_reaches_code_and_the_programs_that_it_started(shared: Reme
     code = "import subprocess\nprint('begun', flush=True)\nsubprocess.run(['sleep', '7801'])"
     thread = threading.Thread(target=lambda: results.append(shared.python(code, context="sleepy")))
     thread.start()
-    until(lambda: len(host_processes_with("sleep\0" + "7801")))
+    until(lambda: len(processes_with("sleep\0" + "7801")))
     answer = shared.client.post(f"{shared.session_url}/python/sleepy/interrupt")
     assert answer.json() == {"interrupted": True}
     thread.join(20)
     assert (results[0]["end"], results[0]["error"]["name"]) == ("interrupted", "KeyboardInterrupt")
-    until(lambda: not host_processes_with("sleep\0" + "7801"))
+    until(lambda: not processes_with("sleep\0" + "7801"))
     answer = shared.client.post(f"{shared.session_url}/python/sleepy/interrupt")
     assert answer.json() == {"interrupted": False}
 
@@ -98,7 +99,7 @@ def test_an_interpreter_that_ends_says_so_and_the_next_call_works(
 def test_an_interpreter_that_ends_takes_along_all_that_it_started(shared: Remembering) -> None:
     code = "import os, subprocess\nsubprocess.Popen(['setsid', 'sleep', '7811'])\nos._exit(0)"
     assert shared.python(code, context="mortal")["end"] == "exited"
-    until(lambda: not host_processes_with("sleep\0" + "7811"))
+    until(lambda: not processes_with("sleep\0" + "7811"))
 
 
 def test_a_hundred_megabytes_are_bounded(shared: Remembering) -> None:
@@ -169,7 +170,7 @@ def test_few_processes_are_enough_and_all_of_them_are_the_users(daemon: LocalDae
         session.destroy()
     assert value == "6"
     assert full is None
-    until(lambda: not host_processes_with("sleep\0" + "7821"))
+    until(lambda: not processes_with("sleep\0" + "7821"))
 
 
 def test_the_end_of_the_session_is_the_end_of_its_interpreters(daemon: LocalDaemon) -> None:
@@ -179,11 +180,11 @@ def test_the_end_of_the_session_is_the_end_of_its_interpreters(daemon: LocalDaem
         code = "import subprocess; subprocess.Popen(['sleep', '7831'])\nwhile True: pass"
         thread = threading.Thread(target=lambda: answers.append(session.ask_python(code)))
         thread.start()
-        until(lambda: host_processes_with("sleep\0" + "7831"))
+        until(lambda: processes_with("sleep\0" + "7831"))
         session.destroy()
         thread.join(20)
     assert answers[0].json()["error_code"] == "SESSION_NOT_FOUND"
-    assert not host_processes_with("sleep\0" + "7831")
+    assert not processes_with("sleep\0" + "7831")
 
 
 def test_the_disks_share_holds_and_variables_live(daemon: LocalDaemon) -> None:

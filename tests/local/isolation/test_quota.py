@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
-from tests.local.box import Box, boxes, host_processes_with, until
+from tests.local.box import Box, boxes, until
 from tests.local.isolation.arena.registry import attempt
+from tests.processes import processes_with
 
 MIB = 1024**2
 QUOTA_BYTES = 8 * MIB
@@ -152,7 +153,7 @@ def test_what_runs_in_the_shells_own_group_does_not_write_on(
     box.write(mark, "import time\nwhile True:\n  open('x', 'ab').write(bytes(65536)); time.sleep(0.01)")
     box.exec(f"{options}; python3 {mark} & disown")
     until((box.workspace / "x").exists)  # it has begun
-    until(lambda: host_processes_with(mark) == [])
+    until(lambda: processes_with(mark) == [])
     assert (box.workspace / "x").stat().st_size > QUOTA_BYTES, "it ended for another reason"
 
 

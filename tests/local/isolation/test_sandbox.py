@@ -28,7 +28,8 @@ from sandkasten.local.isolation.sandbox import BubblewrapSandbox
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.options import Options
 from sandkasten.local.sessions.preparing import prepare
-from tests.local.box import Box, boxes, connect, host_processes_with, until
+from tests.local.box import Box, boxes, connect, until
+from tests.processes import processes_with
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +267,7 @@ def test_on_the_host_its_processes_are_nobody_special(box: Box) -> None:
     marker = f"16{secrets.randbelow(10**9):09d}"
     # In a subshell `setsid` leads no group and need not fork, so no process goes that was just found.
     box.run(f"sleep {marker} & (setsid sleep {marker} &); disown -a")
-    pids = until(lambda: len(found := host_processes_with(f"sleep\0{marker}")) == 2 and found)
+    pids = until(lambda: len(found := processes_with(f"sleep\0{marker}")) == 2 and found)
     expected = "60777" if os.geteuid() == 0 else str(os.geteuid())
     for pid in pids:
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -386,9 +387,9 @@ def test_no_process_outlives_the_daemon_even_when_it_is_killed(data_dir: Path) -
             box.run(f"sleep {marker} & setsid sleep {marker} & disown -a")
             program = {"id": "0" * 32, "cmd": f"(setsid sleep {marker} &); exec sleep {marker}"}
             assert client.post(f"{box.url}/processes", json=program).status_code == 200
-        until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 4)
+        until(lambda: len(processes_with(f"sleep\0{marker}")) == 4)
         os.kill(daemon.pid, signal.SIGKILL)
-        until(lambda: not host_processes_with(f"sleep\0{marker}"))
+        until(lambda: not processes_with(f"sleep\0{marker}"))
     finally:
         daemon.stop()
         shutil.rmtree(run_dir, ignore_errors=True)  # nobody was left to do it
@@ -403,7 +404,7 @@ def test_a_daemon_that_stops_leaves_neither_processes_nor_files(data_dir: Path) 
             Box(daemon, client).run(f"mkdir -p a/b; chmod 0 a; sleep {marker} & disown")
     finally:
         daemon.stop()
-    assert not host_processes_with(f"sleep\0{marker}")
+    assert not processes_with(f"sleep\0{marker}")
     assert not run_dir.exists()
 
 

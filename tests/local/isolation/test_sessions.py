@@ -19,9 +19,10 @@ from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import mounttable, syscalls
 from sandkasten.local.isolation.policy import Launcher
 from sandkasten.local.launch import LocalDaemon
-from tests.local.box import Box, host_processes_with, until
+from tests.local.box import Box, until
 from tests.local.isolation.arena.lab import Lab
 from tests.local.isolation.arena.registry import attempt
+from tests.processes import processes_with
 
 # Prints "found" if a word is in any file that it may read in these places.
 SEARCH = r"""
@@ -152,12 +153,12 @@ def test_a_session_does_not_kill_anothers_processes(make_box: Callable[..., Box]
     one, other = make_box(), make_box()
     mark = f"18{secrets.randbelow(10**9):09d}"
     one.run(f"sleep {mark} & disown")
-    (pid,) = until(lambda: host_processes_with(f"sleep\0{mark}"))
+    (pid,) = until(lambda: processes_with(f"sleep\0{mark}"))
     inside = one.run("pgrep -x sleep").split()[0]
     other.exec(f"for pid in {inside} {{3..300}} {pid}; do kill -9 $pid; done 2>/dev/null; kill -9 -1")
-    assert host_processes_with(f"sleep\0{mark}") == [pid]
+    assert processes_with(f"sleep\0{mark}") == [pid]
     one.exec(f"kill -9 {inside}")
-    until(lambda: not host_processes_with(f"sleep\0{mark}"))
+    until(lambda: not processes_with(f"sleep\0{mark}"))
 
 
 @attempt("sessions/abstract-socket")
@@ -228,9 +229,9 @@ def test_nothing_outlives_its_session(make_box: Callable[..., Box]) -> None:
         f"(trap '' HUP TERM INT; setsid nohup bash -c 'trap \"\" HUP TERM INT; (sleep {mark}; :) & wait')"
         f" >/dev/null 2>&1 & setsid sleep {mark} & disown -a"
     )
-    until(lambda: len(host_processes_with(f"sleep\0{mark}")) == 2)
+    until(lambda: len(processes_with(f"sleep\0{mark}")) == 2)
     box.destroy()
-    assert host_processes_with(mark) == []
+    assert processes_with(mark) == []
 
 
 @attempt("end/leave-files")

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import threading
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,16 +14,9 @@ import pytest
 from tests.local.box import until
 from tests.local.processes.beside import Beside, opened
 from tests.local.processes.stand import StandDaemon
+from tests.processes import has_ended
 
 KEY = {"Idempotency-Key": "0123456789abcdef"}
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process runs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_status_and_outputs_come_apart(beside: Beside) -> None:
@@ -84,16 +76,16 @@ def test_nothing_is_left_after_a_deadline(beside: Beside) -> None:
     result = opened(answer.json()["details"])
     assert (result["end"], result["exit_code"], result["signal"]) == ("timeout", 137, "SIGKILL")
     assert result["stderr"] == b"err\n"
-    assert not is_alive(int(result["stdout"]))
+    assert has_ended(int(result["stdout"]))
 
 
 def test_after_an_end_of_its_own_the_background_goes_on(beside: Beside) -> None:
     result = beside.run(args=["sh", "-c", "(sleep 0.2; echo late; sleep 60) & echo $!"])
     pid = int(result["stdout"])
     assert result["end"] == "exited"
-    assert is_alive(pid)
+    assert not has_ended(pid)
     beside.destroy()
-    until(lambda: not is_alive(pid))
+    until(lambda: has_ended(pid))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +162,7 @@ def test_a_client_that_leaves_leaves_nothing(beside: Beside, stand: StandDaemon)
     with stand.connect() as other, pytest.raises(httpx.ReadTimeout):
         other.post(f"{beside.url}/run", json={"args": ["sleep", "60"]}, timeout=0.3)
     (process,) = stand.sandboxes[-1].processes
-    until(lambda: not is_alive(process.pid))
+    until(lambda: has_ended(process.pid))
 
 
 def test_a_run_is_called_off_by_its_key(beside: Beside, stand: StandDaemon) -> None:

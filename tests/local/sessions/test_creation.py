@@ -27,7 +27,8 @@ from sandkasten.local.sessions.manager import Manager
 from sandkasten.local.sessions.preparing import prepare
 from sandkasten.local.sessions.session import SessionSpec
 from sandkasten.local.sessions.settings import Settings
-from tests.local.box import content_of, control_groups, host_processes_with, until
+from tests.local.box import content_of, control_groups, until
+from tests.processes import processes_with
 
 
 class FailingCgroups:
@@ -85,7 +86,7 @@ def assert_nothing_is_left(settings: Settings) -> None:
     assert control_groups(os.getpid()) == []
     assert list((settings.run_dir / "sessions").iterdir()) == []
     # Wherever they are: what loses its parent goes to the machine's first process.
-    until(lambda: host_processes_with(str(settings.run_dir)) == [])
+    until(lambda: processes_with(str(settings.run_dir)) == [])
 
 
 @pytest.mark.parametrize("step", ["create", "add"])

@@ -13,7 +13,8 @@ import pytest
 
 from tests.held import HeldDaemon
 from tests.local.api.test_transfers import begin_put
-from tests.local.box import Box, boxes, connect, host_processes_with, until
+from tests.local.box import Box, boxes, connect, until
+from tests.processes import processes_with
 
 MIB = 1024 * 1024
 TTL_SECONDS = 100
@@ -115,9 +116,9 @@ def test_expires_at_moves_with_use(held_daemon: HeldDaemon, held: Box) -> None:
 def test_an_expired_sessions_processes_are_gone(held_daemon: HeldDaemon, held: Box) -> None:
     marker = f"18{secrets.randbelow(10**9):09d}"
     held.run(f"sleep {marker} & disown")
-    until(lambda: host_processes_with(f"sleep\0{marker}"))
+    until(lambda: processes_with(f"sleep\0{marker}"))
     held_daemon.advance(TTL_SECONDS)
-    until(lambda: not host_processes_with(marker))
+    until(lambda: not processes_with(marker))
 
 
 # --- sessions whose client left before it knew of them

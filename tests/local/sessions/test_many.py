@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from sandkasten import SandboxClient, Session
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.local.linux.processes import descendants
 from tests.local.box import control_groups
+from tests.processes import descriptors_of
 
 SESSIONS = 64
 
@@ -60,18 +59,12 @@ def leftovers(daemon: LocalDaemon) -> Counter[str]:
     A daemon that has just started may still hold what it clears away after others, and fewer later.
     """
     run_dir = Path(daemon.target.socket_path or "").parent.parent
-    found = Counter(kinds_of_descriptors(daemon.pid))
+    found = Counter(target.split(":")[0] for target in descriptors_of(daemon.pid))
     found["processes"] = len(list(descendants(daemon.pid)))
     found["directories"] = len(list((run_dir / "sessions").iterdir()))
     found["mounts"] = len(Path(f"/proc/{daemon.pid}/mounts").read_text().splitlines())
     found["groups"] = len(control_groups(daemon.pid))
     return found
-
-
-def kinds_of_descriptors(pid: int) -> Iterator[str]:
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            yield os.readlink(entry).split(":")[0]
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from sandkasten.local.launch import LocalDaemon
-from tests.local.box import Box, connect, host_processes_with, until
+from tests.local.box import Box, connect, until
+from tests.processes import processes_with
 from tests.soon import SOON_SECONDS, soon
 
 MIB = 1024 * 1024
@@ -62,10 +63,10 @@ def test_a_background_job_lives_on_and_can_be_waited_for(box: Box) -> None:
 def test_what_a_background_job_left_when_it_ended_lives_on_when_a_command_is_stopped(box: Box) -> None:
     marker, parent = (f"10{secrets.randbelow(10**8)}" for _ in range(2))
     box.run(f"(sleep {marker} & exec sleep {parent}) & disown")
-    until(lambda: host_processes_with(marker) and host_processes_with(parent))
+    until(lambda: processes_with(marker) and processes_with(parent))
     box.times_out(f"pkill -f {parent}; sleep 100", timeout_ms=500)
-    assert host_processes_with(parent) == []
-    assert len(host_processes_with(marker)) == 1
+    assert processes_with(parent) == []
+    assert len(processes_with(marker)) == 1
 
 
 @pytest.mark.parametrize("ending", ["true", "exit 3", "kill -9 $BASHPID"])
@@ -722,11 +723,11 @@ def test_destroying_a_session_ends_its_command_with_a_clear_error_and_takes_all_
         f" (trap '' INT TERM HUP; sleep {marker}) & disown"
     )
     running = box.exec_in_background(f"sleep {marker}")
-    until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 4)
+    until(lambda: len(processes_with(f"sleep\0{marker}")) == 4)
     waiting = box.exec_in_background("echo never")
     time.sleep(0.1)
     assert box.destroy().json() == {"ok": True}
-    assert host_processes_with(marker) == [], "something of the session is left"
+    assert processes_with(marker) == [], "something of the session is left"
     for answer in (running.answer(), waiting.answer()):
         assert answer.status_code in {404, 410}, answer.text
         assert answer.json()["error_code"] in {"SESSION_NOT_FOUND", "SESSION_DESTROYED"}
@@ -746,7 +747,7 @@ def test_a_sandbox_that_loses_its_first_process_is_reported_and_forgotten(box: B
     """Inside, process 1 cannot be killed; from outside, as the kernel does when memory runs out, it can."""
     marker = f"19{secrets.randbelow(10**9):09d}"
     running = box.exec_in_background(f"sleep {marker}")
-    (sleeper,) = until(lambda: host_processes_with(f"sleep\0{marker}"))
+    (sleeper,) = until(lambda: processes_with(f"sleep\0{marker}"))
     pid = sleeper
     while True:  # up to bubblewrap's child, process 1 of the namespace
         status = Path(f"/proc/{pid}/status").read_text()

@@ -6,7 +6,8 @@ import secrets
 
 import pytest
 
-from tests.local.box import Box, host_processes_with, until
+from tests.local.box import Box, until
+from tests.processes import processes_with
 
 
 def _marker() -> str:
@@ -36,26 +37,26 @@ STARTS = {
 def test_all_that_a_command_started_ends_with_it_at_its_deadline(box: Box, name: str) -> None:
     marker = _marker()
     box.times_out(STARTS[name].replace("{}", marker), timeout_ms=400)
-    assert host_processes_with(f"sleep\0{marker}") == []
+    assert processes_with(f"sleep\0{marker}") == []
     assert box.run("echo goes on") == "goes on\n"
 
 
 def test_all_that_a_command_started_ends_with_it_when_it_is_interrupted(box: Box) -> None:
     marker = _marker()
     running = box.exec_in_background(f"bash -c 'setsid sleep {marker} & sleep {marker} & wait'")
-    until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 2)
+    until(lambda: len(processes_with(f"sleep\0{marker}")) == 2)
     assert box.client.post(f"{box.url}/interrupt").json() == {"interrupted": True}
     assert running.answer().json()["exit_code"] == 130
-    assert host_processes_with(f"sleep\0{marker}") == []
+    assert processes_with(f"sleep\0{marker}") == []
 
 
 def test_all_that_a_command_started_ends_when_its_stream_is_left(box: Box) -> None:
     marker = _marker()
     command = f"bash -c 'setsid sleep {marker} & sleep {marker} & wait'"
     with box.client.stream("POST", f"{box.url}/exec/stream", json={"cmd": command}):
-        until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 2)
+        until(lambda: len(processes_with(f"sleep\0{marker}")) == 2)
     assert box.run("echo next") == "next\n"
-    assert host_processes_with(f"sleep\0{marker}") == []
+    assert processes_with(f"sleep\0{marker}") == []
 
 
 EARLIER = {
@@ -70,22 +71,22 @@ EARLIER = {
 def test_what_an_earlier_command_put_into_the_background_stays(box: Box, name: str) -> None:
     marker = _marker()
     box.run(EARLIER[name].replace("{}", marker))
-    until(lambda: host_processes_with(f"sleep\0{marker}"))
+    until(lambda: processes_with(f"sleep\0{marker}"))
     box.times_out(f"sleep {_marker()} & sleep {_marker()}")
-    assert len(host_processes_with(f"sleep\0{marker}")) >= 1
+    assert len(processes_with(f"sleep\0{marker}")) >= 1
 
 
 def test_what_an_earlier_job_starts_meanwhile_stays(box: Box) -> None:
     marker = _marker()
     box.run(f"sh -c 'until [ -e go ]; do sleep 0.01; done; sleep {marker}; :' &")
     box.times_out("touch go; sleep 100", timeout_ms=600)
-    until(lambda: host_processes_with(f"sleep\0{marker}"))
+    until(lambda: processes_with(f"sleep\0{marker}"))
 
 
 def test_a_command_that_ends_by_itself_leaves_its_jobs(box: Box) -> None:
     marker = _marker()
     box.run(f"setsid sleep {marker} & sleep {marker} &")
-    until(lambda: len(host_processes_with(f"sleep\0{marker}")) == 2)
+    until(lambda: len(processes_with(f"sleep\0{marker}")) == 2)
     assert box.run("echo next") == "next\n"
 
 
