@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from sandkasten._python.values import PythonResult
 from sandkasten.errors import (
     ExecTimeoutError,
@@ -53,6 +56,23 @@ class CellInterrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self}"]
+
+
+@contextmanager
+def interrupts_as(sentence: str) -> Generator[None, None, None]:
+    """Raise CellInterrupted with a sentence in place of the kernel's interrupt.
+
+    The kernel's output waits for a lock of `threading`. An interrupt that comes at a bad moment of that wait
+    ends as a RuntimeError ("release unlocked lock") with the interrupt as its context.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CellInterrupted(sentence) from None
+    except RuntimeError as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise CellInterrupted(sentence) from None
 
 
 def for_people(error: SandkastenError) -> MagicError:

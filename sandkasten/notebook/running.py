@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sandkasten._cut import CappedText
 from sandkasten.models import ExecResult, ProcessInfo
-from sandkasten.notebook.errors import CellInterrupted, MagicError
+from sandkasten.notebook.errors import MagicError, interrupts_as
 from sandkasten.notebook.tables import Table
 from sandkasten.notebook.text import moment, size, visible
 from sandkasten_sync import Process, Session
@@ -55,14 +55,15 @@ def run(session: Session, command: str, *, timeout_ms: int, write: Write) -> Exe
     """
     output = CappedOutput(write)
     try:
-        with session.exec_stream(command, timeout_ms=timeout_ms, keep_bytes=MAX_OUTPUT_BYTES) as stream:
+        with (
+            interrupts_as("The command was stopped; the session goes on."),
+            session.exec_stream(command, timeout_ms=timeout_ms, keep_bytes=MAX_OUTPUT_BYTES) as stream,
+        ):
             for chunk in stream:
                 output.add(chunk.output)
                 if chunk.missed_bytes:
                     output.lose(chunk.missed_bytes)
         return stream.result
-    except KeyboardInterrupt:
-        raise CellInterrupted("The command was stopped; the session goes on.") from None
     finally:
         output.end()
 

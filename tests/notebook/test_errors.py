@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from sandkasten.notebook.errors import CellInterrupted, interrupts_as
 from sandkasten.notebook.progress import ProgressLine
 
 from .kernel import Kernel
@@ -100,3 +102,17 @@ def test_a_progress_line_is_written_now_and_then_and_taken_away() -> None:
     assert written[2].startswith("\ra\\nname: 5.0 MB  ")
     assert len(written) == 4
     assert written[3].strip() == ""
+
+
+def test_an_interrupt_that_a_lock_turns_into_another_error_is_an_interrupt() -> None:
+    """As `threading` raises it, if the interrupt comes when Condition.wait has just given its lock away."""
+    lock = threading.Lock()
+    with pytest.raises(CellInterrupted, match=r"^It was stopped\.$"), interrupts_as("It was stopped."), lock:
+        lock.release()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("cause", [RuntimeError("of its own"), ValueError("another")])
+def test_other_errors_stay_what_they_are(cause: Exception) -> None:
+    with pytest.raises(type(cause), match=str(cause)), interrupts_as("It was stopped."):
+        raise cause

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from sandkasten._python.showing import rich_bundle
 from sandkasten._python.values import PythonChunk, PythonResult, RichResult
-from sandkasten.notebook.errors import CellInterrupted
+from sandkasten.notebook.errors import interrupts_as
 from sandkasten.notebook.running import MAX_OUTPUT_BYTES, CappedOutput
 from sandkasten.notebook.text import size, visible
 from sandkasten_sync import Session
@@ -54,13 +54,14 @@ def run_python(session: Session, code: str, *, timeout_ms: int, page: Page | Non
     """
     outputs = {"stdout": CappedOutput(_writer("stdout")), "stderr": CappedOutput(_writer("stderr"))}
     try:
-        with session.python_stream(code, timeout_ms=timeout_ms, keep_bytes=MAX_OUTPUT_BYTES) as stream:
+        with (
+            interrupts_as("The code was interrupted; the session goes on."),
+            session.python_stream(code, timeout_ms=timeout_ms, keep_bytes=MAX_OUTPUT_BYTES) as stream,
+        ):
             for chunk in stream:
                 if page is not None:
                     _take(chunk, outputs, page)
         result = stream.result
-    except KeyboardInterrupt:
-        raise CellInterrupted("The code was interrupted; the session goes on.") from None
     finally:
         if page is not None:
             for output in outputs.values():

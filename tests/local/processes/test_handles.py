@@ -14,7 +14,7 @@ from sandkasten.local.endings import JobEnd
 from tests.local.box import until
 from tests.local.processes.beside import Beside, Output
 from tests.local.processes.stand import StandDaemon
-from tests.local.processes.test_runs import is_alive
+from tests.processes import has_ended
 
 
 def test_output_comes_as_it_is_printed_and_again_from_a_position(beside: Beside) -> None:
@@ -44,7 +44,7 @@ def test_facts_are_those_of_the_process(beside: Beside) -> None:
         None,
         None,
     )
-    assert is_alive(info["pid"])
+    assert not has_ended(info["pid"])
     listed = beside.client.get(beside.url).json()["processes"]
     assert listed == [info]
     ended = beside.end(process)
@@ -53,7 +53,7 @@ def test_facts_are_those_of_the_process(beside: Beside) -> None:
         "interrupted",
         "SIGTERM",
     )
-    assert not is_alive(info["pid"])
+    assert has_ended(info["pid"])
     assert beside.end(process) == ended
     assert beside.client.get(beside.url).json()["processes"] == [ended]
 
@@ -168,9 +168,9 @@ def test_signals_that_do_not_exist_are_refused(beside: Beside, signal: Any) -> N
 def test_what_a_process_left_is_ended_with_it(beside: Beside) -> None:
     process = beside.start(args=["sh", "-c", "sleep 60 & echo $!"])
     pid = int(beside.output(process).data["stdout"])
-    assert is_alive(pid)
+    assert not has_ended(pid)
     assert beside.end(process)["result"]["end"] == "exited"
-    assert not is_alive(pid)
+    assert has_ended(pid)
 
 
 def test_a_deadline_ends_all_of_it(beside: Beside) -> None:
@@ -178,7 +178,7 @@ def test_a_deadline_ends_all_of_it(beside: Beside) -> None:
     output = beside.output(process)
     assert output.done is not None
     assert output.done["end"] == "timeout"
-    assert not is_alive(int(output.data["stdout"]))
+    assert has_ended(int(output.data["stdout"]))
 
 
 def test_ending_by_force_asks_nobody(beside: Beside) -> None:
