@@ -12,9 +12,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
 
-from sandkasten.local.api.app import make_app
+from sandkasten.local.api.app import App, make_app
 from sandkasten.local.api.asgi import Guard
 from sandkasten.local.api.connections import Bounds, Connections
 from sandkasten.local.api.routes import rows_of
@@ -121,7 +120,7 @@ class Server(uvicorn.Server):
     """uvicorn, which ends the sandboxes first: running streams would keep it from ending."""
 
     def __init__(
-        self, app: Starlette, manager: Manager, observer: Observer, on_ready: Callable[[Server], None]
+        self, app: App, manager: Manager, observer: Observer, on_ready: Callable[[Server], None]
     ) -> None:
         """Serve an application, whose sessions are a manager's."""
         bounds = Bounds()
@@ -165,7 +164,7 @@ class Server(uvicorn.Server):
         await self._manager.close()  # what was about to start when the first one came
 
 
-def _config(app: Starlette, bounds: Bounds) -> uvicorn.Config:
+def _config(app: App, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _LOG_BYTES = 64 * 1024
-_NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
+_NEEDED = ("httptools", "multipart", "uvicorn")
 
 
 @dataclass(frozen=True)

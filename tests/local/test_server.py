@@ -265,7 +265,7 @@ def taken_over(directory: Path, *names: str) -> Path:
 
 def test_modules_of_the_current_directory_are_not_the_daemons(place: Path) -> None:
     """Python's own first few are loaded before any code of ours runs: there, only -P prevents anything."""
-    modules = ("argparse", "json", "queue", "ssl", "tomllib", "httptools", "starlette", "uvicorn")
+    modules = ("argparse", "json", "queue", "ssl", "tomllib", "httptools", "uvicorn")
     here = taken_over(place / "here", *modules)
     with socket.create_server(("127.0.0.1", 0)) as other:
         words = ("serve", "--api-key-file", place / "key", "--listen")

@@ -210,7 +210,7 @@ def test_importing_the_client_loads_nothing_of_the_daemon_nor_what_few_use(packa
         "sandkasten._transfer.watching",
     }
     assert not loaded_modules & {*few, f"{package}.process", f"{package}.python"}
-    unwanted = {"starlette", "uvicorn", "cattrs", "multipart", "sandkasten.local.embedded"}
+    unwanted = {"uvicorn", "cattrs", "multipart", "sandkasten.local.embedded"}
     assert not loaded_modules & unwanted
 
 

@@ -1,4 +1,4 @@
-"""The parts of the HTTP side that are not about sandboxes: keys, request ids, streams, clients that go."""
+"""The parts of the HTTP side that are not about sandboxes: keys, answers, streams, clients that go."""
 
 from __future__ import annotations
 
@@ -6,26 +6,16 @@ import asyncio
 import hashlib
 import hmac
 import json
-import logging
 import re
-import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from sandkasten.local.api.connections import LIVE
+from sandkasten.local.api.http.messages import Headers, Receive, Response, Scope, Send, StreamedResponse
 from sandkasten.local.errors import ApiError, SandboxLostError
-from sandkasten.local.observe.observer import Observer
 
-log = logging.getLogger("sandkasten.local")
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_OPEN_PATHS = {"/healthz"}
+JSON = "application/json"
 _HOST_OF_THIS_MACHINE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
 
 Guard = Callable[[Headers], bool]
@@ -49,81 +39,29 @@ def browser_guard(headers: Headers) -> bool:
 
     A browser marks the requests of pages: with the page's origin, its address, or how far the page is from
     this server (`none`: the user typed the address). Where a page's own host name was made to lead here, the
-    page is its own origin, and its requests name that host; a second host would leave open which one counts.
+    page is its own origin, and its requests name that host; the join of two hosts is the name of none.
     """
     if "origin" in headers or "referer" in headers or headers.get("sec-fetch-site", "none") != "none":
         return False
-    hosts = headers.getlist("host")
-    return len(hosts) == 1 and bool(_HOST_OF_THIS_MACHINE.fullmatch(hosts[0]))
+    return bool(_HOST_OF_THIS_MACHINE.fullmatch(headers.get("host", "")))
 
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
 
-class ApiMiddleware:
-    """Checks the key, gives every answer its request id, and reports to the observer."""
-
-    def __init__(
-        self, app: ASGIApp, guard: Guard, observer: Observer, routes: Mapping[Callable[..., Any], str]
-    ) -> None:
-        """Wrap an application; `routes` gives a handler's path, as a template."""
-        self._app = app
-        self._guard = guard
-        self._observer = observer
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        asked = headers.get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
-        started = time.monotonic()
-        status = 0  # until it is answered
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
-                status = message["status"]
-            await send(message)
-
-        app = self._app if scope["path"] in _OPEN_PATHS or self._guard(headers) else _refuse
-        try:
-            await app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("A request failed unexpectedly (request %s).", request_id)
-            if status:
-                raise  # the connection breaks off, lest half an answer is taken for a whole one
-            error = ApiError(500, "INTERNAL_ERROR", "The daemon failed; its log says more.")
-            await answer_error(error)(scope, receive, send_with_id)
-        finally:
-            self._tell(scope, status, time.monotonic() - started, request_id)
-
-    def _tell(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = self._routes.get(scope.get("endpoint", _refuse), "none")
-        session_id = scope.get("path_params", {}).get("session_id", "")[:64]
-        self._observer.request_ended(
-            scope["method"], route, status, seconds, request_id=request_id, session_id=session_id
-        )
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    error = ApiError(401, "UNAUTHORIZED", "The API key is missing or wrong.")
-    await answer_error(error)(scope, receive, send)
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def answer(content: Any, status: int = 200) -> Response:
     """A JSON answer."""
-    return JSONResponse(content, status)
+    return Response(_json(content).encode(), status, media_type=JSON)
 
 
 def answer_error(error: ApiError) -> Response:
     """An error's answer."""
     headers = {"Retry-After": "1"} if error.status == 429 else None
-    return JSONResponse(error.body, error.status, headers)
+    return Response(_json(error.body).encode(), error.status, headers, JSON)
 
 
 @contextmanager
@@ -142,7 +80,7 @@ def when_client_leaves(receive: Receive, action: Callable[[], None]) -> Generato
         task.cancel()
 
 
-class EventStream(Response):
+class EventStream(StreamedResponse):
     """Server-sent events, each sent at once.
 
     A StreamingResponse would cancel the iterator in the middle of its waiting; here `on_leave` notifies the
@@ -151,8 +89,7 @@ class EventStream(Response):
 
     def __init__(self, events: AsyncIterator[bytes], receive: Receive, on_leave: Callable[[], None]) -> None:
         """Prepare a stream of events that `event` or `KEEP_ALIVE` made; `receive` is the request's."""
-        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        del self.headers["content-length"]
+        super().__init__(200, {"Cache-Control": "no-cache"}, "text/event-stream; charset=utf-8")
         self._events = events
         self._receive = receive
         self._on_leave = on_leave
@@ -161,7 +98,7 @@ class EventStream(Response):
         scope[LIVE] = True
         with when_client_leaves(self._receive, self._on_leave):
             try:
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send(self.start)
                 async for data in self._events:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})

@@ -6,15 +6,12 @@ import binascii
 import io
 import posixpath
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from tempfile import SpooledTemporaryFile
 from typing import IO, Any, TypeVar
-
-from starlette.datastructures import Headers, UploadFile
-from starlette.requests import Request
-from starlette.types import Message, Receive
 
 from sandkasten._names import param_of
 from sandkasten._options.packages import problem_with_packages
@@ -36,7 +33,9 @@ from sandkasten._protocol import (
     NETWORKS,
     WORKSPACE,
 )
-from sandkasten.local.api.bodystream import receive_in_time
+from sandkasten.local.api.bodystream import pieces_of
+from sandkasten.local.api.http.forms import Form
+from sandkasten.local.api.http.messages import Headers, Request
 from sandkasten.local.api.jsonbodies import (
     COMMAND_BYTES,
     CONTENT_BYTES,
@@ -53,14 +52,17 @@ from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.resolving import whole_path
 from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.sessions.session import SessionSpec
+from sandkasten.local.threads import in_thread
 
 D = TypeVar("D")
 Admit = Callable[[int], Awaitable[None]]
 """Raises an error if there is no room for so many bytes of a body."""
 
-MAX_UPLOAD_FILES = 1000
-# A form's fields are kept in memory, up to 1 MiB each; one of them, `path`, is known here.
-MAX_UPLOAD_FIELDS = 16
+# Files, and a few fields; one of these, `path`, is known here.
+MAX_UPLOAD_PARTS = 1016
+_FIELD_BYTES = 1024 * 1024
+# Of each file of a form so much is in memory, and the rest in a temporary file.
+_SPOOLED_BYTES = 64 * 1024
 _NO_UPLOAD = "An upload needs 'file' parts, and 'path' as a plain field."
 
 
@@ -181,37 +183,62 @@ class UploadedFile:
 @asynccontextmanager
 async def uploaded(request: Request, admit: Admit) -> AsyncGenerator[list[UploadedFile], None]:
     """Read an upload, for which `admit` finds room as it comes; its files are there until the block ends."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":  # another form would be read into memory, and has no files
-        raise invalid_request(_NO_UPLOAD)
-    in_time = Request(request.scope, _admitted(request, admit))
-    async with in_time.form(max_files=MAX_UPLOAD_FILES, max_fields=MAX_UPLOAD_FIELDS) as form:
-        directory = form.get("path") or "/workspace"
-        parts = [*form.getlist("file"), *form.getlist("files")]
-        files = [part for part in parts if isinstance(part, UploadFile)]
-        if not isinstance(directory, str) or not files:
+    media_type = request.headers.get("content-type", "")
+    if media_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise invalid_request(_NO_UPLOAD)  # before it is received
+    form = Form(media_type, _admitted(request, admit))
+    directory, files = "", list[tuple[str, IO[bytes]]]()
+    with ExitStack() as opened:
+        for _ in range(MAX_UPLOAD_PARTS):
+            part = await form.next_part()
+            if part is None:
+                break
+            if part.filename is None:
+                value = await form.field(part.name, _FIELD_BYTES)
+                directory = value.decode("utf-8", "surrogateescape") if part.name == "path" else directory
+            elif part.name in {"file", "files"}:
+                file = opened.enter_context(SpooledTemporaryFile(_SPOOLED_BYTES))
+                files.append((_file_name(part.filename), file))
+                await _spool(form.content(), file)
+            elif part.name == "path":
+                raise invalid_request(_NO_UPLOAD)
+            else:
+                await _spool(form.content(), None)
+        else:
+            raise invalid_request(f"The form has more than {MAX_UPLOAD_PARTS} parts. Send fewer files.")
+        await form.drop_rest()
+        if not files:
             raise invalid_request(_NO_UPLOAD)
-        directory = _meant(request, directory)
-        targets = [posixpath.join(directory, _file_name(file.filename)) for file in files]
-        yield [
-            UploadedFile(path, file.file, file.size or 0) for path, file in zip(targets, files, strict=True)
-        ]
+        directory = _meant(request, directory or WORKSPACE)
+        yield [_uploaded(posixpath.join(directory, name), file) for name, file in files]
 
 
-def _admitted(request: Request, admit: Admit) -> Receive:
-    """Receive in time, and only what there is room for, since it lies on this machine's disk for a while."""
+async def _spool(content: AsyncIterator[bytes], file: IO[bytes] | None) -> None:
+    """Write a part's content to a file, or drop it."""
+    size_bytes = 0
+    async for piece in content:
+        size_bytes += len(piece)
+        if file is not None and size_bytes <= _SPOOLED_BYTES:
+            file.write(piece)  # in memory
+        elif file is not None:
+            await in_thread(file.write, piece)
+
+
+def _uploaded(path: str, file: IO[bytes]) -> UploadedFile:
+    size_bytes = file.tell()
+    file.seek(0)
+    return UploadedFile(path, file, size_bytes)
+
+
+async def _admitted(request: Request, admit: Admit) -> AsyncGenerator[bytes, None]:
+    """Yield a body that comes in time, and only what there is room for: it lies on the disk for a while."""
     came_bytes = asked_bytes = 0
-
-    async def receive() -> Message:
-        nonlocal came_bytes, asked_bytes
-        message = await receive_in_time(request)
-        came_bytes += len(message.get("body", b""))
+    async for piece, _more in pieces_of(request):
+        came_bytes += len(piece)
         if came_bytes - asked_bytes >= PIECE_BYTES:
             asked_bytes = came_bytes
             await admit(came_bytes)
-        return message
-
-    return receive
+        yield piece
 
 
 def _file_name(path: str | None) -> str:
@@ -224,7 +251,7 @@ def _file_name(path: str | None) -> str:
 
 def keep_alive_seconds(request: Request) -> float | None:
     """Return how often a client wants to hear that its command still waits or runs; None: it did not ask."""
-    text = request.headers.get(KEEP_ALIVE_HEADER)
+    text = request.headers.get(KEEP_ALIVE_HEADER.lower())
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= MIN_KEEP_ALIVE_MS):
@@ -236,7 +263,7 @@ def keep_alive_seconds(request: Request) -> float | None:
 
 def path_query(request: Request, default: str | None = None, *, name: str = "path") -> str:
     """The `path` of a query, or another path in it."""
-    path = param_of(request.scope["query_string"], name) or default
+    path = param_of(request.query, name) or default
     if not path:
         raise invalid_request(f"The query needs a {name!r}.")
     return _meant(request, path)
@@ -252,7 +279,7 @@ def _meant(request: Request, path: str) -> str:
 
 def flag_query(request: Request, name: str, *, default: bool) -> bool:
     """Return a value of the query that is `true` or `false`."""
-    text = request.query_params.get(name)
+    text = param_of(request.query, name)
     if text not in {None, "true", "false"}:
         raise invalid_request(f"'{name}' must be true or false.")
     return default if text is None else text == "true"
@@ -260,7 +287,7 @@ def flag_query(request: Request, name: str, *, default: bool) -> bool:
 
 def number_query(request: Request, name: str, default: D, most: int, *, least: int = 1) -> int | D:
     """Return a whole number of the query, within bounds."""
-    text = request.query_params.get(name)
+    text = param_of(request.query, name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and least <= int(text) <= most):
@@ -270,7 +297,7 @@ def number_query(request: Request, name: str, default: D, most: int, *, least: i
 
 def mode_query(request: Request, *, most: int = 0o777) -> int | None:
     """The `mode` of a query, permission bits in octal; None: as it is."""
-    text = request.query_params.get("mode", "")
+    text = param_of(request.query, "mode") or ""
     if not re.fullmatch(r"[0-7]{0,4}", text) or int(text or "0", 8) > most:
         raise invalid_request(f"'mode' must be permission bits in octal, such as 644, at most {most:o}.")
     return int(text, 8) if text else None
@@ -299,7 +326,7 @@ def content_length(headers: Headers) -> int | None:
 
 def max_bytes_query(request: Request) -> int:
     """The `max_bytes` of a query; 0 asks for as much as one answer may hold."""
-    text = request.query_params.get("max_bytes", "") or str(DEFAULT_JSON_READ_BYTES)
+    text = param_of(request.query, "max_bytes") or str(DEFAULT_JSON_READ_BYTES)
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_JSON_READ_BYTES):
         raise invalid_request(f"'max_bytes' must be a whole number from 0 to {MAX_JSON_READ_BYTES}.")
     return int(text) or MAX_JSON_READ_BYTES

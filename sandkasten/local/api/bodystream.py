@@ -8,11 +8,16 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
-
 from sandkasten.local.api.asgi import when_client_leaves
+from sandkasten.local.api.http.messages import (
+    ClientLeftError,
+    Message,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    StreamedResponse,
+)
 from sandkasten.local.errors import ApiError
 from sandkasten.local.files.tarballs import PIECE_BYTES, BrokenOffError
 from sandkasten.local.threads import in_thread
@@ -74,7 +79,7 @@ async def pieces_of(request: Request) -> AsyncIterator[tuple[bytes, bool]]:
     """A request's body in pieces of about 1 MiB, and whether there are more.
 
     Raises:
-        ClientDisconnect: it ended before its end.
+        ClientLeftError: it ended before its end.
         ApiError: nothing came for too long.
     """
     pending: list[bytes] = []
@@ -82,7 +87,7 @@ async def pieces_of(request: Request) -> AsyncIterator[tuple[bytes, bool]]:
     while more:
         message = await receive_in_time(request)
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise ClientLeftError
         body, more = message.get("body", b""), message.get("more_body", False)
         pending.append(body)
         size += len(body)
@@ -95,13 +100,13 @@ async def body_of(request: Request) -> AsyncGenerator[bytes, None]:
     """Yield a request's body as it comes, however slowly.
 
     Raises:
-        ClientDisconnect: it ended before its end.
+        ClientLeftError: it ended before its end.
     """
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise ClientLeftError
         more = message.get("more_body", False)
         yield message.get("body", b"")
 
@@ -135,7 +140,7 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         return await call()
 
 
-class BodyStream(Response):
+class BodyStream(StreamedResponse):
     """An answer whose body is sent as it is read; a client that leaves or stalls ends it."""
 
     def __init__(
@@ -158,19 +163,16 @@ class BodyStream(Response):
             close: called in a thread when nothing is sent any more.
             media_type: what the body is.
         """
-        super().__init__(status_code=status, headers=dict(headers), media_type=media_type)
-        if "Content-Length" not in headers:
-            del self.headers["content-length"]
+        super().__init__(status, headers, media_type)
         self._request = request
         self._pieces = pieces
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         left = asyncio.Event()
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         with when_client_leaves(self._request.receive, left.set):
             try:
-                await send(start)
+                await send(self.start)
                 if scope["method"] != "HEAD":
                     await self._send_pieces(send, left)
                 await send({"type": "http.response.body", "body": b""})

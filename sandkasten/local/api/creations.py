@@ -7,9 +7,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from starlette.types import Receive
-
 from sandkasten.local.api.asgi import when_client_leaves
+from sandkasten.local.api.http.messages import Receive
 from sandkasten.local.errors import ApiError
 from sandkasten.local.sessions.execution import GRACE_SECONDS
 from sandkasten.local.sessions.manager import Manager

@@ -11,15 +11,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-
 from sandkasten._cut import CappedText
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, late_answer, when_client_leaves
 from sandkasten.local.api.bodies import ExecBody
 from sandkasten.local.api.bodystream import body_of
+from sandkasten.local.api.http.messages import ClientLeftError, Request, Response
 from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, CalledOffError, SandboxLostError, invalid_request
@@ -65,7 +63,7 @@ class Execs:
         finally:
             if not is_kept_alive:
                 listener.leave()
-        return _result(execution) if execution.job.is_finished else Response(status_code=499)
+        return _result(execution) if execution.job.is_finished else Response(status=499)
 
     async def exec_stream(self, request: Request) -> Response:
         """Run a command and send its output while it runs, or from where a client saw the last of it."""
@@ -90,7 +88,7 @@ class Execs:
             raise invalid_request("There is no command with this key whose standard input is a pipe.")
         try:
             await execution.pipes.input.fill(body_of(request))
-        except ClientDisconnect:
+        except ClientLeftError:
             execution.cancel()  # a part of its input must not pass for the whole
             raise
         return answer({"ok": True})
@@ -157,7 +155,7 @@ def _answered(execution: Execution) -> dict[str, Any] | None:
         response = _result(execution)
     except ApiError as error:
         return {"status": error.status, "body": error.body}
-    return {"status": response.status_code, "body": json.loads(bytes(response.body))}
+    return {"status": response.status, "body": json.loads(response.body)}
 
 
 async def _events(

@@ -14,15 +14,13 @@ from functools import partial
 from itertools import chain
 from typing import IO
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._names import to_json
 from sandkasten._protocol import WORKSPACE
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.bodies import UploadedFile, uploaded
 from sandkasten.local.api.bodystream import BodyStream
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.files.tarballs import PIECE_BYTES
 from sandkasten.local.files.tree import Tree

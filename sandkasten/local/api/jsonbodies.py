@@ -13,10 +13,9 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from starlette.requests import Request
-
 from sandkasten._protocol import MAX_COMMAND_BYTES
 from sandkasten.local.api.bodystream import pieces_of
+from sandkasten.local.api.http.messages import Request
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.limits.jsonvalues import FewValues, TooManyValuesError
 from sandkasten.local.threads import in_thread

@@ -11,11 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._protocol import Code
 from sandkasten.local.api.bodystream import pieces_of, read_ahead
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.resolving import inside_path, is_in_workspace, whole_path
 from sandkasten.local.files.tree import Tree

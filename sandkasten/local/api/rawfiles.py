@@ -16,15 +16,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import IO
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._names import to_json
 from sandkasten._protocol import FILE_MODE_HEADER
 from sandkasten._tar import TarError, TarReader
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.bodystream import Behind, BodyStream
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.newfile import NewFile

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten.local.api import rawfiles
 from sandkasten.local.api.app import Row
 from sandkasten.local.api.execs import Execs
 from sandkasten.local.api.files import Contents
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.owners import Find, Owners, Verb
 from sandkasten.local.api.processes.handlers import Processes
 from sandkasten.local.api.processes.runs import Runs

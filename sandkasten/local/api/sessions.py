@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._protocol import ALREADY_DESTROYED, EXTENSIONS, Extension
 from sandkasten._version import __version__
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
 from sandkasten.local.api.creations import Creation
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.api.slow import answer_in_time
 from sandkasten.local.observe.metrics import CONTENT_TYPE
@@ -47,7 +45,7 @@ class Sessions:
         numbers = self._observer.metrics.render(
             sessions_running=len(self._manager.list()), pool_ready=self._manager.pool_ready
         )
-        return Response(numbers, media_type=CONTENT_TYPE)
+        return Response(numbers.encode(), media_type=CONTENT_TYPE)
 
     # --- sessions
 

@@ -8,12 +8,10 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import EventStream, late_answer
 from sandkasten.local.api.execs import lost_error
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.errors import ApiError, SandboxLostError
 
 
@@ -63,4 +61,4 @@ def _answered(task: asyncio.Future[Response]) -> dict[str, Any] | None:
     except SandboxLostError as error:
         lost = lost_error(error)
         return {"status": lost.status, "body": lost.body}
-    return {"status": response.status_code, "body": json.loads(bytes(response.body))}
+    return {"status": response.status, "body": json.loads(response.body)}

@@ -28,7 +28,7 @@ from sandkasten.local.linux.syscalls import check_openat2
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.sessions.preparing import prepare
 
-_NEEDED = ("httptools", "multipart", "starlette", "uvicorn")
+_NEEDED = ("httptools", "multipart", "uvicorn")
 _CONTAINERS = {"docker": "/.dockerenv", "podman": "/run/.containerenv"}
 # systemd mounts it when it is first used; it hides nothing.
 _HARMLESS = "/proc/sys/fs/binfmt_misc"

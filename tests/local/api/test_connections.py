@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from sandkasten.local.api.asgi import EventStream
 from sandkasten.local.api.connections import Bounds, Connection, Connections
+from sandkasten.local.api.http.messages import Receive, Scope, Send
 from sandkasten.local.observe.observer import Observer
 
 LONG = 3600.0
@@ -41,7 +40,7 @@ class App:
         self.begun.put_nowait(scope["path"])
         content = b""
         if scope["path"] == "/live":
-            await EventStream(self._events(), Request(scope, receive), lambda: None)(scope, receive, send)
+            await EventStream(self._events(), receive, lambda: None)(scope, receive, send)
             return
         if scope["path"] == "/wait":
             await self.go_on.wait()

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandkasten.local.api.bodies import MAX_UPLOAD_FIELDS
+from sandkasten.local.api.bodies import MAX_UPLOAD_PARTS
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from tests.local.box import Box, boxes, connect, until
 from tests.processes import processes_with
@@ -566,9 +566,9 @@ UPLOADS: dict[str, tuple[bytes, dict[str, str]]] = {
     "nothing": (b"", {}),
     "many parts": multipart(*[b'Content-Disposition: form-data; name="x"\r\n\r\n'] * 2000),
     "many fields": multipart(
-        *[b'Content-Disposition: form-data; name="x"\r\n\r\nx'] * (MAX_UPLOAD_FIELDS + 1), file_part(b"x")
+        *[b'Content-Disposition: form-data; name="x"\r\n\r\nx'] * (MAX_UPLOAD_PARTS + 1), file_part(b"x")
     ),
-    "many files": multipart(*[file_part(b"f")] * 1001),
+    "many files": multipart(*[file_part(b"f")] * (MAX_UPLOAD_PARTS + 1)),
     "a great header": multipart(b"X-Header: " + b"x" * 1_000_000 + b"\r\n\r\nx"),
     "a great field": multipart(
         b'Content-Disposition: form-data; name="path"\r\n\r\n' + b"x" * 3_000_000, file_part(b"x")

@@ -13,13 +13,12 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
 from sandkasten.local.api import jsonbodies
 from sandkasten.local.api.bodies import uploaded
 from sandkasten.local.api.files import Contents
+from sandkasten.local.api.http.messages import ClientLeftError, Message, Request
 from sandkasten.local.api.jsonbodies import COMMAND_BYTES, CREATION_BYTES, read_json
 from sandkasten.local.api.owners import Owner
 from sandkasten.local.errors import ApiError
@@ -160,7 +159,7 @@ def test_a_large_body_is_read_aside_from_the_event_loop(
 
     original = jsonbodies._object
     monkeypatch.setattr(jsonbodies, "_object", decode)
-    size = asyncio.run(read_json(Request({"type": "http"}, receive), MIB, make))
+    size = asyncio.run(read_json(Request({"headers": []}, receive), MIB, make))
     assert (size, len(threads)) == (len(padding), 2)
     assert [thread is not threading.main_thread() for thread in threads] == [is_aside] * 2
 
@@ -178,7 +177,7 @@ def test_of_many_large_bodies_two_are_held_at_a_time(length: str | None) -> None
             return {"type": "http.disconnect"}
 
         headers = [] if length is None else [(b"content-length", length.encode())]
-        scope = {"type": "http", "headers": headers, "path_params": {}}
+        scope = {"headers": headers}
         contents, owner = Contents(), cast("Owner", None)
         calls = [contents.write(owner, Request(scope, receive)) for _ in range(5)]
         ended = asyncio.gather(*calls, return_exceptions=True)
@@ -186,7 +185,7 @@ def test_of_many_large_bodies_two_are_held_at_a_time(length: str | None) -> None
             await asyncio.sleep(0)
         at_a_time = len(begun)
         go_on.set()
-        assert [type(error) for error in await ended] == [ClientDisconnect] * 5
+        assert [type(error) for error in await ended] == [ClientLeftError] * 5
         return at_a_time
 
     assert asyncio.run(work()) == 2
@@ -199,7 +198,7 @@ def test_nothing_is_received_of_a_form_that_has_no_files(kind: str) -> None:
             pytest.fail("it is read into memory")
 
         headers = [(b"content-type", f"{kind}; boundary=B".encode())]
-        request = Request({"type": "http", "headers": headers, "path_params": {}}, receive)
+        request = Request({"headers": headers}, receive)
         async with uploaded(request, admit=cast("Any", None)):
             pass
 
@@ -222,7 +221,7 @@ def test_of_a_form_no_more_is_received_than_there_is_room_for() -> None:
 
     async def work() -> None:
         headers = [(b"content-type", b"multipart/form-data; boundary=B")]
-        request = Request({"type": "http", "headers": headers, "path_params": {}}, receive)
+        request = Request({"headers": headers}, receive)
         async with uploaded(request, admit):
             pass
 

@@ -82,10 +82,10 @@ GAPS: dict[str, tuple[Readings, str, State, str, str]] = {
     ),
     "kernel": (replace(GOOD, kernel="5.10.0-8-amd64"), "kernel", State.DEGRADED, "5.10.0", "5.14"),
     "packages": (
-        replace(GOOD, missing_packages=("starlette", "uvicorn")),
+        replace(GOOD, missing_packages=("httptools", "uvicorn")),
         "packages",
         State.MISSING,
-        "starlette, uvicorn",
+        "httptools, uvicorn",
         "pip install 'sandkasten[local]'",
     ),
     "openat2": (

@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive
-
 from sandkasten.local.api.bodystream import body_of
+from sandkasten.local.api.http.messages import ClientLeftError, Message, Receive, Request
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.sessions.processes.channels import Input
 from sandkasten.local.sessions.session import Session
@@ -43,7 +41,7 @@ class Feeding:
         """
         if self._task is not None:
             await asyncio.wait([self._task])
-            if not self._task.cancelled() and isinstance(self._task.exception(), ClientDisconnect):
+            if not self._task.cancelled() and isinstance(self._task.exception(), ClientLeftError):
                 return {"type": "http.disconnect"}
         return await receive()
 
@@ -83,7 +81,7 @@ async def whole_body(request: Request, max_bytes: int) -> bytes:
 
     Raises:
         ApiError: INVALID_REQUEST, it is larger.
-        ClientDisconnect: it ended before its end.
+        ClientLeftError: it ended before its end.
     """
     data = bytearray()
     async for piece in body_of(request):

@@ -8,14 +8,12 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, late_answer, when_client_leaves
 from sandkasten.local.api.bodystream import body_of
 from sandkasten.local.api.execs import last_event_id, lost_error
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.processes.answers import info_of, last_event, piece_event
 from sandkasten.local.api.processes.feeding import MAX_WHOLE_BYTES, Taking, one, whole_body
 from sandkasten.local.api.processes.requests import (

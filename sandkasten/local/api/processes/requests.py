@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-
 from sandkasten._protocol import (
     MAX_JSON_INPUT_BYTES,
     MAX_PROCESS_MS,
@@ -19,6 +17,9 @@ from sandkasten._protocol import (
     MAX_TIMEOUT_MS,
     PROCESS_ID,
 )
+from sandkasten.local.api.bodystream import body_of
+from sandkasten.local.api.http.forms import Form
+from sandkasten.local.api.http.messages import Request
 from sandkasten.local.api.jsonbodies import (
     Fields,
     decode_base64,
@@ -29,7 +30,6 @@ from sandkasten.local.api.jsonbodies import (
     read_json,
     text_of,
 )
-from sandkasten.local.api.processes.forms import Form
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.isolation.policy import BASH
 from sandkasten.local.sessions.processes.request import ProcessSpec, Size
@@ -66,13 +66,27 @@ async def run_body(request: Request) -> tuple[RunBody, AsyncIterator[bytes] | No
     media_type = request.headers.get("content-type", "")
     if not media_type.lower().startswith("multipart/form-data"):
         return await read_json(request, _RUN_BYTES, _run, most_values=_MOST_VALUES), None
-    form = Form(request, media_type)
-    data = await form.field("request", _PROGRAM_BYTES)
-    body = await parse_json(data, _run, most_values=_MOST_VALUES)
+    form = Form(media_type, body_of(request))
+    await _begin_part(form, "request")
+    body = await parse_json(await form.field("request", _PROGRAM_BYTES), _run, most_values=_MOST_VALUES)
     if body.input:
         raise invalid_request("The input comes twice, in 'request' and as a part. Send one of them.")
-    await form.begin_file("input")
-    return body, form.file()
+    await _begin_part(form, "input")
+    return body, _last_part(form)
+
+
+async def _begin_part(form: Form, name: str) -> None:
+    part = await form.next_part()
+    if part is None or part.name != name:
+        raise invalid_request(
+            f"The form needs the parts 'request' and 'input', in this order: {name!r} is missing."
+        )
+
+
+async def _last_part(form: Form) -> AsyncIterator[bytes]:
+    async for piece in form.content():
+        yield piece
+    await form.drop_rest()
 
 
 def _run(body: Fields) -> RunBody:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import EventStream, answer, late_answer, when_client_leaves
 from sandkasten.local.api.execs import SOON_SECONDS
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.api.processes.answers import run_answer
 from sandkasten.local.api.processes.feeding import Feeding
@@ -75,7 +73,7 @@ class Runs:
             if not is_kept_alive:
                 leave()
         if not run.job.is_finished:
-            return Response(status_code=499)
+            return Response(status=499)
         return answer(run_answer(run.process, run.sink))
 
     async def _run(self, session: Session, request: Request, body: RunBody, *, has_input: bool) -> Run:

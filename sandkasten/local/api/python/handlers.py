@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, answer, event, late_answer, when_client_leaves
 from sandkasten.local.api.execs import SOON_SECONDS, last_event_id
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.keys import Keys, key_of
 from sandkasten.local.api.python.answers import info_of, last_event, piece_events, result_of
 from sandkasten.local.api.python.requests import PythonBody, context_of, python_body
@@ -73,7 +71,7 @@ class Python:
             if not is_kept_alive:
                 listener.leave()
         if not attended.run.is_finished:
-            return Response(status_code=499)
+            return Response(status=499)
         return answer(result_of(attended.run))
 
     def _stream(self, session: Session, request: Request, body: PythonBody) -> Response:

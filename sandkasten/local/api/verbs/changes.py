@@ -13,12 +13,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._protocol import Code
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer, when_client_leaves
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.verbs import changing

@@ -11,13 +11,11 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._names import param_of
 from sandkasten._protocol import WORKSPACE
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import answer
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.files.tree import Tree
@@ -79,7 +77,7 @@ def _found(tree: Tree, path: str, depth: int, pattern: str | None) -> Response:
 
 
 def _pattern(request: Request, name: str) -> str | None:
-    text = param_of(request.scope["query_string"], name)
+    text = param_of(request.query, name)
     if text is not None and (not text or len(text) > _MAX_PATTERN_CHARS or "\0" in text):
         raise invalid_request(f"{name!r} must have 1 to {_MAX_PATTERN_CHARS} characters, and no NUL.")
     return text

@@ -12,13 +12,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from sandkasten._protocol import MAX_KEEP_ALIVE_MS, WORKSPACE, Code
 from sandkasten.local.api import bodies
 from sandkasten.local.api.asgi import KEEP_ALIVE, EventStream, event
 from sandkasten.local.api.execs import lost_error
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.owners import FileRow, Owner
 from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.files.verbs.watching import Watcher

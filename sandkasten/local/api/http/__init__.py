@@ -1,0 +1,1 @@
+"""Requests and answers of HTTP: what ASGI leaves to an application."""
