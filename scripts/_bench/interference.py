@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 
-from _bench_tools import Figure, Seconds, client_of, duration
+from _bench.tools import Figure, Seconds, client_of, duration
 
 from sandkasten import SandkastenError
 from sandkasten._config import Target

@@ -1,4 +1,4 @@
-"""Counts execs per second with whichever `sandkasten` it finds; a program of its own, for `_bench_many`."""
+"""Counts execs per second with whichever `sandkasten` it finds; a program of its own, for `_bench.many`."""
 
 from __future__ import annotations
 

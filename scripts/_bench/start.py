@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from _bench_tools import Figure, Seconds, duration, in_turns
+from _bench.tools import Figure, Seconds, duration, in_turns
 
 
 def figures() -> Iterator[Figure]:

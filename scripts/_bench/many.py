@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from _bench_tools import Figure, client_of, daemon
+from _bench.tools import Figure, client_of, daemon
 
 from sandkasten import SandboxClient as AsyncClient
 from sandkasten._config import Target
@@ -24,7 +24,7 @@ from sandkasten_sync import SandboxClient, Session
 _SESSIONS = 64
 _EXECS_EACH = 20
 _OBJECTS = 10_000
-_WORKER = Path(__file__).with_name("_bench_worker.py")
+_WORKER = Path(__file__).with_name("worker.py")
 _KEY = "bench-0123456789abcdef0123456789abcdef"
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _bench_tools import Figure, Seconds, client_of, daemon, duration, in_turns
+from _bench.tools import Figure, Seconds, client_of, daemon, duration, in_turns
 
 from sandkasten._config import Target
 from sandkasten.local.files.newfile import StagingIn
@@ -32,7 +32,7 @@ from sandkasten.local.options import Options
 from sandkasten.local.sessions.preparing import prepare
 from sandkasten_sync import SandboxClient, Session
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.wheels import make_wheel, serving
 

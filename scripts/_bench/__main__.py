@@ -16,15 +16,11 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
-import _bench_interference
-import _bench_many
-import _bench_sessions
-import _bench_start
-import _bench_transfers
-from _bench_tools import Figure
+from _bench import interference, many, sessions, start, transfers
+from _bench.tools import Figure
 from _docs import figures as words
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def as_table(rows: list[Figure]) -> str:
@@ -109,7 +105,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--docs", action="store_true", help="put the figures into docs/performance.md")
     arguments = parser.parse_args()
-    kinds = (_bench_start, _bench_sessions, _bench_transfers, _bench_many, _bench_interference)
+    kinds = (start, sessions, transfers, many, interference)
     rows = [row for kind in kinds for row in kind.figures()]
     print(as_table(rows))
     if arguments.docs:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-from _bench_tools import Figure, client_of, daemon, duration, in_turns
+from _bench.tools import Figure, client_of, daemon, duration, in_turns
 
 from sandkasten._config import Target
 from sandkasten_sync import SandboxClient, Session
