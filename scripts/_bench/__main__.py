@@ -16,16 +16,25 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
-from _bench import interference, many, sessions, start, transfers
-from _bench.tools import Figure
 from _docs import figures as words
 
+from _bench import growth, interference, many, sessions, start, transfers
+from _bench.tools import Figure
+
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = {
+    "start": start,
+    "sessions": sessions,
+    "transfers": transfers,
+    "many": many,
+    "growth": growth,
+    "interference": interference,
+}
 
 
 def as_table(rows: list[Figure]) -> str:
     """Show the figures to people."""
-    line = "{:<62} {:>9} {:>9} {:<3} {:>6} {:>5}  {}".format
+    line = "{:<74} {:>9} {:>9} {:<8} {:>6} {:>5}  {}".format
     head = line("figure", "floor", "value", "", "ratio", "goal", "").rstrip()
     lines = [
         line(
@@ -74,27 +83,35 @@ def with_figures(page: str, rows: list[Figure]) -> str:
     return re.sub(r"<!-- figures -->.*<!-- /figures -->", lambda _: told, page, flags=re.DOTALL)
 
 
+_STYLE = (
+    "text{fill:#222}.line{stroke:#222}.met{fill:#2a9d8f}.missed{fill:#e76f51}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.line{stroke:#ddd}}"
+)
+
+
 def as_plot(rows: list[Figure]) -> str:
     """Draw how far each figure is from its goal: a bar up to the line is a goal that was just met."""
     held = [(row, row.value if row.ratio is None else row.ratio) for row in rows if row.goal]
-    width, height, left, unit = 860, 30 * len(held) + 40, 430, 200
+    left, unit, most = 470, 150, 2.0
+    width, height = left + int(most * unit) + 90, 30 * len(held) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        'font-size="13"><rect width="100%" height="100%" fill="#fff"/>'
+        f'font-size="12"><style>{_STYLE}</style>'
     ]
     for index, (row, value) in enumerate(held):
         assert row.goal is not None
-        share = min(2.0, row.goal / value if row.at_least else value / row.goal)
-        y, colour = 30 * index + 30, "#2a9d8f" if row.verdict == "met" else "#e76f51"
+        share = row.goal / value if row.at_least else value / row.goal
+        beyond = " ..." if share > most else ""  # the bar ends there, and goes on
+        end, y = left + min(most, share) * unit, 30 * index + 30
         parts.append(
-            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end" fill="#222">{escape(row.name[:62])}</text>'
-            f'<rect x="{left}" y="{y}" width="{share * unit:.0f}" height="20" rx="3" fill="{colour}"/>'
-            f'<text x="{left + share * unit + 6:.0f}" y="{y + 14}" fill="#222">{number(value)}</text>'
+            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(row.name)}</text>'
+            f'<rect x="{left}" y="{y}" width="{end - left:.0f}" height="20" rx="3" class="{row.verdict}"/>'
+            f'<text x="{end + 6:.0f}" y="{y + 14}">{number(value)}{beyond}</text>'
         )
     x = left + unit
     parts.append(
-        f'<line x1="{x}" y1="22" x2="{x}" y2="{height - 6}" stroke="#222" stroke-dasharray="4 3"/>'
-        f'<text x="{x}" y="16" text-anchor="middle" fill="#222">goal</text></svg>'
+        f'<line x1="{x}" y1="22" x2="{x}" y2="{height - 6}" class="line" stroke-dasharray="4 3"/>'
+        f'<text x="{x}" y="16" text-anchor="middle">goal</text></svg>'
     )
     return "\n".join(parts) + "\n"
 
@@ -103,10 +120,14 @@ def main() -> None:
     """Measure everything and print the figures."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what Sandkasten costs.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "--only", choices=KINDS, action="append", help="measure only this kind, and others so named"
+    )
     parser.add_argument("--docs", action="store_true", help="put the figures into docs/performance.md")
     arguments = parser.parse_args()
-    kinds = (start, sessions, transfers, many, interference)
-    rows = [row for kind in kinds for row in kind.figures()]
+    if arguments.docs and arguments.only:
+        parser.error("the page has all figures: --docs and --only exclude each other.")
+    rows = [row for kind in arguments.only or KINDS for row in KINDS[kind].figures()]
     print(as_table(rows))
     if arguments.docs:
         page = ROOT / "docs" / "performance.md"

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from _bench.tools import Figure, Seconds, client_of, duration
-
 from sandkasten import SandkastenError
 from sandkasten._config import Target
 from sandkasten.local.launch import LocalOptions, start_daemon

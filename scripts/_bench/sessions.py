@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _bench.tools import Figure, Seconds, client_of, daemon, duration, in_turns
-
+from _bench.bare import Asking, Requests, ask, connected, recorded
+from _bench.tools import Figure, Seconds, client_of, daemon, duration, in_turns, plain_sandbox
+from sandkasten import SandboxClient as AsyncClient
 from sandkasten._config import Target
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.rundir import run_dir
@@ -48,7 +48,7 @@ def figures() -> Iterator[Figure]:
             yield run_true(client)
         if "python" in client.health().extensions:
             yield from python_that_remembers(client)
-        yield first_command(client)
+        yield from first_command(client)
         yield echo_to_chunk(client)
     with daemon(pool_size=4) as target, client_of(target) as client:
         yield first_command_pooled(client)
@@ -58,12 +58,49 @@ def figures() -> Iterator[Figure]:
 
 def exec_true(client: SandboxClient, target: Target) -> Iterator[Figure]:
     """A command that does nothing, beside the same request on a bare socket, and one that does nothing."""
-    with client.create_session(image="base") as session, connected(target) as connection:
-        raw_exec = partial(ask, connection, exec_request(target, session.id))
-        actions = raw_exec, client.health, partial(session.exec, "true")
+    with client.create_session(image="base") as session, connected(target.socket_path) as connection:
+        requests = exec_requests(target, session.id)
+        actions = lambda: ask(connection, requests.next()), client.health, partial(session.exec, "true")
         bare, health, value = in_turns(300, *(partial(duration, action) for action in actions))
-    yield Figure('session.exec("true") / the same request on a bare socket', bare, value, goal=3)
+        floor_async, value_async = asyncio.run(exec_true_async(target, session.id, requests))
+    yield Figure('session.exec("true") / the same bytes on a bare socket', bare, value, goal=1.5)
+    name = 'await session.exec("true") / the same bytes on a bare connection of asyncio'
+    yield Figure(name, floor_async, value_async, goal=1.5)
     yield Figure('session.exec("true") / client.health()', health, value, goal=2)
+    with client.create_session(image="base") as session:
+        (value,) = in_turns(30, partial(duration, partial(session.exec, f": {'x' * 100_000}")))
+    yield Figure("session.exec of a command of 100 kB", None, value, goal=5)
+
+
+def exec_requests(target: Target, session_id: str) -> Requests:
+    """Return the request that `session.exec("true")` sends."""
+
+    def call(url: str) -> None:
+        with SandboxClient(base_url=url, api_key=target.api_key) as client:
+            client.get_session(session_id).exec("true")
+
+    return recorded(target.socket_path, call)
+
+
+async def exec_true_async(target: Target, session_id: str, requests: Requests) -> list[float]:
+    """Return the medians of the bytes and of the call in an event loop, in ms."""
+    loop = asyncio.get_running_loop()
+    transport, asking = await loop.create_unix_connection(Asking, target.socket_path)
+    async with AsyncClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key) as client:
+        session = await client.get_session(session_id)
+        rows = []
+        for _ in range(301):
+            bare = await duration_async(lambda: asking.ask(requests.next()))
+            rows.append((bare, await duration_async(lambda: session.exec("true"))))
+    transport.close()
+    return [statistics.median(column) * 1000 for column in zip(*rows[1:], strict=True)]
+
+
+async def duration_async(call: Callable[[], Awaitable[object]]) -> Seconds:
+    """Wait for something and return how long it took."""
+    start = time.perf_counter()
+    await call()
+    return time.perf_counter() - start
 
 
 def run_true(client: SandboxClient) -> Figure:
@@ -119,44 +156,21 @@ def in_fresh_context(session: Session) -> Seconds:
         return duration(partial(context.run, "print(1)"))
 
 
-@contextlib.contextmanager
-def connected(target: Target) -> Iterator[socket.socket]:
-    """Connect to a daemon without any HTTP library."""
-    assert target.socket_path is not None
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(target.socket_path)
-        yield connection
-
-
-def exec_request(target: Target, session_id: str) -> bytes:
-    """Return the request that `session.exec("true")` sends."""
-    body = json.dumps({"cmd": "true", "timeout_ms": 30_000, "raw_output": False})
-    return (
-        f"POST /v1/sessions/{session_id}/exec HTTP/1.1\r\nHost: sandkasten.local\r\n"
-        f"Authorization: Bearer {target.api_key}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
-
-
-def ask(connection: socket.socket, request: bytes) -> None:
-    """Send a request and wait for its answer."""
-    connection.sendall(request)
-    answer = b""
-    while not answer.endswith(b"}"):  # the body is one JSON object
-        answer += connection.recv(65536)
-
-
-def first_command(client: SandboxClient) -> Figure:
+def first_command(client: SandboxClient) -> Iterator[Figure]:
     """A session up to the end of its first command, beside bubblewrap with the same arguments."""
     with bare_sandbox() as run_true:
-        floor, value = in_turns(25, partial(duration, run_true), partial(session_once, client))
-    return Figure("create_session + first exec, cold / bwrap ... bash -c true", floor, value, goal=2)
+        plain = partial(subprocess.run, [*plain_sandbox(), "/bin/bash", "-c", "true"], check=True)
+        actions = partial(duration, run_true), partial(duration, plain), partial(session_once, client)
+        floor, least, value = in_turns(25, *actions)
+    yield Figure("create_session + first exec, cold / bwrap ... bash -c true", floor, value, goal=1.7)
+    yield Figure("create_session + first exec, cold / the least of a bwrap", least, value, goal=2)
 
 
 def first_command_pooled(client: SandboxClient) -> Figure:
     """The same with a session that was ready."""
     with bare_sandbox() as run_true:
         floor, value = in_turns(25, partial(duration, run_true), partial(pooled_session_once, client))
-    return Figure("create_session + first exec, pooled / bwrap ... bash -c true", floor, value, goal=0.5)
+    return Figure("create_session + first exec, pooled / bwrap ... bash -c true", floor, value, goal=0.3)
 
 
 def pooled_session_once(client: SandboxClient) -> Seconds:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten._config import Target
+from sandkasten.local.identity import Identity
+from sandkasten.local.isolation.bwrap_binary import find_bwrap
 from sandkasten.local.launch import LocalOptions, start_daemon
 from sandkasten_sync import SandboxClient
 
@@ -77,6 +80,22 @@ def daemon(pool_size: int = 0, package_index: str | None = None) -> Iterator[Tar
             running.stop()
 
 
+def plain_sandbox() -> list[str]:
+    """Return the words that run a command in the least of a sandbox, with the host's files read-only."""
+    bwrap = find_bwrap(Identity.of_this_process(), Path(tempfile.gettempdir()))
+    files = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+    return [bwrap, "--unshare-all", "--die-with-parent", *files]
+
+
 def client_of(target: Target) -> SandboxClient:
     """Make a client of a daemon that runs."""
     return SandboxClient(base_url=f"unix://{target.socket_path}", api_key=target.api_key)
+
+
+def exponent(costs: Mapping[int, float]) -> float:
+    """Return how costs grow with a number: 0 if they stay, 1 if they double with the number.
+
+    It is the slope of the best line through the logarithms of both.
+    """
+    xs, ys = [math.log(number) for number in costs], [math.log(cost) for cost in costs.values()]
+    return statistics.linear_regression(xs, ys).slope

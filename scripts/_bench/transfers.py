@@ -7,15 +7,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-from _bench.tools import Figure, client_of, daemon, duration, in_turns
 
+from _bench import bare
+from _bench.tools import Figure, client_of, daemon, duration, in_turns
 from sandkasten._config import Target
 from sandkasten_sync import SandboxClient, Session
 
@@ -31,7 +30,7 @@ def figures() -> Iterator[Figure]:
         yield stream(client, target)
         if "processes" in client.health().extensions:
             yield output(client)
-        yield small_writes(client)
+        yield from small_writes(client, target)
         yield from large_files(client)
         yield transfer_memory(target)
 
@@ -55,10 +54,10 @@ def output(client: SandboxClient) -> Figure:
     return speed("stdout of 256 MiB through start / through a stream", _FILE_BYTES, floor_ms, value_ms)
 
 
-def speed(name: str, size_bytes: int, floor_ms: float, value_ms: float) -> Figure:
+def speed(name: str, size_bytes: int, floor_ms: float, value_ms: float, goal: float = 0.6) -> Figure:
     """Say how fast something went, beside something else of that size."""
     mb = size_bytes / 1e6
-    return Figure(name, mb / floor_ms * 1000, mb / value_ms * 1000, goal=0.6, unit="MB/s", at_least=True)
+    return Figure(name, mb / floor_ms * 1000, mb / value_ms * 1000, goal=goal, unit="MB/s", at_least=True)
 
 
 def read_chunks(session: Session, command: str) -> None:
@@ -92,10 +91,20 @@ def http_of(target: Target) -> Iterator[httpx.Client]:
         yield http
 
 
-def small_writes(client: SandboxClient) -> Figure:
-    """2,000 files of 1 KiB, beside as many requests that do nothing."""
+def small_writes(client: SandboxClient, target: Target) -> Iterator[Figure]:
+    """2,000 files of 1 KiB, beside requests that do nothing, and beside a bare server that writes them."""
     content = b"x" * 1024
-    with client.create_session(image="base") as session:
+    with (
+        client.create_session(image="base") as session,
+        bare.server("write") as path,
+        bare.connected(path) as connection,
+    ):
+
+        def one(url: str) -> None:
+            with SandboxClient(base_url=url, api_key=target.api_key) as other:
+                other.get_session(session.id).write("file", content)
+
+        requests = bare.recorded(target.socket_path, one)
 
         def write() -> None:
             for number in range(_WRITES):
@@ -105,76 +114,31 @@ def small_writes(client: SandboxClient) -> Figure:
             for _ in range(_WRITES):
                 client.health()
 
-        floor, value = in_turns(3, partial(duration, ask), partial(duration, write))
-    return Figure("2,000 writes of 1 KiB / 2,000 client.health()", floor, value, goal=2)
+        def write_bare() -> None:
+            for _ in range(_WRITES):
+                bare.ask(connection, requests.next())
+
+        actions = ask, write_bare, write
+        health, floor, value = in_turns(3, *(partial(duration, action) for action in actions))
+    yield Figure("2,000 writes of 1 KiB / 2,000 client.health()", health, value, goal=2)
+    yield Figure("2,000 writes of 1 KiB / the same bytes to open, write and rename", floor, value, goal=1.5)
 
 
 def large_files(client: SandboxClient) -> Iterator[Figure]:
-    """256 MiB up and down, beside httpx and a server that does nothing with them."""
-    with tempfile.TemporaryDirectory() as directory, null_server() as url, httpx.Client(timeout=60) as http:
-        path = Path(directory) / "large"
+    """256 MiB up and down, beside a Unix socket from a file into a file."""
+    with tempfile.TemporaryDirectory() as directory, client.create_session(image="base") as session:
+        path, back = Path(directory) / "large", Path(directory) / "back"
         with path.open("wb") as file:
             for _ in range(_FILE_BYTES // len(_PART)):
                 file.write(_PART)
-        with client.create_session(image="base") as session:
-            pairs: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
-                ("upload", partial(send_raw, http, url), partial(session.upload, path)),
-                (
-                    "download",
-                    partial(fetch_raw, http, url),
-                    partial(session.download, "large", f"{path}.back"),
-                ),
-            ]
-            for name, raw, ours in pairs:
-                floor, value = in_turns(3, partial(duration, raw), partial(duration, ours))
-                yield speed(f"{name} of 256 MiB / httpx and a null handler", _FILE_BYTES, floor, value)
-
-
-def send_raw(http: httpx.Client, url: str) -> None:
-    """Send the bytes to nowhere."""
-    headers = {"Content-Length": str(_FILE_BYTES)}
-    http.put(url, content=(_PART for _ in range(_FILE_BYTES // len(_PART))), headers=headers)
-
-
-def fetch_raw(http: httpx.Client, url: str) -> None:
-    """Get the bytes from nowhere."""
-    with http.stream("GET", url) as response:
-        for _ in response.iter_raw():
-            pass
-
-
-@contextlib.contextmanager
-def null_server() -> Iterator[str]:
-    """Take what comes, and give zeros."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _NullHandler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
-
-
-class _NullHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_PUT(self) -> None:
-        left = int(self.headers["Content-Length"])
-        while left:
-            left -= len(self.rfile.read(min(left, len(_PART))))
-        self._answer(0)
-
-    def do_GET(self) -> None:
-        self._answer(_FILE_BYTES)
-        for _ in range(_FILE_BYTES // len(_PART)):
-            self.wfile.write(_PART)
-
-    def _answer(self, size_bytes: int) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(size_bytes))
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+        with bare.server("take") as taking:
+            up = partial(bare.send_file, taking, path), partial(session.upload, path)
+            floor, value = in_turns(3, *(partial(duration, action) for action in up))
+        yield speed("upload of 256 MiB / a Unix socket into a file", _FILE_BYTES, floor, value, goal=0.55)
+        with bare.server("give", path) as giving:
+            down = partial(bare.fetch_file, giving, back), partial(session.download, "large", back)
+            floor, value = in_turns(3, *(partial(duration, action) for action in down))
+        yield speed("download of 256 MiB / a Unix socket into a file", _FILE_BYTES, floor, value)
 
 
 def transfer_memory(target: Target) -> Figure:
