@@ -1,4 +1,4 @@
-"""How costs grow: with sessions, a command's length, files in a directory, and sessions at work."""
+"""The growth of costs: with sessions, a command's length, files in a directory, and sessions at work."""
 
 from __future__ import annotations
 
