@@ -310,7 +310,7 @@ async def test_the_state_and_the_session_of_another_client_are_refused(
 async def test_it_works_with_other_daemons_as_far_as_they_go(go_daemon: GoDaemon) -> None:
     async with SandboxClient(base_url=go_daemon.url, api_key=go_daemon.api_key) as client:
         sandboxes = SandkastenSandboxClient(client)
-        box = await sandboxes.create()
+        box = await sandboxes.create(options=SandkastenSandboxClientOptions(exposed_ports=(8000,)))
         await box.start()
         assert await output(box, "echo $((6 * 7)); pwd") == "42\n/workspace\n"
         await write(box, "a", b"\xff")
@@ -318,5 +318,7 @@ async def test_it_works_with_other_daemons_as_far_as_they_go(go_daemon: GoDaemon
         with pytest.raises(ExecTransportError) as caught:
             await box.pty_exec_start("true")
         assert caught.value.context["retry_safe"] is True
+        with pytest.raises(ExposedPortUnavailableError):
+            await box.resolve_exposed_port(8000)
         await box.shutdown()
     assert os.environ.get("SANDKASTEN_BASE_URL") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
@@ -29,6 +29,8 @@ try:
         ExecuteResponse,
         FileDownloadResponse,
         FileUploadResponse,
+        GlobResult,
+        GrepResult,
         LsResult,
     )
     from deepagents.backends.sandbox import BaseSandbox
@@ -38,6 +40,7 @@ except ModuleNotFoundError as error:
 from sandkasten.integrations._adapters.whole import NOTES
 from sandkasten.integrations._text import FIXABLE
 from sandkasten.integrations._verb import MAX_TIMEOUT_SECONDS
+from sandkasten.integrations.deepagents.searches import current_search, searching
 
 if TYPE_CHECKING:
     from deepagents.backends.protocol import DeleteResult
@@ -131,6 +134,8 @@ class SandkastenBackend(BaseSandbox):
         """
         limit_ms = self._limit_ms(timeout)
         try:
+            if search := current_search():
+                return search.run(self._blocking(), _merged(command), limit_ms)
             return _answer(self._blocking().run(_merged(command), timeout_ms=limit_ms))
         except FIXABLE as error:
             return _refusal(error, limit_ms)
@@ -176,6 +181,26 @@ class SandkastenBackend(BaseSandbox):
         except FIXABLE as error:
             return LsResult(error=_why_not_listed(path, error))
 
+    def glob(self, pattern: str, path: str | None = None) -> GlobResult:
+        """Find files by a pattern, as deepagents does, but up to 64 MiB of results.
+
+        Raises:
+            SandkastenError: the session is gone, or the daemon cannot be reached.
+        """
+        with searching() as search:
+            return search.marked(super().glob(pattern, path))
+
+    def grep(
+        self, pattern: str, path: str | None = None, glob: str | None = None, **options: Any
+    ) -> GrepResult:
+        """Search in files for a text, as deepagents does, but up to 64 MiB of results.
+
+        Raises:
+            SandkastenError: the session is gone, or the daemon cannot be reached.
+        """
+        with searching() as search:
+            return search.marked(super().grep(pattern, path, glob, **options))
+
     # ---- async
 
     async def aexecute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
@@ -185,6 +210,8 @@ class SandkastenBackend(BaseSandbox):
             return await super().aexecute(command, timeout=timeout)  # `execute` in a thread
         limit_ms = self._limit_ms(timeout)
         try:
+            if search := current_search():
+                return await search.arun(session, _merged(command), limit_ms)
             return _answer(await session.run(_merged(command), timeout_ms=limit_ms))
         except FIXABLE as error:
             return _refusal(error, limit_ms)
@@ -243,6 +270,18 @@ class SandkastenBackend(BaseSandbox):
             return _listed(path, await session.list(_checked(path)))
         except FIXABLE as error:
             return LsResult(error=_why_not_listed(path, error))
+
+    async def aglob(self, pattern: str, path: str | None = None) -> GlobResult:
+        """Find files as `glob` does."""
+        with searching() as search:
+            return search.marked(await super().aglob(pattern, path))
+
+    async def agrep(
+        self, pattern: str, path: str | None = None, glob: str | None = None, **options: Any
+    ) -> GrepResult:
+        """Search in files as `grep` does."""
+        with searching() as search:
+            return search.marked(await super().agrep(pattern, path, glob, **options))
 
     # ---- the parts
 

@@ -19,6 +19,7 @@ class SandkastenSandboxClientOptions(BaseSandboxClientOptions):
         packages: packages of Python that it has from the beginning.
         workspace_id: the workspace whose files it sees; they outlive it.
         ttl_seconds: how long it lives after its last use.
+        exposed_ports: ports of the sandbox that programs of this machine may reach, whatever its network.
     """
 
     type: Literal["sandkasten"] = "sandkasten"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -28,3 +29,4 @@ class SandkastenSandboxClientOptions(BaseSandboxClientOptions):
     packages: tuple[str, ...] = ()
     workspace_id: str | None = None
     ttl_seconds: int = _TTL_SECONDS
+    exposed_ports: tuple[int, ...] = ()

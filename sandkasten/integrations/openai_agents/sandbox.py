@@ -103,6 +103,7 @@ class SandkastenSandboxClient(BaseSandboxClient[SandkastenSandboxClientOptions |
             snapshot=resolve_snapshot(snapshot, str(session_id)),
             sandbox_id=session.id,
             options=options,
+            exposed_ports=options.exposed_ports,
         )
         return self._wrapped(state, session)
 

@@ -15,6 +15,7 @@ from agents.sandbox.errors import (
     ErrorCode,
     ExecTimeoutError,
     ExecTransportError,
+    ExposedPortUnavailableError,
     WorkspaceArchiveReadError,
     WorkspaceArchiveWriteError,
     WorkspaceReadNotFoundError,
@@ -29,7 +30,7 @@ from agents.sandbox.session.pty_types import (
     resolve_pty_write_yield_time_ms,
 )
 from agents.sandbox.session.runtime_helpers import RESOLVE_WORKSPACE_PATH_HELPER, RuntimeHelperScript
-from agents.sandbox.types import ExecResult
+from agents.sandbox.types import ExecResult, ExposedPortEndpoint
 from anyio import to_thread
 
 from sandkasten.errors import (
@@ -48,6 +49,7 @@ from sandkasten.integrations._adapters.whole import (
 from sandkasten.integrations._text import FIXABLE
 from sandkasten.integrations.openai_agents.archives import without
 from sandkasten.integrations.openai_agents.options import SandkastenSandboxClientOptions
+from sandkasten.integrations.openai_agents.ports import Ports
 from sandkasten.integrations.openai_agents.terminals import Terminals
 from sandkasten.session import Session
 
@@ -89,6 +91,7 @@ class SandkastenSandboxSession(BaseSandboxSession):
         self.state = state  # pyright: ignore[reportIncompatibleVariableOverride]
         self.session = session
         self._terminals = Terminals()
+        self._ports = Ports()
         self._set_start_state_preserved(has_files)
 
     # ---- commands
@@ -215,6 +218,18 @@ class SandkastenSandboxSession(BaseSandboxSession):
             raise WorkspaceRootNotFoundError(path=self._workspace_root_path(), cause=error) from error
         return _NOT_EXECUTABLE if error.reason == "not_executable" else _NOT_FOUND
 
+    async def _resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
+        try:
+            return ExposedPortEndpoint("127.0.0.1", await self._ports.listen(self.session, port))
+        except (SandkastenError, OSError) as error:
+            raise ExposedPortUnavailableError(
+                port=port,
+                exposed_ports=self.state.exposed_ports,
+                reason="backend_unavailable",
+                context={"detail": str(error)},
+                cause=error,
+            ) from error
+
     # ---- files
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
@@ -285,6 +300,7 @@ class SandkastenSandboxSession(BaseSandboxSession):
         return True
 
     async def _shutdown_backend(self) -> None:
+        await self._ports.close()
         with suppress(*GONE):  # gone is what was wanted
             await self.session.destroy()
 

@@ -219,6 +219,43 @@ async def test_a_directory_is_listed_to_its_end(
         assert (await backend.als(path)).error == f"Path '{path}': {word}"
 
 
+async def test_a_search_has_all_its_results(
+    address: dict[str, str], backend: SandkastenBackend, session: Session
+) -> None:
+    """Those of 2 MiB, which is more than a command prints for a model."""
+    await session.run(
+        "mkdir d; cd d; seq -f 'a-long-name-%060.0f' 15000 | xargs touch; yes word | head -n 99999 > a"
+    )
+    with sandkasten_sync.SandboxClient(**address) as client:
+        blocking = SandkastenBackend(session=client.get_session(session.id))
+        for found in (
+            await backend.aglob("a-*", "/workspace/d"),
+            blocking.glob("a-*", "/workspace/d"),
+            await blocking.aglob("a-*", "/workspace/d"),
+        ):
+            assert found.error is None
+            assert [match["path"] for match in found.matches or []] == [
+                f"a-long-name-{number:060}" for number in range(1, 15001)
+            ]
+        for lines in (await backend.agrep("word", "/workspace/d"), blocking.grep("word", "/workspace/d")):
+            assert [match["line"] for match in lines.matches or []] == list(range(1, 100_000))
+
+
+async def test_a_search_says_if_results_are_missing(
+    address: dict[str, str], backend: SandkastenBackend, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many of them, or too little time; 0.6 has no mark for results that are there, so none are."""
+    monkeypatch.setattr("sandkasten.integrations.deepagents.searches.MOST_BYTES", 10_000)
+    await session.run("seq -f 'a-long-name-%060.0f' 200 | xargs touch")
+    with sandkasten_sync.SandboxClient(**address) as client:
+        blocking = SandkastenBackend(session=client.get_session(session.id))
+        for found in (await backend.aglob("*", "/workspace"), blocking.glob("*", "/workspace")):
+            assert getattr(found, "truncated", True)
+            assert 1 <= len(found.matches or []) < 200 if hasattr(found, "truncated") else found.error
+        late = SandkastenBackend(session=client.get_session(session.id), timeout_ms=1)
+        assert late.grep("word", "/workspace").error
+
+
 # ---- Sessions of both kinds
 
 

@@ -15,4 +15,12 @@ class LsResult:
         self, error: str | None = ..., entries: list[dict[str, str | bool]] | None = ...
     ) -> None: ...
 
+class GlobResult:
+    error: str | None
+    matches: list[dict[str, str | bool]] | None
+
+class GrepResult:
+    error: str | None
+    matches: list[dict[str, str | int]] | None
+
 class SandboxBackendProtocol: ...
