@@ -21,12 +21,6 @@ from sandkasten.integrations.anthropic import SandkastenToolset
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="session")
-async def client() -> AsyncIterator[SandboxClient]:
-    async with SandboxClient() as client:
-        yield client
-
-
 class Tools:
     """The tools of a session, as the worker makes and ends them."""
 
