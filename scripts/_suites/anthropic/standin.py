@@ -76,7 +76,7 @@ class Agent:
 
     @property
     def texts(self) -> list[str]:
-        """What it read, without pictures."""
+        """Texts that it read of its tools, without pictures."""
         return [result["content"][0].get("text", "") for result in self.results]
 
 
@@ -194,7 +194,7 @@ class StandIn:
 
 
 def check(request: Request, key: str) -> None:
-    """Fail unless a request has a key, and no other, and asks for the beta; skills are none."""
+    """Fail unless a request has a key, and no other, and asks for the beta (except for skills)."""
     assert request.headers["Authorization"] == f"Bearer {key}"
     assert "X-Api-Key" not in request.headers
     if "/skills/" not in request.url.path:

@@ -222,7 +222,7 @@ async def test_a_directory_is_listed_to_its_end(
 async def test_a_search_has_all_its_results(
     address: dict[str, str], backend: SandkastenBackend, session: Session
 ) -> None:
-    """Those of 2 MiB, which is more than a command prints for a model."""
+    """All 2 MiB of them, which is more than a command prints for a model."""
     await session.run(
         "mkdir d; cd d; seq -f 'a-long-name-%060.0f' 15000 | xargs touch; yes word | head -n 99999 > a"
     )
