@@ -99,6 +99,7 @@ class EventStream(StreamedResponse):
         with when_client_leaves(self._receive, self._on_leave):
             try:
                 await send(self.start)
+                await send(_NOTHING_YET)  # the head does not wait for an event
                 async for data in self._events:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
@@ -107,6 +108,7 @@ class EventStream(StreamedResponse):
 
 
 KEEP_ALIVE = b": keep-alive\n\n"
+_NOTHING_YET = {"type": "http.response.body", "body": b"", "more_body": True}
 
 
 def event(name: str, data: Any, number: int) -> bytes:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sandkasten.local.api.asgi import when_client_leaves
+from sandkasten.local.api.http.exchange import abort
 from sandkasten.local.api.http.messages import (
     ClientLeftError,
     Message,
@@ -177,7 +178,7 @@ class BodyStream(StreamedResponse):
                     await self._send_pieces(send, left)
                 await send({"type": "http.response.body", "body": b""})
             except (BrokenOffError, TimeoutError, ApiError):
-                abort(self._request)
+                abort(self._request.receive)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(left.wait(), _ABORT_SECONDS)
             finally:
@@ -191,12 +192,3 @@ class BodyStream(StreamedResponse):
                 )
                 if left.is_set():
                     return
-
-
-def abort(request: Request) -> None:
-    """Break a connection off, with all that is still on its way to a client that may not take it.
-
-    ASGI has no word for that. With uvicorn, `receive` is a method of what holds the transport.
-    """
-    cycle: Any = getattr(request.receive, "__self__", None)
-    cycle.transport.abort()

@@ -9,41 +9,30 @@ are taken, the connection that has waited longest loses its place; where none wa
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import resource
 import socket
-import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from http import HTTPStatus
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from sandkasten.local.api.http.exchange import Exchange, JoinedWrites
+from sandkasten.local.api.http.refusals import ambiguity, last_answer, too_large
+from sandkasten.local.clock import Alarm
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.observe.observer import Observer
 
 log = logging.getLogger("sandkasten.local")
 
 _MOST_CONNECTIONS = 4096  # their heads together take 256 MiB at most
+_RECEIVED_BYTES = 256 * 1024
 # In the scope of a request whose answer goes on for as long as a command does.
 LIVE = "sandkasten.live"
-# Those that decide something here. The parser itself refuses two lengths of a body.
-_ONCE = (
-    b"authorization",
-    b"content-type",
-    b"host",
-    b"idempotency-key",
-    b"last-event-id",
-    b"origin",
-    b"range",
-    b"sec-fetch-site",
-)
 
 
 def _half_of_the_descriptors() -> int:
@@ -95,6 +84,8 @@ class Connections:
         self._waiting: dict[Connection, None] = {}  # in the order in which they began to wait
         self._refused = Counter[int]()
         self._is_pausing = False
+        # All connections receive into it, since each has parsed what it got before another gets more.
+        self.buffer = memoryview(bytearray(_RECEIVED_BYTES))
 
     async def accept(self, listener: socket.socket) -> None:
         """Let peers in until this is cancelled.
@@ -172,7 +163,7 @@ class _RefusedError(Exception):
     """A request must not be read on; the parser hands this through as an error of its own."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection, within bounds; uvicorn's errors and this module's are answered as all others are."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState, connections: Connections) -> None:
@@ -184,9 +175,11 @@ class Connection(HttpToolsProtocol):
         self._counted_bytes = 0  # since the last one of content, or the end of a head
         self._error = invalid_request("This is not a request of HTTP. Send one.")
         self._seconds: float | None = None  # for the peer to act
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self.loop)
         self._unread_timer: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
+        self._exchange: Exchange
+        self._writes: JoinedWrites
 
     # --- what asyncio calls
 
@@ -194,6 +187,7 @@ class Connection(HttpToolsProtocol):
         """Count a new connection, or refuse one too many."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
+        self._writes = JoinedWrites(transport)
         if self._all.has_room():
             self._watch()
         else:
@@ -203,12 +197,20 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection that has ended."""
-        self._stop_timer()
+        self._alarm.close()
         self._stop_unread_timer()
         self._all.busy(self)
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go."""
+        return self._all.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse them; nothing holds on to the buffer afterwards."""
+        self.data_received(self._all.buffer[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Parse in pieces that cannot hold more than a head may have."""
         view = memoryview(data)
         while view and not self.transport.is_closing():
@@ -217,7 +219,7 @@ class Connection(HttpToolsProtocol):
             self._counted_bytes += len(piece)
             super().data_received(piece)  # type: ignore[arg-type]  # httptools takes any buffer
             if self._counted_bytes >= self._bounds.head_bytes and not self.transport.is_closing():
-                self._refuse(_too_large(f"{self._bounds.head_bytes} bytes"))
+                self._refuse(too_large(f"{self._bounds.head_bytes} bytes"))
         if not self.transport.is_closing():
             self._watch()
 
@@ -249,21 +251,22 @@ class Connection(HttpToolsProtocol):
         if self._part is not _Part.HEAD:
             return
         if len(self.headers) >= self._bounds.headers:
-            self._give_up(_too_large(f"{self._bounds.headers} headers"))
+            self._give_up(too_large(f"{self._bounds.headers} headers"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A request can be answered from here on."""
-        if sentence := _ambiguity(self.url, [name for name, _value in self.headers]):
+        if sentence := ambiguity(self.url, [name for name, _value in self.headers]):
             self._give_up(invalid_request(sentence))
         self._part = _Part.BODY
         self._counted_bytes = 0
         super().on_headers_complete()
+        self._exchange = Exchange.of(self.cycle, self._writes)
 
     def on_body(self, body: bytes) -> None:
         """Content is bounded by those who read it."""
         self._counted_bytes = 0
-        super().on_body(body)
+        self._exchange.add(body)
 
     def on_message_complete(self) -> None:
         """Note that a request is complete."""
@@ -274,8 +277,13 @@ class Connection(HttpToolsProtocol):
     # --- what uvicorn calls
 
     def on_response_complete(self) -> None:
-        """Note that a request is answered."""
-        super().on_response_complete()
+        """Go on with the next request, or wait for it; uvicorn would set a timer of its own."""
+        self._writes.flush()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
@@ -291,13 +299,13 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._waits_to_be_read()
         elif seconds != self._seconds:
-            self._stop_timer()
             self._seconds = seconds
             if seconds is None:
+                self._alarm.clear()
                 self._all.busy(self)
             else:
                 self._all.waits(self)
-                self._timer = self.loop.call_later(seconds, self._on_deadline)
+                self._alarm.set(seconds, self._on_deadline)
 
     def _owed_within(self) -> float | None:
         if self.cycle is not None and not self.cycle.response_complete:
@@ -341,11 +349,6 @@ class Connection(HttpToolsProtocol):
             self._unread_timer.cancel()
             self._unread_timer = None
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     # --- refusing
 
     def _give_up(self, error: ApiError) -> None:
@@ -354,10 +357,10 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Answer if an answer is what the peer would take it for, and close."""
-        self._stop_timer()
+        self._alarm.close()
         self._all.refused(error.status)
         if self._may_answer():
-            self.transport.write(_last_answer(error))
+            self.transport.write(last_answer(error))
         self.transport.close()
         self._waits_to_be_read()
 
@@ -365,29 +368,3 @@ class Connection(HttpToolsProtocol):
         if self._part is _Part.BODY:
             return not self.cycle.response_started and not self.pipeline
         return self.cycle is None or self.cycle.response_complete
-
-
-def _too_large(what: str) -> ApiError:
-    sentence = f"The request has more than {what} beside its content. Send fewer or shorter headers."
-    return ApiError(431, "INVALID_REQUEST", sentence)
-
-
-def _ambiguity(target: bytes, names: Sequence[bytes]) -> str | None:
-    """Say why a request could be read in two ways, or return None."""
-    if not target.startswith(b"/"):
-        return "The request's target is not a path. Send the path, and the host in the header Host."
-    twice = [name.decode() for name in _ONCE if names.count(name) > 1]
-    return f"The request has more than one header {twice[0]!r}. Send one." if twice else None
-
-
-def _last_answer(error: ApiError) -> bytes:
-    body = json.dumps(error.body).encode()
-    headers = {
-        "content-type": "application/json",
-        "content-length": len(body),
-        "x-request-id": uuid.uuid4().hex,
-        "connection": "close",
-    } | ({"retry-after": 1} if error.status == 503 else {})
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body

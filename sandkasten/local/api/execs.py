@@ -53,7 +53,7 @@ class Execs:
         listener = execution.listen()
         is_kept_alive = False
         try:
-            if await execution.advance(SOON_SECONDS):
+            if await execution.outlasts(listener, SOON_SECONDS):
                 with when_client_leaves(request.receive, listener.leave):
                     is_kept_alive = await execution.outlasts(listener, pause_seconds)
             if is_kept_alive:
@@ -113,7 +113,7 @@ class Execs:
     ) -> Execution:
         """Find the command that a key stands for, or run a new one."""
         key = key_of(request.headers.get("idempotency-key"))
-        asked = repr((type(kept).__name__, body)).encode()
+        asked = type(kept).__name__.encode() + request.digest
         execution = self.keys.find(session.id, key, asked)
         if not isinstance(execution, Execution) or execution.left_line:
             if is_resumed:

@@ -8,6 +8,7 @@ bound for their number, since many small values take thirty times their bytes in
 from __future__ import annotations
 
 import binascii
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from sandkasten._protocol import MAX_COMMAND_BYTES
 from sandkasten.local.api.bodystream import pieces_of
+from sandkasten.local.api.http.exchange import whole_body
 from sandkasten.local.api.http.messages import Request
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.limits.jsonvalues import FewValues, TooManyValuesError
@@ -51,7 +53,13 @@ async def read_json(
         ApiError: it is too large, does not come, is no JSON object, or `make` refuses it.
     """
     data = await _received(request, max_bytes)
+    request.digest = digest_of(data)
     return await parse_json(data, make, may_be_empty=may_be_empty, most_values=most_values)
+
+
+def digest_of(data: bytes | bytearray) -> bytes:
+    """Return the digest of a body, by which it is known again."""
+    return hashlib.sha256(data).digest()
 
 
 async def parse_json(
@@ -74,11 +82,15 @@ async def parse_json(
 
 
 async def _received(request: Request, max_bytes: int) -> bytearray:
-    data = bytearray()
-    async for piece, _more in pieces_of(request):
-        if len(data) + len(piece) > max_bytes:
-            raise invalid_request(f"The body is larger than {max_bytes} bytes. Send less.")
-        data += piece
+    whole = whole_body(request.receive)  # of most requests it is here, and nothing is waited for
+    data = bytearray(whole or b"")
+    if whole is None:
+        async for piece, _more in pieces_of(request):
+            data += piece
+            if len(data) > max_bytes:
+                break
+    if len(data) > max_bytes:
+        raise invalid_request(f"The body is larger than {max_bytes} bytes. Send less.")
     return data
 
 

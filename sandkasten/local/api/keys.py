@@ -7,7 +7,6 @@ never done again.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ def key_of(header: str | None) -> str | None:
 
 @dataclass
 class _Entry(Generic[T]):
-    fingerprint: bytes
+    request: bytes
     value: T
     size_bytes: int = 0
 
@@ -52,7 +51,7 @@ class Keys(Generic[T]):
         self._gone: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def find(self, scope: str, key: str | None, request: bytes) -> T | None:
-        """Return the value of a key, or None if the key is new.
+        """Return the value of a key, or None if the key is new; `request` identifies the request.
 
         Raises:
             ApiError: INVALID_REQUEST if the key came with another request, RESULT_GONE if it came too long
@@ -65,14 +64,14 @@ class Keys(Generic[T]):
         entry = self._open.get((scope, key)) or self._ended.get((scope, key))
         if entry is None:
             return None
-        if entry.fingerprint != _fingerprint(request):
+        if entry.request != request:
             raise invalid_request("This Idempotency-Key was used for another request. Take a new one.")
         return entry.value
 
     def add(self, scope: str, key: str | None, request: bytes, value: T) -> None:
         """Remember what a new key stands for, until `end` or `forget`."""
         if key is not None:
-            self._open[scope, key] = _Entry(_fingerprint(request), value)
+            self._open[scope, key] = _Entry(request, value)
 
     def look(self, scope: str, key: str) -> T | None:
         """Return the value of a key without checking the request."""
@@ -98,7 +97,3 @@ class Keys(Generic[T]):
             self._gone[oldest] = None
             if len(self._gone) > _REMEMBERED_MAX:
                 self._gone.popitem(last=False)
-
-
-def _fingerprint(request: bytes) -> bytes:
-    return hashlib.sha256(request).digest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -84,6 +83,11 @@ class _Nobody:
         """See `Runner`."""
 
 
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 class Job(Generic[OutcomeT]):
     """A job that was submitted. Lives in the event loop's thread."""
 
@@ -103,7 +107,7 @@ class Job(Generic[OutcomeT]):
         self._output: list[tuple[Channel, bytearray]] = []
         self._output_bytes = 0
         self._on_finished: list[Callable[[], None]] = []
-        self._changed = asyncio.Event()
+        self._waiters = set[asyncio.Future[None]]()
 
     # --- for those who wait for it
 
@@ -115,15 +119,25 @@ class Job(Generic[OutcomeT]):
             ApiError: the job could not begin.
         """
         if not self._output and not self.is_finished:
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
-                    await self._changed.wait()
+            await self._changes(timeout_seconds)
         if output := self.rest():
             return output
         if self.error is not None:
             raise self.error
         return None if self.is_finished else ()
+
+    async def _changes(self, timeout_seconds: float | None) -> None:
+        """Wait for a change, at most so long; `asyncio.timeout` would cost more than all the rest of this."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, _end, waiter)
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
 
     def rest(self) -> Output:
         """Return the output that was not yet taken."""
@@ -135,7 +149,8 @@ class Job(Generic[OutcomeT]):
 
     def wake(self) -> None:
         """Let those who wait look around: something else than output has changed."""
-        self._changed.set()
+        for waiter in self._waiters:
+            _end(waiter)
 
     def abandon(self) -> None:
         """Stop the job if it runs, or forget it if it does not yet: nobody waits for it any more."""
@@ -180,7 +195,7 @@ class Job(Generic[OutcomeT]):
             self._output.append((channel, bytearray(data)))
         self._output_bytes += len(data)
         if not self.holds_back:
-            self._changed.set()
+            self.wake()
 
     @property
     def holds_back(self) -> bool:
@@ -193,7 +208,7 @@ class Job(Generic[OutcomeT]):
         callbacks, self._on_finished = self._on_finished, []
         for callback in callbacks:
             callback()
-        self._changed.set()
+        self.wake()
         # The result may be kept for long, and must not hold on to what is large or to a session that ended.
         self._runner = _Nobody()
 

@@ -36,9 +36,10 @@ class Request:
         headers: its headers.
         path_params: the parts of its path that its route has names for.
         route: the template of its path; "" if there is none.
+        digest: a digest of its body, once that was read as JSON.
     """
 
-    __slots__ = ("headers", "path_params", "receive", "route", "scope")
+    __slots__ = ("digest", "headers", "path_params", "receive", "route", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, path_params: Mapping[str, str] | None = None) -> None:
         """Read nothing of the body yet."""
@@ -47,6 +48,7 @@ class Request:
         self.headers = headers_of(scope["headers"])
         self.path_params = path_params or {}
         self.route = ""
+        self.digest = b""
 
     @property
     def query(self) -> bytes:

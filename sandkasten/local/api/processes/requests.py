@@ -23,6 +23,7 @@ from sandkasten.local.api.http.messages import Request
 from sandkasten.local.api.jsonbodies import (
     Fields,
     decode_base64,
+    digest_of,
     flag_of,
     number_of,
     object_of,
@@ -68,7 +69,9 @@ async def run_body(request: Request) -> tuple[RunBody, AsyncIterator[bytes] | No
         return await read_json(request, _RUN_BYTES, _run, most_values=_MOST_VALUES), None
     form = Form(media_type, body_of(request))
     await _begin_part(form, "request")
-    body = await parse_json(await form.field("request", _PROGRAM_BYTES), _run, most_values=_MOST_VALUES)
+    data = await form.field("request", _PROGRAM_BYTES)
+    request.digest = digest_of(data)
+    body = await parse_json(data, _run, most_values=_MOST_VALUES)
     if body.input:
         raise invalid_request("The input comes twice, in 'request' and as a part. Send one of them.")
     await _begin_part(form, "input")

@@ -62,7 +62,7 @@ class Runs:
 
         is_kept_alive = False
         try:
-            if await run.advance(SOON_SECONDS):
+            if await run.outlasts(listener, SOON_SECONDS):
                 with when_client_leaves(partial(feeding.then, request.receive), listener.leave):
                     is_kept_alive = await run.outlasts(listener, pause_seconds)
             if is_kept_alive:
@@ -79,7 +79,7 @@ class Runs:
     async def _run(self, session: Session, request: Request, body: RunBody, *, has_input: bool) -> Run:
         """Find the process that a key stands for, or begin a new one."""
         key = key_of(request.headers.get("idempotency-key"))
-        asked = repr(("run", body, has_input)).encode("utf-8", "surrogatepass")
+        asked = b"run %d" % has_input + request.digest
         found = self._keys.find(session.id, key, asked)
         if isinstance(found, Run):
             await found.process.begun.wait()

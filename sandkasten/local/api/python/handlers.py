@@ -60,7 +60,7 @@ class Python:
         listener = attended.listen()
         is_kept_alive = False
         try:
-            if await attended.advance(SOON_SECONDS):
+            if await attended.outlasts(listener, SOON_SECONDS):
                 with when_client_leaves(request.receive, listener.leave):
                     is_kept_alive = await attended.outlasts(listener, pause_seconds)
             if is_kept_alive:
@@ -104,7 +104,7 @@ class Python:
     ) -> AttendedRun:
         """Find the run that a key stands for, or begin a new one."""
         key = key_of(request.headers.get("idempotency-key"))
-        asked = repr(("python", is_stream, body)).encode("utf-8", "surrogatepass")
+        asked = b"python %d" % is_stream + request.digest
         found = self._keys.find(session.id, key, asked)
         if isinstance(found, AttendedRun) and not found.left_line:
             return found
