@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -76,6 +79,39 @@ def test_every_example_is_run_by_a_test() -> None:
     source = "".join(path.read_text("utf-8") for path in (Path(__file__), *suites))
     for example in EXAMPLES.glob("*.py"):
         assert f'"{example.name}"' in source
+
+
+def test_examples_of_frameworks_that_are_not_here_import_what_there_is_and_are_short() -> None:
+    """Their suites run them (`scripts/suites`); this looks at what needs no framework."""
+    seen: set[str] = set()
+    for file in (ROOT / "scripts" / "_suites").glob("*/*/requirements.txt"):
+        tests = "".join(path.read_text("utf-8") for path in file.parents[1].glob("test_*.py"))
+        wanted = [line.split("=")[0].replace("-", "") for line in file.read_text("utf-8").splitlines()]
+        for example in EXAMPLES.glob("*.py"):
+            if f'"{example.name}"' in tests:
+                seen.add(example.name)
+                check_imports(example, wanted)
+    assert len(seen) >= 10
+    for name in seen - {"mini_swe_agent.py", "swe_rex.py"}:  # which are whole adapters
+        lines = (EXAMPLES / name).read_text("utf-8").splitlines()
+        assert len([line for line in lines if line.strip()]) <= 40, name
+
+
+def check_imports(example: Path, wanted: list[str]) -> None:
+    """Fail if a program imports a name that we do not have, or a package that its suite does not ask for."""
+    for node in ast.walk(ast.parse(example.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert all(name.name in sys.stdlib_module_names for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = str(node.module)
+            names = {name.name for name in node.names}
+            if module.startswith("sandkasten.integrations."):  # imports the framework
+                source = ROOT.joinpath(*module.split("."), "__init__.py").read_text("utf-8")
+                assert names <= set(re.findall(r'"(\w+)"', source.split("__all__ = ")[1]))
+            elif importlib.util.find_spec(root := module.split(".", 1)[0]):
+                assert names <= set(dir(importlib.import_module(module)))
+            else:
+                assert any(name.startswith(root.split("_", 1)[0]) for name in wanted), (example.name, module)
 
 
 @pytest.mark.parametrize("name", ["openai_agent.py", "langchain_agent.py"])

@@ -101,9 +101,9 @@ class SandkastenExecutor(RemotePythonExecutor):
         logs = _joined(result.stdout, result.stderr)
         fault = result.error
         if fault is None:
-            return CodeOutput(output=_value(result), logs=logs, is_final_answer=False)
+            return CodeOutput(output=_value(result), logs=_ended(logs), is_final_answer=False)
         if fault.name == self.FINAL_ANSWER_EXCEPTION:
-            return CodeOutput(output=self._answer(), logs=logs, is_final_answer=True)
+            return CodeOutput(output=self._answer(), logs=_ended(logs), is_final_answer=True)
         raise AgentError(_joined(logs, f"The code raised an error:\n{fault}"), self.logger)
 
     def send_tools(self, tools: dict[str, Any]) -> None:
@@ -146,3 +146,8 @@ def _value(result: PythonResult) -> Any:
 
 def _joined(*texts: str) -> str:
     return "\n".join(text.rstrip("\n") for text in texts if text.strip("\n"))
+
+
+def _ended(logs: str) -> str:
+    """Return logs that end with a line's end, since smolagents puts more text behind them."""
+    return f"{logs}\n" if logs else ""

@@ -10,6 +10,6 @@ from sandkasten import SandboxClient
 
 
 @pytest.fixture(scope="session")
-async def client(anyio_backend: str) -> AsyncIterator[SandboxClient]:
-    async with SandboxClient() as client:
+async def client(anyio_backend: str, address: dict[str, str]) -> AsyncIterator[SandboxClient]:
+    async with SandboxClient(**address) as client:
         yield client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from autogen_agentchat.agents import ApprovalResponse, CodeExecutorAgent
@@ -111,3 +111,7 @@ async def test_a_restart_begins_anew_and_a_session_that_died_is_said(
 async def test_a_time_that_cannot_be_meant_is_refused(client: SandboxClient) -> None:
     with pytest.raises(SandkastenInputError, match="timeout_seconds"):
         SandkastenCodeExecutor(client, timeout_seconds=0)
+
+
+def test_the_example_prints_what_its_page_says(check_example: Callable[[str], None]) -> None:
+    check_example("autogen_agent.py")

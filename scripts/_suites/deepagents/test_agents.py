@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,10 +14,9 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 
 import sandkasten_sync
-from sandkasten import SandboxClient, SandkastenInputError, Session, SessionNotFoundError
+from sandkasten import SandkastenInputError, Session, SessionNotFoundError
 from sandkasten.integrations.deepagents import SandkastenBackend
 
-ROOT = Path(__file__).resolve().parents[3]
 TEN_MB = 10 * 1024 * 1024
 ODD_NAME = "/workspace/déjà vu 'q' \"w\" 日本.txt"
 
@@ -52,13 +48,6 @@ def heard(state: dict[str, Any]) -> list[str]:
 async def ask(backend: SandboxBackendProtocol, *steps: tuple[str, dict[str, Any]]) -> list[str]:
     """Return what the model hears of some steps."""
     return heard(await agent_with(backend, *steps).ainvoke({"messages": [("user", "Go.")]}))
-
-
-@pytest.fixture
-async def session(address: dict[str, str]) -> AsyncIterator[Session]:
-    """An async session of its own."""
-    async with SandboxClient(**address) as client, await client.create_session() as session:
-        yield session
 
 
 @pytest.fixture
@@ -276,9 +265,5 @@ async def test_each_form_of_call_has_its_session(address: dict[str, str], sessio
         SandkastenBackend()
 
 
-def test_the_example_prints_what_its_page_says() -> None:
-    """The example is the program "deep_agent.py"."""
-    example = ROOT / "docs" / "examples" / "deep_agent.py"
-    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"```text\n{done.stdout}```" in example.with_suffix(".md").read_text("utf-8")
+def test_the_example_prints_what_its_page_says(check_example: Callable[[str], None]) -> None:
+    check_example("deep_agent.py")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +140,7 @@ async def test_an_environment_runs_commands_and_has_files(daemon: LocalDaemon) -
             await box.execute("true")
         await box.close()
         assert not box.is_initialized
+
+
+def test_the_example_prints_what_its_page_says(check_example: Callable[[str], None]) -> None:
+    check_example("adk_agent.py")

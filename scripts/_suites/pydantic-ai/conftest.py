@@ -15,6 +15,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-async def client(anyio_backend: str) -> AsyncIterator[SandboxClient]:
-    async with SandboxClient() as client:
+async def client(anyio_backend: str, address: dict[str, str]) -> AsyncIterator[SandboxClient]:
+    async with SandboxClient(**address) as client:
         yield client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import PIL.Image
@@ -109,7 +109,7 @@ def test_a_timeout_keeps_the_variables_and_has_the_output(session: BlockingSessi
 def test_ten_megabytes_lose_their_middle(session: BlockingSession) -> None:
     done = SandkastenExecutor(session)("print('x' * 10_000_000)\nprint('end')")
     assert len(done.logs) < 1_100_000
-    assert done.logs.endswith("\nend")
+    assert done.logs.endswith("\nend\n")
 
 
 def test_a_large_answer_comes_whole(session: BlockingSession) -> None:
@@ -130,3 +130,7 @@ def test_sessions_and_times_that_cannot_be_meant_are_refused(session: BlockingSe
         SandkastenExecutor(session, timeout_ms=0)
     with pytest.raises(SandkastenInputError, match="sandkasten_sync"):
         SandkastenExecutor(Session.__new__(Session))  # type: ignore[arg-type]
+
+
+def test_the_example_prints_what_its_page_says(check_example: Callable[[str], None]) -> None:
+    check_example("smolagents_agent.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -156,3 +156,7 @@ async def test_a_session_that_died_is_said(sandbox: SandkastenSandbox) -> None:
         await sandbox.execute("true")
     with pytest.raises(OSError, match="session"):
         await sandbox.read_file("a")
+
+
+def test_the_example_prints_what_its_page_says(check_example: Callable[[str], None]) -> None:
+    check_example("strands_agent.py")
