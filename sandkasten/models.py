@@ -257,6 +257,7 @@ class SessionInfo(_Shown):
         labels: what its owner noted about it, where the daemon says.
         limits: what it may take, where the daemon says.
         python_environment: the environment of Python that it has in place of an image; None if it has none.
+        node: the tag of the machine that it runs on, where its daemon is one of several behind a gateway.
     """
 
     id: str
@@ -275,6 +276,7 @@ class SessionInfo(_Shown):
     labels: Mapping[str, str] | None = None
     limits: Limits | None = None
     python_environment: EnvironmentInfo | None = None
+    node: str | None = None
 
 
 @frozen

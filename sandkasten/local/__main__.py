@@ -167,6 +167,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="packages that sessions may be given, with commas between them, or: all",
     )  # fmt: skip
     _option(serve, "--package-index", metavar="URL", help="where packages come from; else where pip looks")
+    _option(serve, "--node-tag", metavar="TAG", help="with what its sessions' ids begin, behind a gateway")
+    _option(
+        serve, "--until-input-ends", action="store_true",
+        help="end with standard input, which whoever starts the daemon holds open",
+    )  # fmt: skip
     _option(serve, "--log-format", choices=("json", "text"), help="of what goes to standard error (json)")
 
 

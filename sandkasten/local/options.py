@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from sandkasten._options.packages import canonical, name_of, problem_with_packages
+from sandkasten._protocol import NODE_TAG, NODE_TAG_FORM
 from sandkasten.local.identity import Identity
 from sandkasten.local.limits.limits import Limits, machine_limits
 from sandkasten.local.limits.values import LimitsError, parse_size
@@ -74,6 +75,7 @@ class Options:
         package_index: the URL of the index that they come from; None: where pip looks by itself.
         package_constraints: requirements that bound the versions of all packages.
         package_bytes: how large one set of packages may be.
+        node_tag: with what the ids of its sessions begin, so that a gateway finds their daemon by them.
     """
 
     data_dir: Path | None = None
@@ -88,6 +90,7 @@ class Options:
     package_index: str | None = None
     package_constraints: tuple[str, ...] = ()
     package_bytes: int = PackageRules.most_bytes
+    node_tag: str | None = None
 
     @property
     def package_rules(self) -> PackageRules | None:
@@ -231,6 +234,12 @@ def _size(name: str, value: Any) -> int:
     return read
 
 
+def _tag(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not NODE_TAG.fullmatch(value):
+        raise OptionsError(Name(name), f" must be {NODE_TAG_FORM}, such as n1, not {value!r:.80}.")
+    return value
+
+
 _READERS: Mapping[str, Any] = {
     "data_dir": read_path,
     "default_ttl_seconds": _count(1),
@@ -244,4 +253,5 @@ _READERS: Mapping[str, Any] = {
     "package_index": _index,
     "package_constraints": _requirements,
     "package_bytes": _size,
+    "node_tag": _tag,
 }

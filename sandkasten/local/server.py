@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from sandkasten._version import __version__
 from sandkasten.local import daemon, listen
@@ -25,7 +28,7 @@ def run(options: ServerOptions) -> int:
                 options.daemon.data_dir,
                 _guard(options),
                 listener,
-                on_ready=lambda _: logs.tell("ready", address=url, version=__version__, pid=os.getpid()),
+                on_ready=partial(_on_ready, options, url),
             )
             loop.run(serving)
         logs.tell("stopped")
@@ -33,6 +36,32 @@ def run(options: ServerOptions) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _on_ready(options: ServerOptions, url: str, server: daemon.Server) -> None:
+    if options.until_input_ends:
+        _watch_input(server.stop)
+    node = {} if (tag := options.daemon.node_tag) is None else {"node": tag}
+    logs.tell("ready", address=url, version=__version__, pid=os.getpid(), **node)
+
+
+def _watch_input(stop: Callable[[], None]) -> None:
+    """Call `stop` when standard input ends, however its other end was closed."""
+    running, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def on_readable() -> None:
+        try:
+            more = os.read(descriptor, 4096)
+        except OSError:
+            more = b""
+        if not more:
+            running.remove_reader(descriptor)
+            stop()
+
+    try:
+        running.add_reader(descriptor, on_readable)
+    except PermissionError:  # a file, or /dev/null: it has ended before it began
+        stop()
 
 
 def _guard(options: ServerOptions) -> Guard:

@@ -14,7 +14,7 @@ from sandkasten.local.observe import logs
 from sandkasten.local.options import Name, Options, OptionsError, check_names, read_flag, read_path, read_text
 
 # What a server has beyond `Options`.
-NAMES = frozenset({"api_key_file", "listen", "log_format", "no_api_key"})
+NAMES = frozenset({"api_key_file", "listen", "log_format", "no_api_key", "until_input_ends"})
 OPTION_NAMES = NAMES | set(Options.__dataclass_fields__)
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
@@ -30,12 +30,14 @@ class ServerOptions:
         address: where it listens.
         api_key: what its clients must have; None: nothing.
         log_format: one of `logs.FORMATS`.
+        until_input_ends: whether it ends with its standard input, which whoever started it holds.
     """
 
     daemon: Options
     address: listen.Address
     api_key: str | None
     log_format: str = "json"
+    until_input_ends: bool = False
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> ServerOptions:
@@ -67,7 +69,8 @@ class ServerOptions:
                 Name("environments"),
                 ".",
             )
-        return cls(options, address, api_key, log_format)
+        until_input_ends = read_flag("until_input_ends", settings.get("until_input_ends", False))
+        return cls(options, address, api_key, log_format, until_input_ends)
 
 
 def _find_key(settings: Mapping[str, Any], address: listen.Address) -> str | None:

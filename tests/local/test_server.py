@@ -65,12 +65,12 @@ def run(
 class Server:
     """One that runs, and what it logged so far."""
 
-    def __init__(self, log: Path, *words: str | Path) -> None:
+    def __init__(self, log: Path, *words: str | Path, stdin: int = subprocess.DEVNULL) -> None:
         with log.open("wb") as file:
             self.process = subprocess.Popen(
                 [*COMMAND, "serve", *map(str, words)],
                 env=environment(),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stderr=file,
                 stdout=file,
                 start_new_session=True,  # so that a signal is for the daemon alone
@@ -223,6 +223,10 @@ def test_a_file_that_holds_no_key_is_refused(place: Path, content: bytes) -> Non
 
 
 CONFIGURATIONS = {
+    "node_tag = 'N1'": "node_tag must be 1 to 32 characters of a-z and 0-9",
+    "node_tag = 'n1-x'": "node_tag must be",
+    "node_tag = ''": "node_tag must be",
+    "node_tag = 1": "node_tag must be",
     "colour = 1": r"no option 'colour'\. There are: .*max_sessions",
     "[limits]\ncolour = 1": r"no limit 'colour'\. There are: .*memory_bytes",
     "[limits]\ncpus = 0": "cpus must be from",
@@ -519,6 +523,28 @@ def test_logs_for_people(place: Path) -> None:
 
 
 # --- how it ends
+
+
+def test_a_node_of_several_says_so_and_ends_with_its_owner(place: Path) -> None:
+    ours, theirs = socket.socketpair()
+    words = ("--listen", "127.0.0.1:0", "--api-key-file", place / "key", "--data-dir", place / "data")
+    with ours, theirs:
+        node = ("--node-tag", "n1", "--until-input-ends", "--pool-size", "0", "--max-sessions", "5")
+        server = Server(place / "log", *words, *node, stdin=theirs.fileno())
+        theirs.close()
+        (ready,) = server.events("ready")
+        assert ready["node"] == "n1"
+        with server.client() as client, server.http() as http:
+            session = client.create_session(image="base")
+            assert re.fullmatch(r"n1-[0-9a-f]{8}-[0-9a-f]{3}", session.id)
+            assert session.info().node == "n1"
+            assert client.get_session(session.id).exec("echo hi").output == "hi\n"
+            facts = http.get("/v1/node").json()
+        assert (facts["node"], facts["max_sessions"]) == ("n1", 5)
+        assert {"base", "python"} <= set(facts["images"])
+        assert facts["limits"]["memory_bytes"] > 0
+        ours.shutdown(socket.SHUT_RDWR)
+        assert server.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

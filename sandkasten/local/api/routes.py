@@ -42,6 +42,7 @@ def rows_of(manager: Manager, observer: Observer) -> Iterator[Row]:
     yield Row("PUT", f"{_SESSION}/executions/{{key}}/input", execs.feed)
     yield Row("GET", "/healthz", sessions.health)
     yield Row("GET", "/metrics", sessions.metrics)
+    yield Row("GET", "/v1/node", sessions.node)
     yield Row("POST", "/v1/sessions", sessions.create)
     yield Row("GET", "/v1/sessions", sessions.list)
     yield Row("DELETE", "/v1/creations/{key}", sessions.cancel_creation)

@@ -47,6 +47,10 @@ class Sessions:
         )
         return Response(numbers.encode(), media_type=CONTENT_TYPE)
 
+    async def node(self, _request: Request) -> Response:
+        """Return what this daemon has and takes, for a gateway before several."""
+        return answer({"version": __version__, **await self._manager.facts()})
+
     # --- sessions
 
     async def create(self, request: Request) -> Response:

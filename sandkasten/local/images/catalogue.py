@@ -55,6 +55,11 @@ class Catalogue:
             return self._built_in[name]
         return await asyncio.to_thread(self._find_stored, name)
 
+    async def names(self) -> list[str]:
+        """List the names of all images that sessions may ask for."""
+        stored = await asyncio.to_thread(self._store.list)
+        return sorted({*self._built_in, *(image.name for image in stored)})
+
     def is_built_in(self, image: Image) -> bool:
         """Return whether an image is the machine's own, which nobody replaces."""
         return image.name in self._built_in

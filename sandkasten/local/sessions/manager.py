@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from sandkasten._options.packages import merged
 from sandkasten.local.endings import EndReason
@@ -18,7 +19,7 @@ from sandkasten.local.files.workspaces import Workspaces
 from sandkasten.local.images.catalogue import Catalogue
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.limits.limits import Limits
-from sandkasten.local.limits.own import own_limits
+from sandkasten.local.limits.own import as_numbers, own_limits
 from sandkasten.local.limits.values import LimitsError
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.observe.observer import Observer
@@ -54,6 +55,7 @@ class Manager:
         """Start with no sessions."""
         self.workspaces = workspaces
         self._settings = settings
+        self._id_prefix = "" if settings.node_tag is None else f"{settings.node_tag}-"
         self._images = images
         self._observer = observer
         self._closing = False
@@ -232,6 +234,16 @@ class Manager:
         """True if sessions may have packages."""
         return self._packages is not None
 
+    async def facts(self) -> dict[str, Any]:
+        """Return what a gateway asks a node about: its tag, how much it takes, and the images that it has."""
+        settings = self._settings
+        return {
+            "node": settings.node_tag,
+            "max_sessions": settings.max_sessions,
+            "limits": as_numbers(settings.limits, settings.cgroups.bounded, kernel_version()),
+            "images": await self._images.names(),
+        }
+
     @property
     def pool_ready(self) -> int:
         """The number of sessions that are ready before anybody asked."""
@@ -341,7 +353,7 @@ class Manager:
 
     def _new_id(self) -> str:
         while True:
-            session_id = f"{secrets.token_hex(4)}-{secrets.token_hex(2)[:3]}"
+            session_id = f"{self._id_prefix}{secrets.token_hex(4)}-{secrets.token_hex(2)[:3]}"
             if session_id not in self._sessions and session_id not in self._ended:
                 return session_id
 

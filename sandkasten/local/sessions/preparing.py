@@ -48,6 +48,7 @@ def prepare(directory: Path, identity: Identity, options: Options) -> Settings:
             allow_host_network=options.allow_host_network,
             environments=None if options.any_environment else options.environments,
             packages=options.package_rules,
+            node_tag=options.node_tag,
         )
     except BaseException:
         cgroups.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandkasten._protocol import TAGGED_SESSION_ID
 from sandkasten.local.clock import Clock
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import SandboxLostError, invalid_request
@@ -219,6 +220,8 @@ class Session:
         if isinstance(image := self._site.image, EnvironmentImage):
             facts = {"path": image.name, "python_version": image.version, "left_out": image.left_out}
             info["python_environment"] = facts
+        if tagged := TAGGED_SESSION_ID.fullmatch(self.id):
+            info["node"] = tagged[1]
         return info | ({"workspace_id": self.workspace_id} if self.workspace_id else {})
 
     @property

@@ -29,6 +29,7 @@ class Settings:
         allow_host_network: whether a session may have the host's network.
         environments: the environments of Python that sessions may have; None: any of this machine.
         packages: the rules for packages; None: sessions get none.
+        node_tag: with what the ids of sessions begin; None: they are only ids.
         clock: the time by which sessions live.
     """
 
@@ -43,4 +44,5 @@ class Settings:
     allow_host_network: bool
     environments: tuple[Path, ...] | None = ()
     packages: PackageRules | None = None
+    node_tag: str | None = None
     clock: Clock = field(default_factory=Clock)
