@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from sandkasten._protocol import TAGGED_SESSION_ID
+
 MAX_VARIABLES = 256
 MAX_ENVIRONMENT_BYTES = 64 * 1024
 MAX_LABELS = 32
@@ -77,7 +79,8 @@ def problem_with_name(value: Any) -> str | None:
             f"name is {_shown(value)}: it must be 1 to 63 of `A-Z a-z 0-9 _ -`, with a letter first "
             "and no dash or underscore at its end."
         )
-    return f"name is {value!r}: it could be taken for an id." if _ID.fullmatch(value) else None
+    is_id = _ID.fullmatch(value) or TAGGED_SESSION_ID.fullmatch(value)
+    return f"name is {value!r}: it could be taken for an id." if is_id else None
 
 
 def problem_with_directory(value: Any) -> str | None:

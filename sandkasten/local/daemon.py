@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Protocol
 
 import uvicorn
 
@@ -116,13 +117,21 @@ def _sweep(run_dir: Path, workspaces: Workspaces, packages: Store) -> threading.
     return thread
 
 
+class Closing(Protocol):
+    """Something that ends before the connections do."""
+
+    async def close(self) -> None:
+        """End it; called more than once."""
+        ...
+
+
 class Server(uvicorn.Server):
     """uvicorn, which ends the sandboxes first: running streams would keep it from ending."""
 
     def __init__(
-        self, app: App, manager: Manager, observer: Observer, on_ready: Callable[[Server], None]
+        self, app: App, manager: Closing, observer: Observer, on_ready: Callable[[Server], None]
     ) -> None:
-        """Serve an application, whose sessions are a manager's."""
+        """Serve an application, whose sessions are a manager's, or a gateway's."""
         bounds = Bounds()
         super().__init__(_config(app, bounds))
         self._manager = manager

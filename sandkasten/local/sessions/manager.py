@@ -62,7 +62,7 @@ class Manager:
         # Since then sessions of the pool have an interpreter that waits for code.
         self.python_was_used = False
         self._sessions: dict[str, Session] = {}
-        self._starting = 0
+        self._starting = list[SessionSpec]()
         self._ended: OrderedDict[str, EndReason] = OrderedDict()
         self._claimed = Counter[str]()  # workspaces of sessions in the making
         self._names = set[str]()  # and their names
@@ -92,11 +92,11 @@ class Manager:
         if self._closing:
             raise ApiError(503, "SHUTTING_DOWN", "The daemon is about to end.")
         limit = self._settings.max_sessions
-        if len(self._sessions) + self._starting >= limit:
+        if len(self._sessions) + len(self._starting) >= limit:
             raise ApiError(429, "CAPACITY_EXCEEDED", f"All {limit} sessions of this daemon are in use.")
         if asked.host_network and not self._settings.allow_host_network:
             raise invalid_request("This daemon gives its sessions no network. Its operator can allow it.")
-        self._starting += 1
+        self._starting.append(asked)
         self._quotas.forget(asked.workspace_id)
         try:
             with self._claim(asked.workspace_id), self._named(asked.name):
@@ -107,7 +107,7 @@ class Manager:
                     session.packages.became(merged((), asked.packages), environment)
                 self._sessions[session.id] = session
         finally:
-            self._starting -= 1
+            self._starting.remove(asked)
         self._observer.session_created(session.id, session.image, session.acquire_source)
         ttl_seconds = asked.ttl_seconds or self._settings.default_ttl_seconds
         session.lifetime.start(ttl_seconds, partial(self._on_expiry, session))
@@ -235,13 +235,15 @@ class Manager:
         return self._packages is not None
 
     async def facts(self) -> dict[str, Any]:
-        """Return what a gateway asks a node about: its tag, how much it takes, and the images that it has."""
+        """Return what a gateway asks a node about: its tag, capacity and images, and its sessions' labels."""
         settings = self._settings
         return {
             "node": settings.node_tag,
             "max_sessions": settings.max_sessions,
             "limits": as_numbers(settings.limits, settings.cgroups.bounded, kernel_version()),
             "images": await self._images.names(),
+            "sessions": [dict(session.labels) for session in self._sessions.values()],
+            "starting": [dict(asked.labels) for asked in self._starting],
         }
 
     @property

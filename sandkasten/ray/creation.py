@@ -1,0 +1,100 @@
+"""A session that is made through the gateway: first the room for it, then the session on the node that has it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sandkasten.local.errors import ApiError
+from sandkasten.ray import cluster, leases, routing
+from sandkasten.ray.directory import Directory
+from sandkasten.ray.pipes import Body, DaemonGoneError, Daemons, pipe
+
+# Nodes that are tried, where one after the other turns out to be gone before Ray knows.
+_ATTEMPTS = 3
+log = logging.getLogger("sandkasten.local")
+
+
+class Creation(Response):
+    """The answer to a request for a session."""
+
+    def __init__(
+        self,
+        daemons: Daemons,
+        directory: Directory,
+        queue_seconds: float,
+        wanted: leases.Wanted,
+        body: Mapping[str, Any],
+        headers: dict[str, str],
+    ) -> None:
+        """Make what was asked for, once the client is there to be answered."""
+        self._daemons = daemons
+        self._directory = directory
+        self._queue_seconds = queue_seconds
+        self._wanted = wanted
+        self._body = body
+        self._headers = {**headers, "content-type": "application/json"}
+        self._releasing = set[asyncio.Task[None]]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await Body(receive, was_read=True).while_there(self._create(scope, send))
+
+    async def _create(self, scope: Scope, send: Send) -> None:
+        for _attempt in range(_ATTEMPTS):
+            taken = await self._take()
+            try:
+                await self._make(scope, send, taken)
+            except DaemonGoneError:
+                tag = routing.tag_of_node(taken.node_id)
+                log.warning("The node %s does not take sessions now; another one is looked for.", tag)
+                self._directory.suspect(taken.node_id)
+                await asyncio.to_thread(cluster.release, taken.id)
+            else:
+                return
+        raise routing.no_nodes()
+
+    async def _make(self, scope: Scope, send: Send, taken: cluster.Taken) -> None:
+        try:
+            url = await self._directory.address(routing.tag_of_node(taken.node_id))
+        except ApiError as error:
+            raise DaemonGoneError(refused=False) from error
+        content = json.dumps(leases.with_lease(self._body, taken.id)).encode()
+        on_status = partial(self._on_status, taken)
+        path = f"{url}/v1/sessions"
+        await pipe(self._daemons, path, scope, dict(self._headers), content, send, on_status)
+
+    def _on_status(self, taken: cluster.Taken, status: int) -> None:
+        """Free the room of a session that was not made; of an earlier request's it is not this one's."""
+        if status >= 400 and taken.is_new:
+            self._release(taken)
+
+    async def _take(self) -> cluster.Taken:
+        """Take a lease; one that comes when the client has gone is given back."""
+        home = await self._directory.home_of(self._wanted.workspace_id)
+        avoid = self._directory.suspects
+        work = partial(cluster.take, self._wanted, self._queue_seconds, node_id=home, avoid=avoid)
+        taking = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, taking: asyncio.Future[cluster.Taken]) -> None:
+        with contextlib.suppress(Exception):  # then there is none
+            taken = taking.result()
+            if taken.is_new:
+                self._release(taken)
+
+    def _release(self, taken: cluster.Taken) -> None:
+        task = asyncio.ensure_future(asyncio.to_thread(cluster.release, taken.id))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)

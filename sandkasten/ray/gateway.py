@@ -1,0 +1,183 @@
+"""The gateway's handlers: which daemon a request is for, and what is asked of all of them.
+
+A gateway remembers addresses for a while, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sandkasten._version import __version__
+from sandkasten.local.api.app import Row
+from sandkasten.local.api.asgi import answer
+from sandkasten.local.api.jsonbodies import CREATION_BYTES, read_json
+from sandkasten.local.api.keys import key_of
+from sandkasten.local.errors import ApiError
+from sandkasten.local.observe.metrics import CONTENT_TYPE
+from sandkasten.ray import cluster, leases, merging, routing
+from sandkasten.ray.creation import Creation
+from sandkasten.ray.directory import Directory
+from sandkasten.ray.pipes import Answered, DaemonGoneError, Daemons, Piped
+
+SERVER = "sandkasten-ray"
+MISSING = "X-Sandkasten-Missing-Nodes"
+_HEALTH_SECONDS = 5.0
+
+
+class Gateway:
+    """The handlers."""
+
+    def __init__(self, daemons: Daemons, directory: Directory, queue_seconds: float) -> None:
+        """Pipe requests to the daemons that a directory finds."""
+        self._daemons = daemons
+        self._directory = directory
+        self._queue_seconds = queue_seconds
+        self._health: tuple[float, dict[str, Any]] | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """Yield what can be asked, most frequent first."""
+        for method in ("POST", "GET", "PUT", "DELETE"):
+            path = "/v1/sessions/{session_id}/{rest:path}"
+            yield Row(method, path, partial(self._of_session))
+        yield Row("GET", "/healthz", self._healthz)
+        yield Row("GET", "/metrics", self._metrics)
+        yield Row("POST", "/v1/sessions", self._create)
+        yield Row("GET", "/v1/sessions", self._list)
+        yield Row("DELETE", "/v1/creations/{key}", self._cancel_creation)
+        yield Row("GET", "/v1/sessions/{session_id}", self._get)
+        yield Row("DELETE", "/v1/sessions/{session_id}", self._destroy)
+        yield Row("GET", "/v1/workspaces", self._workspaces)
+        yield Row("DELETE", "/v1/workspaces/{workspace_id}", partial(self._of_workspace))
+        for method in ("POST", "GET", "PUT"):
+            path = "/v1/workspaces/{workspace_id}/{rest:path}"
+            yield Row(method, path, partial(self._of_workspace))
+
+    async def close(self) -> None:
+        """Close the connections to daemons; sessions go on."""
+        await self._daemons.close()
+
+    # --- one session
+
+    async def _of_session(self, request: Request) -> Response:
+        session_id = request.path_params["session_id"]
+        return self._piped(request, *await self._directory.of_session(session_id), session_id)
+
+    async def _get(self, request: Request) -> Response:
+        return await self._of_session(request)
+
+    async def _destroy(self, request: Request) -> Response:
+        """End a session, and free its room at once."""
+        session_id = request.path_params["session_id"]
+        tag, url = await self._directory.of_session(session_id)
+        own = routing.forwarded(request.scope["headers"], self._daemons.key, has_body=False)
+        try:
+            found = await self._daemons.fetch("GET", f"{url}/v1/sessions/{session_id}", own)
+            done = await self._daemons.fetch("DELETE", f"{url}/v1/sessions/{session_id}", own)
+        except DaemonGoneError as gone:
+            raise await self._gone(tag, url, session_id, gone) from gone
+        lease_id = leases.lease_of(found.json) if found.status == 200 else None
+        if lease_id is not None and done.status == 200:
+            await asyncio.to_thread(cluster.release, lease_id)
+        return _passed_on(done)
+
+    def _piped(self, request: Request, tag: str, url: str, session_id: str) -> Response:
+        target = routing.target_of(request.scope["raw_path"], request.scope["query_string"])
+        return Piped(self._daemons, url, target, partial(self._gone, tag, url, session_id))
+
+    async def _gone(self, tag: str, url: str, session_id: str, gone: DaemonGoneError) -> ApiError:
+        """Return the error of a request whose daemon did not answer."""
+        self._directory.forget(tag)
+        if gone.refused or not await self._daemons.answers(url):
+            if gone.refused or not await self._directory.is_alive(tag):
+                return routing.node_gone(session_id)
+            return routing.node_silent(tag)
+        return ApiError(502, "NODE_UNREACHABLE", f"The connection to the node {tag} was lost. Try again.")
+
+    # --- new sessions
+
+    async def _create(self, request: Request) -> Response:
+        """Find room for a session, and have the daemon there make it."""
+        key = key_of(request.headers.get("idempotency-key"))
+        body = await read_json(request, CREATION_BYTES, dict, may_be_empty=True)
+        headers = routing.forwarded(request.scope["headers"], self._daemons.key)
+        wanted = leases.wanted(body, key)
+        leases.with_lease(body, "")  # which refuses labels that are none, before there is a lease
+        return Creation(self._daemons, self._directory, self._queue_seconds, wanted, body, headers)
+
+    async def _cancel_creation(self, request: Request) -> Response:
+        """End a session that is being made; its lease's name says where, unless the session has a name."""
+        key = request.path_params["key"]
+        target = routing.target_of(request.scope["raw_path"], b"")
+        node_id = await asyncio.to_thread(cluster.node_of_lease, leases.key_of(key))
+        tags = await self._directory.tags() if node_id is None else [routing.tag_of_node(node_id)]
+        answers = await self._ask_all(target, tags, method="DELETE")
+        was = any(isinstance(each.json, dict) and each.json.get("cancelled") for each in answers.values())
+        return answer({"cancelled": was})
+
+    # --- all nodes
+
+    async def _ask_all(
+        self, target: str, tags: list[str] | None = None, *, method: str = "GET"
+    ) -> dict[str, Answered]:
+        """Ask all daemons, and return the answers of those that gave one."""
+
+        async def one(tag: str) -> tuple[str, Answered | None]:
+            try:
+                url = await self._directory.address(tag)
+            except ApiError:
+                return tag, None
+            return tag, await self._daemons.fetch_soon(url + target, method=method)
+
+        tags = await self._directory.tags() if tags is None else tags
+        found = dict(await asyncio.gather(*map(one, tags)))
+        for tag in (tag for tag, got in found.items() if got is None):
+            self._directory.forget(tag)
+        return {tag: got for tag, got in found.items() if got is not None and got.status == 200}
+
+    async def _list(self, _request: Request) -> Response:
+        """List the sessions of all nodes; a header names those that did not answer."""
+        tags = await self._directory.tags()
+        answers = await self._ask_all("/v1/sessions", tags)
+        rows = [row for _tag, got in sorted(answers.items()) for row in got.json]
+        response = answer(sorted(rows, key=lambda row: str(row.get("created_at"))))
+        if missing := sorted(set(tags) - set(answers)):
+            response.headers[MISSING] = ",".join(missing)
+        return response
+
+    async def _metrics(self, _request: Request) -> Response:
+        answers = await self._ask_all("/metrics")
+        texts = {tag: got.body.decode("utf-8", "replace") for tag, got in answers.items()}
+        return Response(merging.merged_metrics(texts), media_type=CONTENT_TYPE)
+
+    async def _healthz(self, _request: Request) -> Response:
+        """Say what all nodes can; asked at most every few seconds, since it needs no key."""
+        if self._health is None or time.monotonic() - self._health[0] > _HEALTH_SECONDS:
+            answers = [got.json for got in (await self._ask_all("/healthz")).values()]
+            if not answers:
+                raise routing.no_nodes()
+            self._health = time.monotonic(), merging.merged_health(answers, SERVER, __version__)
+        return answer(self._health[1])
+
+    # --- workspaces
+
+    async def _workspaces(self, _request: Request) -> Response:
+        answers = await self._ask_all("/v1/workspaces")
+        return answer(merging.merged_workspaces(got.json for got in answers.values()))
+
+    async def _of_workspace(self, request: Request) -> Response:
+        workspace_id = request.path_params["workspace_id"]
+        tag, url = await self._directory.of_workspace(workspace_id)
+        return self._piped(request, tag, url, workspace_id)
+
+
+def _passed_on(done: Answered) -> Response:
+    response = Response(done.body, done.status)
+    response.raw_headers = routing.returned(done.headers)
+    return response
