@@ -34,7 +34,7 @@ MAX_KEEP_ALIVE_MS = 15_000
 WORKSPACE = "/workspace"
 # Daemons make ids such as 1a2b3c4d-5e6 or UUIDs; anything else could only change the meaning of the URL.
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-# With a tag, a daemon is one of several behind a gateway, and says so in the ids that it makes: n1-1a2b3c4d-5e6.
+# A daemon with a tag is one of several behind a gateway, and its ids say so: n1-1a2b3c4d-5e6.
 NODE_TAG = re.compile(r"[a-z][a-z0-9]{0,31}")
 TAGGED_SESSION_ID = re.compile(rf"({NODE_TAG.pattern})-[0-9a-f]{{8}}-[0-9a-f]{{3}}")
 NODE_TAG_FORM = "1 to 32 characters of a-z and 0-9, of which the first is a letter"

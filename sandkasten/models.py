@@ -49,11 +49,9 @@ class ExecResult(_Shown):
         exit_code: the shell's status: 0 is success, 128 + n means ended by signal n.
         cwd: the shell's directory after the command.
         output: standard output and standard error together, in the order they were written.
-        truncated: whether output beyond the daemon's limit is missing. The local daemon keeps the head and
-            the tail, and a line between them says how much was left out.
+        truncated: whether output is missing; the local daemon keeps head and tail, and says how much it is.
         duration_ms: how long the command ran, in milliseconds.
-        shell_restarted: whether the command ended the shell itself (`exit`, `exec`, a kill) and a new
-            one took its place, with directory and exported variables restored. Local daemon only.
+        shell_restarted: whether the command ended the shell (`exit`, a kill), and a new one took its place.
         end: why it ended, where the daemon says; the words are those of `ProcessResult.end`.
     """
 
@@ -257,7 +255,7 @@ class SessionInfo(_Shown):
         labels: what its owner noted about it, where the daemon says.
         limits: what it may take, where the daemon says.
         python_environment: the environment of Python that it has in place of an image; None if it has none.
-        node: the tag of the machine that it runs on, where its daemon is one of several behind a gateway.
+        node: the tag of its machine, where there are several behind a gateway.
     """
 
     id: str

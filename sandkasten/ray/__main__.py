@@ -11,7 +11,6 @@ if __name__ == "__main__" and not sys.flags.safe_path and sys.path[:1] == [os.ge
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 _PROGRAM = "python -m sandkasten.ray"
 _MOST_QUEUE_SECONDS = 600.0
@@ -105,13 +104,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= _MOST_QUEUE_SECONDS:
         raise argparse.ArgumentTypeError(f"it must be from 0 to {_MOST_QUEUE_SECONDS:g}")
     return value
-
-
-def daemon_words(options: Any) -> tuple[str, ...]:
-    """Return the options of a node's daemon, as its command line has them."""
-    names = ("data_dir", "pool_size", "default_ttl", "allowed_packages", "package_index")
-    words = [f"--{name.replace('_', '-')}={value}" for name in names if (value := getattr(options, name))]
-    return (*words, "--allow-host-network") if options.allow_host_network else tuple(words)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sandkasten.ray.leases import RESOURCE, Wanted, is_lease, no_room
-from sandkasten.ray.reconciling import Lease
-from sandkasten.ray.routing import tag_of_node
+from sandkasten.ray.rules.leases import RESOURCE, Wanted, is_lease, no_room
+from sandkasten.ray.rules.reconciling import Lease
+from sandkasten.ray.rules.routing import tag_of_node
 
 NAMESPACE = "sandkasten"
 KEEPER = "keeper"
@@ -38,8 +38,8 @@ _WAIT_SECONDS = 1
 _NAME_TAKEN = "already exists"
 _STATES_OF_THE_GONE = frozenset({"REMOVED"})
 _WITHOUT_TOKENS = (
-    "Ray asks for no token here, so whoever reaches its ports runs code on every node. Turn tokens on, on all "
-    "nodes before Ray starts: RAY_AUTH_MODE=token, with the token that `ray get-auth-token --generate` makes. "
+    "Ray asks for no token here, so whoever reaches its ports runs code on every node. Turn tokens on "
+    "before Ray starts, on all nodes: RAY_AUTH_MODE=token, and a token by `ray get-auth-token --generate`. "
     "Or say --without-tokens, if nobody else reaches these ports."
 )
 
@@ -131,7 +131,7 @@ def find(name: str) -> Any:
 
 
 def ask(actor: Any, method: str, *arguments: Any, seconds: float = _CALL_SECONDS) -> Any:
-    """Call an actor's method and return the answer; None if it does not come in time, or the actor is gone."""
+    """Call an actor's method and return the answer; None if none comes in time, or the actor is gone."""
     if actor is None:
         return None
     try:
@@ -176,9 +176,7 @@ def take(wanted: Wanted, seconds: float, *, node_id: str | None, avoid: Collecti
             raise no_room(wanted.resources, seconds, is_infeasible=is_infeasible)
 
 
-def _make_or_find(
-    wanted: Wanted, node_id: str | None, avoid: Collection[str]
-) -> tuple[PlacementGroup, bool]:
+def _make_or_find(wanted: Wanted, node_id: str | None, avoid: Collection[str]) -> tuple[PlacementGroup, bool]:
     selector = None
     if node_id is not None:
         selector = [{_NODE_ID_LABEL: node_id}]

@@ -12,19 +12,21 @@ from typing import Any
 import ray
 
 from sandkasten.ray import cluster, local
-from sandkasten.ray.__main__ import daemon_words
 from sandkasten.ray.keeper import ClusterOptions, Keeper
 from sandkasten.ray.node import NodeOptions
 
 _START_SECONDS = 120.0
 _LOOK_SECONDS = 0.5
 _KEEPER_THREADS = 16
+_HOW_TO_START = "Start Ray on the nodes with: ray start --resources='{\"sandkasten\": 100}'"
 
 
 def up(options: argparse.Namespace) -> int:
     """Serve sandboxes on a cluster; the exit code."""
     if options.allow_host_network and options.without_tokens:
-        says = "--allow-host-network and --without-tokens exclude each other: a session with its node's network "
+        says = (
+            "--allow-host-network and --without-tokens exclude each other: a session with its node's network "
+        )
         print(f"{says}could drive Ray. Drop one of them.", file=sys.stderr)
         return 2
     try:
@@ -60,9 +62,15 @@ def _up(options: argparse.Namespace, address: str) -> int:
     for tag, reason in sorted(failed.items()):
         print(f"{tag} does not: {reason}", file=sys.stderr)
     if not ready and not failed:
-        says = "No node has the resource 'sandkasten'. Start Ray with: ray start --resources='{\"sandkasten\": 100}'"
-        print(says, file=sys.stderr)
+        print(f"No node has the resource 'sandkasten'. {_HOW_TO_START}", file=sys.stderr)
     return 0 if ready and not failed else 1
+
+
+def daemon_words(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the options of a node's daemon, as its command line has them."""
+    names = ("data_dir", "pool_size", "default_ttl", "allowed_packages", "package_index")
+    words = [f"--{name.replace('_', '-')}={value}" for name in names if (value := getattr(options, name))]
+    return (*words, "--allow-host-network") if options.allow_host_network else tuple(words)
 
 
 def start(options: ClusterOptions) -> None:
@@ -95,7 +103,7 @@ def wait_for_nodes(seconds: float) -> tuple[set[str], dict[str, str]]:
     deadline = time.monotonic() + seconds
     while True:
         wanted = {cluster.tag(node_id) for node_id in cluster.sandbox_nodes()}
-        failed = cluster.ask(cluster.find(cluster.KEEPER), "failures") or {}
+        failed: dict[str, str] = cluster.ask(cluster.find(cluster.KEEPER), "failures") or {}
         ready = {tag for tag in wanted - failed.keys() if _address(tag) is not None}
         if wanted == ready | failed.keys() or time.monotonic() >= deadline:
             return ready, failed
@@ -119,7 +127,7 @@ def status(options: argparse.Namespace) -> int:
     silent = 0
     for node_id, capacity in sorted(nodes.items(), key=lambda item: cluster.tag(item[0])):
         tag = cluster.tag(node_id)
-        facts = cluster.ask(cluster.find(cluster.node_actor_name(tag)), "facts") or {}
+        facts: dict[str, Any] = cluster.ask(cluster.find(cluster.node_actor_name(tag)), "facts") or {}
         silent += not facts
         sessions = len(facts["sessions"]) if facts else "-"
         held = sum(lease.node_id == node_id for lease in leases)

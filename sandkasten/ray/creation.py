@@ -1,4 +1,4 @@
-"""A session that is made through the gateway: first the room for it, then the session on the node that has it."""
+"""A session that is made through the gateway: first room for it, then the session on the node that has it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sandkasten.local.errors import ApiError
-from sandkasten.ray import cluster, leases, routing
+from sandkasten.ray import cluster
 from sandkasten.ray.directory import Directory
 from sandkasten.ray.pipes import Body, DaemonGoneError, Daemons, pipe
+from sandkasten.ray.rules import leases, routing
 
 # Nodes that are tried, where one after the other turns out to be gone before Ray knows.
 _ATTEMPTS = 3
@@ -31,6 +32,7 @@ class Creation(Response):
         daemons: Daemons,
         directory: Directory,
         queue_seconds: float,
+        *,
         wanted: leases.Wanted,
         body: Mapping[str, Any],
         headers: dict[str, str],
@@ -41,7 +43,7 @@ class Creation(Response):
         self._queue_seconds = queue_seconds
         self._wanted = wanted
         self._body = body
-        self._headers = {**headers, "content-type": "application/json"}
+        self._passed = {**headers, "content-type": "application/json"}
         self._releasing = set[asyncio.Task[None]]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +71,8 @@ class Creation(Response):
         content = json.dumps(leases.with_lease(self._body, taken.id)).encode()
         on_status = partial(self._on_status, taken)
         path = f"{url}/v1/sessions"
-        await pipe(self._daemons, path, scope, dict(self._headers), content, send, on_status)
+        headers = dict(self._passed)
+        await pipe(self._daemons, path, scope, send, headers=headers, content=content, on_status=on_status)
 
     def _on_status(self, taken: cluster.Taken, status: int) -> None:
         """Free the room of a session that was not made; of an earlier request's it is not this one's."""

@@ -15,10 +15,9 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from typing import IO
 
-from sandkasten.local.interpreter import daemon_environment
-
 _STOP_SECONDS = 10.0
 _LAST_LINES = 5
+_SERVE = (sys.executable, "-P", "-m", "sandkasten.local", "serve", "--until-input-ends")
 
 
 class DaemonFailedError(Exception):
@@ -43,8 +42,7 @@ class DaemonProcess:
         with _in_memory(key) as path, contextlib.ExitStack() as stack:
             number = int(path.rpartition("/")[2])
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sandkasten.local", "serve", "--until-input-ends"]
-                + ["--listen", listen, "--api-key-file", path, *words],
+                [*_SERVE, "--listen", listen, "--api-key-file", path, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -99,9 +97,7 @@ def _in_memory(key: str) -> Generator[str, None, None]:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a daemon, which has no part of Ray's, such as its token."""
-    return {
-        name: value for name, value in daemon_environment(environ).items() if not name.startswith("RAY_")
-    }
+    return {name: value for name, value in daemon_environment(environ).items() if not name.startswith("RAY_")}
 
 
 def _wait_until_ready(lines: IO[bytes]) -> str:

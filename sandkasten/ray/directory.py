@@ -7,7 +7,8 @@ import time
 from collections.abc import Collection
 
 from sandkasten.local.errors import ApiError
-from sandkasten.ray import cluster, homes, leases, routing
+from sandkasten.ray import cluster, homes
+from sandkasten.ray.rules import leases, routing
 
 _TAGS_SECONDS = 2.0
 _SUSPECT_SECONDS = 30.0

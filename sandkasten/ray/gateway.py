@@ -21,10 +21,11 @@ from sandkasten.local.api.jsonbodies import CREATION_BYTES, read_json
 from sandkasten.local.api.keys import key_of
 from sandkasten.local.errors import ApiError
 from sandkasten.local.observe.metrics import CONTENT_TYPE
-from sandkasten.ray import cluster, leases, merging, routing
+from sandkasten.ray import cluster
 from sandkasten.ray.creation import Creation
 from sandkasten.ray.directory import Directory
 from sandkasten.ray.pipes import Answered, DaemonGoneError, Daemons, Piped
+from sandkasten.ray.rules import leases, merging, routing
 
 SERVER = "sandkasten-ray"
 MISSING = "X-Sandkasten-Missing-Nodes"
@@ -109,7 +110,8 @@ class Gateway:
         headers = routing.forwarded(request.scope["headers"], self._daemons.key)
         wanted = leases.wanted(body, key)
         leases.with_lease(body, "")  # which refuses labels that are none, before there is a lease
-        return Creation(self._daemons, self._directory, self._queue_seconds, wanted, body, headers)
+        seconds = self._queue_seconds
+        return Creation(self._daemons, self._directory, seconds, wanted=wanted, body=body, headers=headers)
 
     async def _cancel_creation(self, request: Request) -> Response:
         """End a session that is being made; its lease's name says where, unless the session has a name."""
@@ -118,8 +120,7 @@ class Gateway:
         node_id = await asyncio.to_thread(cluster.node_of_lease, leases.key_of(key))
         tags = await self._directory.tags() if node_id is None else [routing.tag_of_node(node_id)]
         answers = await self._ask_all(target, tags, method="DELETE")
-        was = any(isinstance(each.json, dict) and each.json.get("cancelled") for each in answers.values())
-        return answer({"cancelled": was})
+        return answer({"cancelled": any(each.json["cancelled"] for each in answers.values())})
 
     # --- all nodes
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.experimental import internal_kv
 
 from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
-from sandkasten.ray import cluster, routing
+from sandkasten.ray import cluster
+from sandkasten.ray.rules import routing
 
 _SPACE = "sandkasten-workspaces"
 
@@ -20,14 +21,26 @@ def home_of(workspace_id: str) -> str:
         ApiError: WORKSPACE_NOT_FOUND, its node is gone; NODE_UNREACHABLE, there are no nodes.
     """
     nodes = cluster.sandbox_nodes()
-    noted = _internal_kv_get(workspace_id, namespace=_SPACE)
+    noted = _read(workspace_id)
     if noted is None:
         if not nodes:
             raise routing.no_nodes()
-        _internal_kv_put(workspace_id, random.choice(sorted(nodes)), overwrite=False, namespace=_SPACE)
-        noted = _internal_kv_get(workspace_id, namespace=_SPACE)
+        _write_if_absent(workspace_id, secrets.choice(sorted(nodes)))
+        noted = _read(workspace_id)
     home = "" if noted is None else noted.decode()
     if home not in nodes:
         says = f"The node that has the workspace {workspace_id!r} is gone. Take another workspace."
         raise ApiError(404, Code.WORKSPACE_NOT_FOUND, says)
     return home
+
+
+# Ray's store has no other names than these.
+_get, _put = internal_kv._internal_kv_get, internal_kv._internal_kv_put  # pyright: ignore[reportPrivateUsage]
+
+
+def _read(workspace_id: str) -> bytes | None:
+    return _get(workspace_id, namespace=_SPACE)
+
+
+def _write_if_absent(workspace_id: str, node_id: str) -> None:
+    _put(workspace_id, node_id, overwrite=False, namespace=_SPACE)

@@ -1,4 +1,4 @@
-"""The keeper: the one actor that has the cluster's key, starts a node's actor where one is missing, and cleans up.
+"""The keeper: the actor that has the cluster's key, starts what is missing on a node, and cleans up.
 
 It is no registry: all that it knows, it reads from Ray and from the nodes. When it is started again it asks a
 node for the key, and otherwise begins anew.
@@ -6,10 +6,12 @@ node for the key, and otherwise begins anew.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +19,7 @@ import ray
 
 from sandkasten.ray import cluster
 from sandkasten.ray.node import Node, NodeOptions
-from sandkasten.ray.reconciling import Patience, Plan, compare
+from sandkasten.ray.rules.reconciling import Patience, Plan, compare
 
 _ROUND_SECONDS = 3.0
 # A round takes at most this part of the time, however many leases there are.
@@ -77,7 +79,7 @@ class Keeper:
             try:
                 self._start_nodes()
                 self._clean_up()
-            except Exception as error:  # noqa: BLE001  (Ray's own errors are many; the next round may do)
+            except Exception as error:  # Ray's own errors are many; the next round may do
                 print(f"A round of the keeper failed: {type(error).__name__}: {error}", file=sys.stderr)
             busy = time.monotonic() - started
             self._stopping.wait(max(_ROUND_SECONDS, busy / _MOST_BUSY))
@@ -113,23 +115,29 @@ class Keeper:
 
     def _clean_up(self) -> None:
         """Compare leases with sessions, and remove what nobody has any more."""
-        nodes = {node_id: cluster.find(cluster.node_actor_name(cluster.tag(node_id)))
-                 for node_id in cluster.sandbox_nodes()}  # fmt: skip
-        asked = {node_id: actor.claims.remote() for node_id, actor in nodes.items() if actor is not None}
+        names = {
+            node_id: cluster.node_actor_name(cluster.tag(node_id)) for node_id in cluster.sandbox_nodes()
+        }
+        nodes = {node_id: cluster.find(name) for node_id, name in names.items()}
+        claims = _claims_of({node_id: actor for node_id, actor in nodes.items() if actor is not None})
         leases = list(cluster.leases())
-        ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_NODE_SECONDS) if asked else ([], [])
-        claims: dict[str, list[str]] = {}
-        for node_id, answer in asked.items():
-            if answer in ready:
-                try:
-                    claims[node_id] = ray.get(answer)
-                except ray.exceptions.RayError:
-                    continue
         self._plan = compare(leases, claims, self._plan, time.monotonic(), self._patience)
         for lease_id in self._plan.remove:
             cluster.release(lease_id)
         for node_id, lease_ids in self._plan.end.items():
             nodes[node_id].end_sessions.remote(lease_ids)
+
+
+def _claims_of(actors: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Ask all nodes at once; return the answers of those that gave one in time."""
+    asked = {node_id: actor.claims.remote() for node_id, actor in actors.items()}
+    claims: dict[str, list[str]] = {}
+    if asked:
+        answers, _late = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_NODE_SECONDS)
+        for node_id in (node_id for node_id, answer in asked.items() if answer in answers):
+            with contextlib.suppress(ray.exceptions.RayError):  # it ended meanwhile
+                claims[node_id] = ray.get(asked[node_id])
+    return claims
 
 
 def _key_of_a_node() -> str | None:

@@ -1,4 +1,4 @@
-"""A cluster on this machine, for trying: several nodes of Ray on the loopback address, which end with this process."""
+"""A cluster on this machine, for trying: nodes of Ray on a loopback address, which end with this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from sandkasten.ray.leases import RESOURCE
+from sandkasten.ray.rules.leases import RESOURCE
 
 _SESSIONS = 100
 _STORE_BYTES = 80 * 1024 * 1024  # Ray's least; no objects of size are kept

@@ -12,7 +12,7 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from sandkasten.local.api.connections import LIVE
-from sandkasten.ray.routing import forwarded, returned
+from sandkasten.ray.rules.routing import forwarded, returned
 
 _CONNECT_SECONDS = 2.0
 _KEPT_SECONDS = 30.0  # less than a daemon keeps a connection
@@ -89,7 +89,7 @@ class Daemons:
         url: str,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
         """Send a request, and give its answer as soon as that begins.
 
         Raises:
@@ -240,7 +240,8 @@ class Piped(Response):
             scope["headers"], self._daemons.key, has_body=not isinstance(content, bytes) or bool(content)
         )
         try:
-            await body.while_there(pipe(self._daemons, self._url, scope, headers, content, send))
+            work = pipe(self._daemons, self._url, scope, send, headers=headers, content=content)
+            await body.while_there(work)
         except DaemonGoneError as gone:
             if not body.has_left:
                 raise await self._on_gone(gone) from gone
@@ -250,9 +251,10 @@ async def pipe(
     daemons: Daemons,
     url: str,
     scope: Scope,
+    send: Send,
+    *,
     headers: dict[str, str],
     content: bytes | AsyncIterator[bytes],
-    send: Send,
     on_status: Callable[[int], None] | None = None,
 ) -> None:
     """Send a request to a daemon, and its answer to the client.
@@ -261,9 +263,9 @@ async def pipe(
         daemons: the connections.
         url: what is asked, of which daemon.
         scope: the client's request.
+        send: the way to the client.
         headers: those that go along.
         content: the request's body, or its pieces.
-        send: the way to the client.
         on_status: called with the answer's status, before the client has it.
 
     Raises:

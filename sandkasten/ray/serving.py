@@ -49,15 +49,11 @@ def _from_keeper() -> tuple[str, ClusterOptions]:
     keeper = cluster.find(cluster.KEEPER)
     key, options = (cluster.ask(keeper, name, seconds=_KEEPER_SECONDS) for name in ("key", "options"))
     if not isinstance(key, str) or not isinstance(options, ClusterOptions):
-        raise cluster.ClusterError(
-            "This cluster serves no sandboxes yet. Run: python -m sandkasten.ray up"
-        )
+        raise cluster.ClusterError("This cluster serves no sandboxes yet. Run: python -m sandkasten.ray up")
     return key, options
 
 
-async def _serve(
-    key: str, settings: ClusterOptions, guard: Guard, listener: socket.socket, url: str
-) -> None:
+async def _serve(key: str, settings: ClusterOptions, guard: Guard, listener: socket.socket, url: str) -> None:
     running = asyncio.get_running_loop()
     running.set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS))
     directory = Directory(shares_workspaces=settings.shares_workspaces)

@@ -58,6 +58,7 @@ DAEMON = [
     "local.daemon",
     "local.embedded local.server",
     "local.__main__",
+    "ray.",
 ]
 # Leaves: they may import all of the client, and nothing but themselves imports them.
 LEAVES = {

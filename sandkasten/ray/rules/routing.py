@@ -89,10 +89,7 @@ def returned(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of a daemon's answer that go to the client."""
     lowered = [(name.lower(), value) for name, value in headers]
     named = {
-        part.strip().lower()
-        for name, value in lowered
-        if name == b"connection"
-        for part in value.split(b",")
+        part.strip().lower() for name, value in lowered if name == b"connection" for part in value.split(b",")
     }
     return [(name, value) for name, value in lowered if name not in _NOT_RETURNED and name not in named]
 

@@ -1,0 +1,1 @@
+"""The decisions of a cluster, which know nothing of Ray: all of them can be tested without it."""
