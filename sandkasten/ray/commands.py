@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -38,7 +39,7 @@ def up(options: argparse.Namespace) -> int:
             code = _up(options, address)
             if code == 0:
                 print("The cluster runs until Ctrl-C.", flush=True)
-                signal.sigwait({signal.SIGINT, signal.SIGTERM})
+                _wait_for_signal()
                 _end()
             ray.shutdown()
             return code
@@ -48,7 +49,6 @@ def up(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace, address: str) -> int:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM} if options.local else set())
     cluster.connect(address, without_tokens=options.without_tokens)
     start(
         ClusterOptions(
@@ -71,6 +71,15 @@ def daemon_words(options: argparse.Namespace) -> tuple[str, ...]:
     names = ("data_dir", "pool_size", "default_ttl", "allowed_packages", "package_index")
     words = [f"--{name.replace('_', '-')}={value}" for name in names if (value := getattr(options, name))]
     return (*words, "--allow-host-network") if options.allow_host_network else tuple(words)
+
+
+def _wait_for_signal() -> None:
+    """Wait until somebody ends this process; Ray's own handlers would print a trace of its stack."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
+    while not ended.wait(_LOOK_SECONDS):
+        pass
 
 
 def start(options: ClusterOptions) -> None:

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
+from sandkasten.local.api.http.messages import Receive, Response
 from sandkasten.local.errors import ApiError
 from sandkasten.ray import cluster
 from sandkasten.ray.directory import Directory
@@ -24,8 +22,8 @@ _ATTEMPTS = 3
 log = logging.getLogger("sandkasten.local")
 
 
-class Creation(Response):
-    """The answer to a request for a session."""
+class Creation:
+    """A request for a session."""
 
     def __init__(
         self,
@@ -37,7 +35,7 @@ class Creation(Response):
         body: Mapping[str, Any],
         headers: dict[str, str],
     ) -> None:
-        """Make what was asked for, once the client is there to be answered."""
+        """Make what was asked for."""
         self._daemons = daemons
         self._directory = directory
         self._queue_seconds = queue_seconds
@@ -46,38 +44,40 @@ class Creation(Response):
         self._passed = {**headers, "content-type": "application/json"}
         self._releasing = set[asyncio.Task[None]]()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await Body(receive, was_read=True).while_there(self._create(scope, send))
+    async def make(self, receive: Receive) -> Response:
+        """Return the daemon's answer.
 
-    async def _create(self, scope: Scope, send: Send) -> None:
+        Raises:
+            ApiError: CAPACITY_EXCEEDED and others, see `cluster.take`; NODE_UNREACHABLE.
+            ClientLeftError: the client has gone.
+        """
+        body = Body(receive, was_read=True)
         for _attempt in range(_ATTEMPTS):
-            taken = await self._take()
+            taken = await body.while_there(self._take())
             try:
-                await self._make(scope, send, taken)
+                response = await self._make(taken, body)
             except DaemonGoneError:
                 tag = routing.tag_of_node(taken.node_id)
                 log.warning("The node %s does not take sessions now; another one is looked for.", tag)
                 self._directory.suspect(taken.node_id)
                 await asyncio.to_thread(cluster.release, taken.id)
-            else:
-                return
+                body = Body(receive, was_read=True)
+                continue
+            if response.status >= 400 and taken.is_new:  # of an earlier request it is not this one's
+                self._release(taken)
+            return response
         raise routing.no_nodes()
 
-    async def _make(self, scope: Scope, send: Send, taken: cluster.Taken) -> None:
+    async def _make(self, taken: cluster.Taken, body: Body) -> Response:
         try:
             url = await self._directory.address(routing.tag_of_node(taken.node_id))
         except ApiError as error:
             raise DaemonGoneError(refused=False) from error
         content = json.dumps(leases.with_lease(self._body, taken.id)).encode()
-        on_status = partial(self._on_status, taken)
-        path = f"{url}/v1/sessions"
         headers = dict(self._passed)
-        await pipe(self._daemons, path, scope, send, headers=headers, content=content, on_status=on_status)
-
-    def _on_status(self, taken: cluster.Taken, status: int) -> None:
-        """Free the room of a session that was not made; of an earlier request's it is not this one's."""
-        if status >= 400 and taken.is_new:
-            self._release(taken)
+        return await pipe(
+            self._daemons, "POST", f"{url}/v1/sessions", headers=headers, content=content, body=body
+        )
 
     async def _take(self) -> cluster.Taken:
         """Take a lease; one that comes when the client has gone is given back."""

@@ -17,6 +17,7 @@ from typing import IO
 
 _STOP_SECONDS = 10.0
 _LAST_LINES = 5
+_NOT_PASSED = ("RAY_", "LD_PRELOAD", "LD_AUDIT", "MALLOC_", "GLIBC_TUNABLES")
 _SERVE = (sys.executable, "-P", "-m", "sandkasten.local", "serve", "--until-input-ends")
 
 
@@ -97,7 +98,7 @@ def _in_memory(key: str) -> Generator[str, None, None]:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a daemon, which has no part of Ray's, such as its token."""
-    return {name: value for name, value in daemon_environment(environ).items() if not name.startswith("RAY_")}
+    return {name: value for name, value in environ.items() if not name.startswith(_NOT_PASSED)}
 
 
 def _wait_until_ready(lines: IO[bytes]) -> str:

@@ -6,17 +6,15 @@ A gateway remembers addresses for a while, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
-
-from starlette.requests import Request
-from starlette.responses import Response
 
 from sandkasten._version import __version__
 from sandkasten.local.api.app import Row
 from sandkasten.local.api.asgi import answer
+from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.jsonbodies import CREATION_BYTES, read_json
 from sandkasten.local.api.keys import key_of
 from sandkasten.local.errors import ApiError
@@ -24,11 +22,13 @@ from sandkasten.local.observe.metrics import CONTENT_TYPE
 from sandkasten.ray import cluster
 from sandkasten.ray.creation import Creation
 from sandkasten.ray.directory import Directory
-from sandkasten.ray.pipes import Answered, DaemonGoneError, Daemons, Piped
+from sandkasten.ray.pipes import Answered, Body, DaemonGoneError, Daemons, passed_on, pipe
 from sandkasten.ray.rules import leases, merging, routing
 
 SERVER = "sandkasten-ray"
-MISSING = "X-Sandkasten-Missing-Nodes"
+MISSING = b"x-sandkasten-missing-nodes"
+# The parts of the longest path of the protocol, after the session's id.
+_DEEPEST = 3
 _HEALTH_SECONDS = 5.0
 
 
@@ -44,21 +44,19 @@ class Gateway:
 
     def rows(self) -> Iterator[Row]:
         """Yield what can be asked, most frequent first."""
-        for method in ("POST", "GET", "PUT", "DELETE"):
-            path = "/v1/sessions/{session_id}/{rest:path}"
-            yield Row(method, path, partial(self._of_session))
+        session, workspace = "/v1/sessions/{session_id}", "/v1/workspaces/{workspace_id}"
+        for method, depth in itertools.product(("POST", "GET", "PUT", "DELETE"), range(1, _DEEPEST + 1)):
+            yield Row(method, session + "/{part}" * depth, self._of_session)
+            yield Row(method, workspace + "/{part}" * depth, self._of_workspace)
         yield Row("GET", "/healthz", self._healthz)
         yield Row("GET", "/metrics", self._metrics)
         yield Row("POST", "/v1/sessions", self._create)
         yield Row("GET", "/v1/sessions", self._list)
         yield Row("DELETE", "/v1/creations/{key}", self._cancel_creation)
-        yield Row("GET", "/v1/sessions/{session_id}", self._get)
-        yield Row("DELETE", "/v1/sessions/{session_id}", self._destroy)
+        yield Row("GET", session, self._of_session)
+        yield Row("DELETE", session, self._destroy)
         yield Row("GET", "/v1/workspaces", self._workspaces)
-        yield Row("DELETE", "/v1/workspaces/{workspace_id}", partial(self._of_workspace))
-        for method in ("POST", "GET", "PUT"):
-            path = "/v1/workspaces/{workspace_id}/{rest:path}"
-            yield Row(method, path, partial(self._of_workspace))
+        yield Row("DELETE", workspace, self._of_workspace)
 
     async def close(self) -> None:
         """Close the connections to daemons; sessions go on."""
@@ -68,10 +66,7 @@ class Gateway:
 
     async def _of_session(self, request: Request) -> Response:
         session_id = request.path_params["session_id"]
-        return self._piped(request, *await self._directory.of_session(session_id), session_id)
-
-    async def _get(self, request: Request) -> Response:
-        return await self._of_session(request)
+        return await self._pipe(request, *await self._directory.of_session(session_id), session_id)
 
     async def _destroy(self, request: Request) -> Response:
         """End a session, and free its room at once."""
@@ -86,11 +81,21 @@ class Gateway:
         lease_id = leases.lease_of(found.json) if found.status == 200 else None
         if lease_id is not None and done.status == 200:
             await asyncio.to_thread(cluster.release, lease_id)
-        return _passed_on(done)
+        return passed_on(done)
 
-    def _piped(self, request: Request, tag: str, url: str, session_id: str) -> Response:
-        target = routing.target_of(request.scope["raw_path"], request.scope["query_string"])
-        return Piped(self._daemons, url, target, partial(self._gone, tag, url, session_id))
+    async def _pipe(self, request: Request, tag: str, url: str, session_id: str) -> Response:
+        scope = request.scope
+        target = routing.target_of(scope["raw_path"], scope["query_string"])
+        body = Body(request.receive)
+        content = await body.begin()
+        has_body = not isinstance(content, bytes) or bool(content)
+        headers = routing.forwarded(scope["headers"], self._daemons.key, has_body=has_body)
+        try:
+            return await pipe(
+                self._daemons, scope["method"], url + target, headers=headers, content=content, body=body
+            )
+        except DaemonGoneError as gone:
+            raise await self._gone(tag, url, session_id, gone) from gone
 
     async def _gone(self, tag: str, url: str, session_id: str, gone: DaemonGoneError) -> ApiError:
         """Return the error of a request whose daemon did not answer."""
@@ -111,7 +116,8 @@ class Gateway:
         wanted = leases.wanted(body, key)
         leases.with_lease(body, "")  # which refuses labels that are none, before there is a lease
         seconds = self._queue_seconds
-        return Creation(self._daemons, self._directory, seconds, wanted=wanted, body=body, headers=headers)
+        making = Creation(self._daemons, self._directory, seconds, wanted=wanted, body=body, headers=headers)
+        return await making.make(request.receive)
 
     async def _cancel_creation(self, request: Request) -> Response:
         """End a session that is being made; its lease's name says where, unless the session has a name."""
@@ -149,13 +155,13 @@ class Gateway:
         rows = [row for _tag, got in sorted(answers.items()) for row in got.json]
         response = answer(sorted(rows, key=lambda row: str(row.get("created_at"))))
         if missing := sorted(set(tags) - set(answers)):
-            response.headers[MISSING] = ",".join(missing)
+            response.headers.append((MISSING, ",".join(missing).encode()))
         return response
 
     async def _metrics(self, _request: Request) -> Response:
         answers = await self._ask_all("/metrics")
         texts = {tag: got.body.decode("utf-8", "replace") for tag, got in answers.items()}
-        return Response(merging.merged_metrics(texts), media_type=CONTENT_TYPE)
+        return Response(merging.merged_metrics(texts).encode(), media_type=CONTENT_TYPE)
 
     async def _healthz(self, _request: Request) -> Response:
         """Say what all nodes can; asked at most every few seconds, since it needs no key."""
@@ -175,10 +181,4 @@ class Gateway:
     async def _of_workspace(self, request: Request) -> Response:
         workspace_id = request.path_params["workspace_id"]
         tag, url = await self._directory.of_workspace(workspace_id)
-        return self._piped(request, tag, url, workspace_id)
-
-
-def _passed_on(done: Answered) -> Response:
-    response = Response(done.body, done.status)
-    response.raw_headers = routing.returned(done.headers)
-    return response
+        return await self._pipe(request, tag, url, workspace_id)

@@ -21,6 +21,7 @@ def nodes(count: int, *, without_tokens: bool, sessions: int = _SESSIONS) -> Gen
     """Start nodes, and give the cluster's address; they end with the block."""
     os.environ["RAY_AUTH_MODE"] = "disabled" if without_tokens else "token"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than the 30
     if not without_tokens and not os.environ.get("RAY_AUTH_TOKEN"):
         command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -8,22 +8,21 @@ it for a whole one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from sandkasten.local.api.connections import LIVE
-from sandkasten.ray.rules.routing import forwarded, returned
+from sandkasten.local.api.http.messages import ClientLeftError, Receive, Response, Scope, Send
+from sandkasten.ray.rules.routing import returned
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 2.0
 _KEPT_SECONDS = 30.0  # less than a daemon keeps a connection
@@ -82,34 +81,35 @@ class Daemons:
         """Close all connections."""
         await self._session.close()
 
-    @contextlib.asynccontextmanager
-    async def open(
+    async def begin(
         self,
         method: str,
         url: str,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None = None,
-    ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """Send a request, and give its answer as soon as that begins.
+    ) -> Answered | aiohttp.ClientResponse:
+        """Send a request; return its answer, whole if it is short, else as soon as it begins.
 
         Raises:
             DaemonGoneError: see there.
         """
+        answer: aiohttp.ClientResponse | None = None
         try:
             answer = await self._session.request(
                 method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
             )
+            length = answer.content_length
+            if length is None or length > _AT_ONCE_BYTES:
+                return answer
+            return Answered(answer.status, list(answer.raw_headers), await answer.read())
         except aiohttp.ClientConnectorError as error:
             raise DaemonGoneError(refused=isinstance(error.os_error, ConnectionRefusedError)) from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise DaemonGoneError(refused=False) from error
-        try:
-            yield answer
         except BaseException:
-            answer.close()
+            if answer is not None:
+                answer.close()
             raise
-        finally:
-            answer.release()
 
     async def fetch(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
@@ -120,9 +120,12 @@ class Daemons:
             DaemonGoneError: see there.
         """
         own = {"authorization": f"Bearer {self.key}"} if headers is None else headers
+        found = await self.begin(method, url, own, body)
+        if isinstance(found, Answered):
+            return found
         try:
-            async with self.open(method, url, own, body) as answer:
-                return Answered(answer.status, list(answer.raw_headers), await answer.read())
+            async with found:
+                return Answered(found.status, list(found.raw_headers), await found.read())
         except aiohttp.ClientError as error:
             raise DaemonGoneError(refused=False) from error
 
@@ -155,7 +158,7 @@ class Body:
         """Read from a client."""
         self._receive = receive
         self._is_complete = asyncio.Event()
-        self.has_left = False
+        self._leaving: asyncio.Task[None] | None = None
         if was_read:
             self._is_complete.set()
 
@@ -163,33 +166,42 @@ class Body:
         """Return the body, if it has come already, or its pieces.
 
         Raises:
-            ClientDisconnect: the client has gone.
+            ClientLeftError: the client has gone.
         """
         piece, has_more = await self._next()
         return self._pieces(piece) if has_more else piece
 
-    async def while_there(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work until it ends or the client goes; then cancel it."""
+    async def while_there(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work until it ends or the client goes; then cancel it.
+
+        Raises:
+            ClientLeftError: the client has gone.
+        """
         working = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(self._left())
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._left())
         try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
+            await asyncio.wait({working, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClientLeftError
+            return working.result()
         finally:
-            working.cancel()
-            leaving.cancel()
-            await asyncio.wait({working, leaving})
-            for task in (working, leaving):
-                if not task.cancelled():
-                    task.exception()  # it was raised above, or nobody is there to hear of it
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+                if not working.cancelled():
+                    working.exception()  # nobody is there to hear of it
+
+    def end(self) -> None:
+        """Listen to the client no more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
 
     async def _left(self) -> None:
         """Wait until the client goes; that is heard only once its body is complete."""
         await self._is_complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.has_left = True
 
     async def _pieces(self, piece: bytes) -> AsyncIterator[bytes]:
         has_more = True
@@ -203,8 +215,7 @@ class Body:
     async def _next(self) -> tuple[bytes, bool]:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self.has_left = True
-            raise ClientDisconnect
+            raise ClientLeftError
         has_more = message.get("more_body", False)
         if not has_more:
             self._is_complete.set()
@@ -214,82 +225,71 @@ class Body:
 class Piped(Response):
     """An answer that comes from a daemon, as it comes."""
 
-    def __init__(
-        self,
-        daemons: Daemons,
-        url: str,
-        target: str,
-        on_gone: Callable[[DaemonGoneError], Awaitable[Exception]],
-    ) -> None:
-        """Pipe a request through.
-
-        Args:
-            daemons: the connections.
-            url: the daemon's.
-            target: path and query.
-            on_gone: returns the error that the client gets if the daemon is gone.
-        """
-        self._daemons = daemons
-        self._url = url + target
-        self._on_gone = on_gone
+    def __init__(self, answer: aiohttp.ClientResponse, body: Body) -> None:
+        """Take over an answer that has begun."""
+        self.status = answer.status
+        self.body = b""
+        self.headers = returned(answer.raw_headers)
+        self._answer = answer
+        self._body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = Body(receive)
-        content = await body.begin()
-        headers = forwarded(
-            scope["headers"], self._daemons.key, has_body=not isinstance(content, bytes) or bool(content)
-        )
+        """Send it; if the daemon breaks it off, it stays without an end."""
+        if self._answer.content_type == "text/event-stream":
+            scope[LIVE] = True
         try:
-            work = pipe(self._daemons, self._url, scope, send, headers=headers, content=content)
-            await body.while_there(work)
-        except DaemonGoneError as gone:
-            if not body.has_left:
-                raise await self._on_gone(gone) from gone
+            await self._body.while_there(self._send(send))
+        except (aiohttp.ClientError, ClientLeftError):
+            return  # without an end, which breaks off the client's connection
+        finally:
+            self._answer.close()
+            self._body.end()
+
+    async def _send(self, send: Send) -> None:
+        await send(self.start)
+        async for piece in self._answer.content.iter_any():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        self._answer.release()
+        await send({"type": "http.response.body", "body": b""})
+
+
+def passed_on(done: Answered) -> Response:
+    """Return an answer that was read whole, for the client."""
+    response = Response(done.body, done.status)
+    response.headers += [row for row in returned(done.headers) if row[0] != b"content-length"]
+    return response
 
 
 async def pipe(
     daemons: Daemons,
+    method: str,
     url: str,
-    scope: Scope,
-    send: Send,
     *,
     headers: dict[str, str],
     content: bytes | AsyncIterator[bytes],
-    on_status: Callable[[int], None] | None = None,
-) -> None:
-    """Send a request to a daemon, and its answer to the client.
+    body: Body,
+) -> Response:
+    """Send a request to a daemon, and return its answer, as soon as that begins.
 
     Args:
         daemons: the connections.
+        method: the request's.
         url: what is asked, of which daemon.
-        scope: the client's request.
-        send: the way to the client.
         headers: those that go along.
         content: the request's body, or its pieces.
-        on_status: called with the answer's status, before the client has it.
+        body: which says when the client goes.
 
     Raises:
-        DaemonGoneError: the daemon is gone, and the client was sent nothing.
+        DaemonGoneError: the daemon is gone.
+        ClientLeftError: the client is.
     """
     if isinstance(content, bytes):
         headers.pop("content-length", None)  # it is counted anew
-    async with daemons.open(scope["method"], url, headers, content or None) as answer:
-        if answer.content_type == "text/event-stream":
-            scope[LIVE] = True
-        length = answer.content_length
-        is_short = length is not None and length <= _AT_ONCE_BYTES
-        try:
-            whole = await answer.read() if is_short else b""
-        except aiohttp.ClientError as error:
-            raise DaemonGoneError(refused=False) from error
-        if on_status is not None:
-            on_status(answer.status)
-        head = returned(answer.raw_headers)
-        await send({"type": "http.response.start", "status": answer.status, "headers": head})
-        if not is_short:
-            try:
-                async for piece in answer.content.iter_any():
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            except aiohttp.ClientError:
-                return  # the answer stays without an end, which breaks off the client's connection
-        await send({"type": "http.response.body", "body": whole})
+    is_piped = False
+    try:
+        found = await body.while_there(daemons.begin(method, url, headers, content or None))
+        is_piped = isinstance(found, aiohttp.ClientResponse)
+        return Piped(found, body) if isinstance(found, aiohttp.ClientResponse) else passed_on(found)
+    finally:
+        if not is_piped:
+            body.end()

@@ -7,7 +7,7 @@ from sandkasten.local.observe.logs import tell
 from sandkasten.local.observe.metrics import Metrics
 
 # What machines ask every few seconds is counted, but not logged.
-_POLLED = frozenset({"/healthz", "/metrics"})
+_POLLED = frozenset({"/healthz", "/metrics", "/v1/node"})
 
 
 class Observer:
