@@ -71,7 +71,7 @@ class Node:
         return {**found, "address": self._daemon.url, "pid": self._daemon.pid, "actor_pid": os.getpid()}
 
     def claims(self) -> list[str]:
-        """Return the leases that sessions have, also those in the making."""
+        """Return the leases that sessions have, also those in progress."""
         return sorted(self._current_claims())
 
     def end_sessions(self, lease_ids: Sequence[str]) -> None:

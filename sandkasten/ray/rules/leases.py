@@ -100,7 +100,7 @@ def with_lease(body: Mapping[str, Any], lease_id: str) -> dict[str, Any]:
     """Return the request as the daemon gets it, which notes the lease as a label.
 
     Raises:
-        ApiError: INVALID_REQUEST, labels that are none.
+        ApiError: INVALID_REQUEST, the labels are not an object.
     """
     labels = body.get("labels")
     if labels is not None and not isinstance(labels, Mapping):

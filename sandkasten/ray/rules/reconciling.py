@@ -79,7 +79,7 @@ def compare(
 
     Args:
         leases: all there are.
-        claims: of each node that answered, the leases that its sessions claim, also those in the making.
+        claims: of each node that answered, the leases that its sessions claim, also those in progress.
         before: the last comparison.
         now: the time, in seconds of a clock that only goes forward.
         patience: for how long something may have no counterpart.
