@@ -14,11 +14,15 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from errno import E2BIG, EXDEV
+from itertools import islice
 from pathlib import Path
 
 _LOCK = ".lock"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SUFFIX = "[a-z0-9_]{8}"  # what `mkdtemp` puts after the prefix
+# So many entries, on so many levels, are removed here, at a tenth of what starting a program costs.
+_FEW, _SHALLOW = 100, 6
 
 
 class Scratch:
@@ -109,6 +113,10 @@ def remove_tree(path: Path) -> None:
     except OSError:
         return
     try:
+        with suppress(OSError):
+            _remove_few(directory, os.fstat(directory).st_dev, _FEW, _SHALLOW)
+            os.rmdir(path)
+            return
         # Not shutil.rmtree, which recurses in Python; and neither program follows symlinks here.
         _run("rm", "-rf", "--one-file-system", "--", str(path))
         if os.path.lexists(path):
@@ -117,6 +125,32 @@ def remove_tree(path: Path) -> None:
             _run("rm", "-rf", "--one-file-system", "--", str(path))
     finally:
         os.close(directory)
+
+
+def _remove_few(directory: int, device: int, most: int, levels: int) -> int:
+    """Remove what a directory has, and return how many more entries might be removed.
+
+    Raises:
+        OSError: there are more, or something does not let itself be removed in this way; much may be gone.
+    """
+    with os.scandir(directory) as found:
+        entries = list(islice(found, most + 1))
+    most -= len(entries)
+    if most < 0 or levels == 0:
+        raise OSError(E2BIG, "not just a few entries")
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=directory)
+            continue
+        below = os.open(entry.name, _DIRECTORY, dir_fd=directory)
+        try:
+            if os.fstat(below).st_dev != device:
+                raise OSError(EXDEV, "another file system")
+            most = _remove_few(below, device, most, levels - 1)
+        finally:
+            os.close(below)
+        os.rmdir(entry.name, dir_fd=directory)
+    return most
 
 
 def _run(program: str, *words: str) -> None:

@@ -710,8 +710,9 @@ def test_a_tree_that_is_a_link_or_missing_takes_nothing_with_it(place: Place) ->
     remove_tree(place.inside / "missing")
 
 
-def test_odd_names_are_removed(place: Place) -> None:
-    for name in (b"-rf", b"\xff\xfe", b"a\nb", b"..."):
+@pytest.mark.parametrize("more", [0, 200])
+def test_odd_names_are_removed(place: Place, more: int) -> None:
+    for name in (b"-rf", b"\xff\xfe", b"a\nb", b"...", *(b"%d" % number for number in range(more))):
         os.mkdir(os.fsencode(place.inside) + b"/" + name)
     remove_tree(place.inside)
     assert not place.inside.exists()

@@ -276,6 +276,8 @@ def test_no_programs_are_taken_from_the_users_path(place: Path, monkeypatch: pyt
         (place / name).chmod(0o755)
     left = place / "left"
     (left / "closed" / "below").mkdir(parents=True)
+    for number in range(scratch._FEW):  # with fewer entries no program is needed
+        (left / str(number)).touch()
     (left / "closed").chmod(0)
     left.chmod(0o300)
     monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
