@@ -23,7 +23,7 @@ from sandkasten.local.identity import Identity, has_user, missing_capabilities
 from sandkasten.local.isolation import bwrap_binary, causes, mounttable, seccomp
 from sandkasten.local.isolation.carrier import carried
 from sandkasten.local.isolation.closedbash import with_closed_bash
-from sandkasten.local.isolation.etc import make_etc, own_etc
+from sandkasten.local.isolation.etc import Etc
 from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import ENVIRONMENT, Image, Launcher, PackagePlaces, SandboxPolicy
 from sandkasten.local.isolation.programs import Program, Spawned
@@ -236,7 +236,7 @@ class BubblewrapBackend:
     Attributes:
         bwrap: bubblewrap's path.
         launchers: what may start it, the best first; the best is used.
-        etc: what is mounted below /etc, see `SandboxPolicy`.
+        etc: what is mounted at /etc.
         names: see `Backend`.
         images: see `Backend`.
         identity: whom sandboxes run as.
@@ -249,7 +249,7 @@ class BubblewrapBackend:
 
     bwrap: str
     launchers: tuple[Launcher, ...]
-    etc: Mapping[str, str]
+    etc: Etc
     names: HostNames
     images: Mapping[str, Image]
     identity: Identity
@@ -295,10 +295,7 @@ class BubblewrapBackend:
         """Return what a sandbox is made of."""
         image, limits = wanted.image, wanted.limits or self.limits
         chosen = clamped(rlimits(limits, self.bounded, kernel_version()))
-        etc, links = own_etc(self.etc) if image.has_own_etc else self.etc, {}
-        if wanted.host_network:
-            self.names.refresh()
-            etc, links = self.names.mounts(etc), self.names.links
+        etc, links = self._etc(image, host_network=wanted.host_network)
         beside, carrier = carried(image.beside, self.identity, self.run_dir / "beside")
         return SandboxPolicy(
             image=replace(image, beside=beside),
@@ -316,6 +313,15 @@ class BubblewrapBackend:
             environment={**ENVIRONMENT, **image.variables},
             packages=wanted.packages,
         )
+
+    def _etc(self, image: Image, *, host_network: bool) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Return what is mounted at and below /etc, and the links there."""
+        names = self.names
+        if host_network:
+            names.refresh()
+        if not image.has_own_etc:
+            return names.mounts(self.etc.whole(names.links)) if host_network else self.etc.whole(), {}
+        return (names.mounts(self.etc.own), names.links) if host_network else (self.etc.own, {})
 
     def _ways(self) -> Iterator[BubblewrapBackend]:
         """Yield all ways to build sandboxes, the best first."""
@@ -368,7 +374,7 @@ def prepare(
     return BubblewrapBackend(
         bwrap=bwrap_binary.find_bwrap(identity, directory),
         launchers=mounttable.launchers(memory, limits.tmp_bytes),
-        etc=make_etc(_made(directory / "etc", identity)),
+        etc=Etc(_made(directory / "etc", identity), identity),
         names=HostNames(directory / "names", identity),
         images=images,
         identity=identity,

@@ -9,7 +9,7 @@ Two rules that arguments added here must keep:
 
 * Nothing is created *below* the workspace. Bubblewrap before 0.12 follows symlinks of the host when
   it makes a mount point below a directory that sandboxed code can write (CVE-2026-87766).
-* Nothing of the host's is writable but the workspace, and nothing of /etc is bound as a whole.
+* Nothing of the host's is writable but the workspace, and the host's /etc is not bound as a whole.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _file_systems(policy: SandboxPolicy, beside: Mapping[str, int]) -> Iterator[
     for path, target in policy.image.links.items():
         yield from ("--symlink", target, path)
     for name, host_path in policy.etc.items():
-        yield from ("--ro-bind", host_path, f"/etc/{name}")
+        yield from ("--ro-bind", host_path, f"/etc/{name}".rstrip("/"))
     for name, target in policy.etc_links.items():
         yield from ("--symlink", target, f"/etc/{name}")
     if policy.image.closed_bash is not None:

@@ -10,13 +10,12 @@ that no sandbox sees. Files and DNS are what every libc knows by itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from sandkasten.local.identity import Identity
-from sandkasten.local.isolation.etc import LOCAL_HOSTS, OWN_FILES
+from sandkasten.local.isolation.etc import LOCAL_HOSTS, OWN_FILES, Stamp, stamp_of
 
 # Where it is mounted, below /etc; see `etc.OWN_ETC`.
 DIRECTORY = "sandkasten/names"
@@ -29,8 +28,6 @@ _RESOLVERS = (
     "run/systemd/resolve/resolv.conf",
 )
 _HOSTS = ("etc/hosts",)
-
-Stamp = tuple[int, ...]
 
 
 class HostNames:
@@ -62,7 +59,7 @@ class HostNames:
 
     def refresh(self) -> None:
         """Copy the host's files if they changed since the last time; costs a few microseconds if not."""
-        stamps = [_stamp(self._root / path) for path in (*_RESOLVERS, *_HOSTS)]
+        stamps = [stamp_of(self._root / path) for path in (*_RESOLVERS, *_HOSTS)]
         if stamps == self._stamps:
             return
         # Its own names go first: what the host calls `sandbox` is not this one.
@@ -84,11 +81,3 @@ class HostNames:
         new.write_text(text, "utf-8", "surrogateescape")
         new.chmod(0o644)
         new.replace(self._directory / name)
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -134,7 +134,7 @@ class SandboxPolicy:
     Attributes:
         image: what is installed.
         workspace: the host directory that is writable at /workspace.
-        etc: name below /etc to the host path that is mounted there, read-only.
+        etc: name below /etc to the host path that is mounted there, read-only; the name "" is /etc itself.
         etc_links: name below /etc to the target of the link that is there.
         seccomp: the filter of system calls.
         rlimits: the resource limits of each process.

@@ -35,7 +35,7 @@ from sandkasten.local.images import built_in
 from sandkasten.local.images.archives import Limits
 from sandkasten.local.images.store import BUILT_IN, ImageStore
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
-from sandkasten.local.isolation.etc import OWN_ETC, make_etc, own_etc
+from sandkasten.local.isolation.etc import OWN_ETC, Etc
 from sandkasten.local.isolation.policy import SandboxPolicy
 
 IDENTITY = Identity.of_this_process()
@@ -213,7 +213,8 @@ def run(place: Place, script: str, name: str = "mine") -> str:
     run_dir.chmod(0o711)
     tree = Tree(run_dir / "session", StagingIn(run_dir / "staging"), IDENTITY, durable=False)
     tree.create()
-    policy = SandboxPolicy(place.store.find(name), tree.workspace, own_etc(make_etc(run_dir / "etc")), b"")
+    etc = Etc(run_dir / "etc", IDENTITY).own
+    policy = SandboxPolicy(place.store.find(name), tree.workspace, etc, b"")
     bwrap = bwrap_binary.find_bwrap(IDENTITY, run_dir)
     seccomp_filter = seccomp.descriptor(seccomp.program(platform.machine()))
     descriptors = bubblewrap.Descriptors(seccomp_filter)
@@ -354,10 +355,9 @@ def test_names_that_cannot_be(place: Place, name: str) -> None:
 
 def test_built_in_names_and_own_files_are_those_of_the_other_modules(place: Place) -> None:
     assert built_in._PROGRAM_OF_IMAGE.keys() == BUILT_IN
-    etc = make_etc(place.directory)
-    own = {name.partition("/")[0] for name, path in etc.items() if path.startswith(str(place.directory))}
-    assert own == OWN_ETC
-    assert {name.partition("/")[0] for name in own_etc(etc)} == OWN_ETC
+    etc = Etc(place.directory, IDENTITY)
+    assert {name.partition("/")[0] for name in etc.own} == OWN_ETC
+    assert all(Path(path).is_file() for path in etc.own.values())
 
 
 @pytest.mark.parametrize(

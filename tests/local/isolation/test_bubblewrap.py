@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from sandkasten.local.identity import Identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.isolation.bubblewrap import Descriptors, arguments
-from sandkasten.local.isolation.etc import make_etc
+from sandkasten.local.isolation.etc import Etc
 from sandkasten.local.isolation.policy import Image, SandboxPolicy
 
 # How many words follow an option, and which of them are the host's path and the path inside.
@@ -91,7 +93,8 @@ WRITABLE = {"--bind", "--bind-try", "--dev-bind", "--dev-bind-try", "--bind-fd"}
 @pytest.fixture
 def options(tmp_path: Path) -> list[tuple[str, ...]]:
     """The options as bubblewrap understands them, of the policy that this machine would get."""
-    policy = SandboxPolicy(find_images()["base"], Path("/host/place/workspace"), make_etc(tmp_path), b"")
+    etc = Etc(tmp_path, Identity(os.geteuid(), drops=False)).whole()
+    policy = SandboxPolicy(find_images()["base"], Path("/host/place/workspace"), etc, b"")
     return parsed(
         arguments("/usr/bin/bwrap", policy, ["/bin/bash", "--tmpfs", "/workspace/x"], Descriptors(9))
     )

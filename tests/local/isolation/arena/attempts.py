@@ -236,7 +236,10 @@ WRITES = [
     Attempt("read-only/chmod-of-image", "os.chmod('/opt/shared', 0o755)", "EROFS", (layers.READ_ONLY_IMAGE,)),
     Attempt("read-only/usr", "open('/usr/bin/new', 'w')", "EROFS|EACCES", unproven=_THE_HOSTS),
     Attempt("read-only/root", "open('/new', 'w')", "EROFS", (layers.READ_ONLY_ROOT,)),
-    Attempt("read-only/etc", "open('/etc/ld.so.preload', 'w')", "EROFS", (layers.READ_ONLY_ROOT,)),
+    Attempt("read-only/etc", "open('/etc/ld.so.preload', 'w')", "EROFS", (layers.READ_ONLY_ETC,)),
+    Attempt(
+        "read-only/etc-in-place", "os.rename('/etc/hosts', '/etc/passwd')", "EROFS", (layers.READ_ONLY_ETC,)
+    ),
     Attempt("read-only/dev", "open('/dev/new', 'w')", "EROFS", (layers.READ_ONLY_DEV,)),
     Attempt(
         "read-only/anywhere-else",

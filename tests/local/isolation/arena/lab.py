@@ -29,7 +29,7 @@ from sandkasten.local.identity import ROOT_DROPS_TO, Identity, popen_identity
 from sandkasten.local.images.built_in import find_images
 from sandkasten.local.images.prefixes import read_prefixes
 from sandkasten.local.isolation import bubblewrap, bwrap_binary, seccomp
-from sandkasten.local.isolation.etc import make_etc
+from sandkasten.local.isolation.etc import Etc
 from sandkasten.local.isolation.policy import ENVIRONMENT, Launcher, SandboxPolicy
 from sandkasten.local.isolation.programs import Program
 from sandkasten.local.isolation.spawner.channel import Spawner
@@ -183,10 +183,12 @@ class Lab:
 
     def __init__(self, bwrap: str, base: Path, identity: Identity, found: Targets) -> None:
         self._bwrap, self._base, self._identity, self.targets = bwrap, base, identity, found
+        etc = Etc(_made(base / "etc"), identity).whole()
+        identity.own(Path(etc[""]))  # so that only its mount keeps code from writing there
         self._policy = SandboxPolicy(
             image=find_images()["base"],
             workspace=base,
-            etc=make_etc(_made(base / "etc")),
+            etc=etc,
             seccomp=seccomp.program(platform.machine()),
             tmp_bytes=TMP_BYTES,
         )

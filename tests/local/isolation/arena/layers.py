@@ -57,6 +57,10 @@ def _writable(build: Build) -> None:
     build.swap(["--ro-bind", shared, "/opt/shared"], ["--bind", shared, "/opt/shared"])
 
 
+def _writable_etc(build: Build) -> None:
+    build.argv[build.argv.index("/etc") - 2] = "--bind"
+
+
 def _writable_environment(build: Build) -> None:
     packages = str(build.targets.environment / "lib")
     build.swap(["--ro-bind", packages, packages], ["--bind", packages, packages])
@@ -91,6 +95,7 @@ HIDDEN_COMMAND_LINE = _without("--ro-bind", "/dev/null", "/proc/cmdline")
 READ_ONLY_PROC = _without("--remount-ro", "/proc")
 READ_ONLY_DEV = _without("--remount-ro", "/dev")
 READ_ONLY_IMAGE = Layer("read-only mounts", _writable)
+READ_ONLY_ETC = Layer("a read-only /etc", _writable_etc)
 READ_ONLY_ENVIRONMENT = Layer("a read-only environment", _writable_environment)
 SMALL_TMP = Layer("--size", lambda build: build.drop_with_value("--size"))
 CLOSED_DESCRIPTORS = Layer("closed descriptors", _open_hands)
