@@ -93,6 +93,8 @@ def test_the_wheel_holds_what_is_not_python_too(wheel: Path) -> None:
         "sandkasten/py.typed",
         "sandkasten_sync/py.typed",
         "sandkasten/local/isolation/inside/bashrc",
+        "sandkasten/local/isolation/spawner/dropper-aarch64",
+        "sandkasten/local/isolation/spawner/dropper-x86_64",
         "sandkasten/local/isolation/spawner/spawner-aarch64",
         "sandkasten/local/isolation/spawner/spawner-x86_64",
         "sandkasten/local/isolation/inside/supervisor",

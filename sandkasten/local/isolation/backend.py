@@ -28,6 +28,7 @@ from sandkasten.local.isolation.names import HostNames
 from sandkasten.local.isolation.policy import ENVIRONMENT, Image, Launcher, PackagePlaces, SandboxPolicy
 from sandkasten.local.isolation.programs import Program, Spawned
 from sandkasten.local.isolation.sandbox import BubblewrapSandbox
+from sandkasten.local.isolation.spawner.dropping import place_dropper
 from sandkasten.local.isolation.spawner.entering import Starting, find_kit
 from sandkasten.local.limits.limits import Limits, Resource, clamped, rlimits, ulimit_command
 from sandkasten.local.linux.kernel import kernel_version
@@ -245,6 +246,7 @@ class BubblewrapBackend:
         limits: what each sandbox may take, unless it has limits of its own.
         bounded: which of these limits control groups see to.
         starting: how programs are started beside the shell.
+        dropper: the words that become sandboxes' user before bubblewrap; none: `Popen` does.
     """
 
     bwrap: str
@@ -258,6 +260,7 @@ class BubblewrapBackend:
     limits: Limits
     bounded: Collection[Resource]
     starting: Starting
+    dropper: tuple[str, ...] = ()
 
     @property
     def can_spawn(self) -> bool:
@@ -299,7 +302,7 @@ class BubblewrapBackend:
         beside, carrier = carried(image.beside, self.identity, self.run_dir / "beside")
         return SandboxPolicy(
             image=replace(image, beside=beside),
-            carrier=carrier,
+            carrier=carrier or self.dropper,
             by_descriptor=bool(beside) and not carrier and bwrap_binary.binds_descriptors(self.bwrap),
             workspace=wanted.workspace,
             etc=etc,
@@ -326,9 +329,10 @@ class BubblewrapBackend:
     def _ways(self) -> Iterator[BubblewrapBackend]:
         """Yield all ways to build sandboxes, the best first."""
         closed = with_closed_bash(self.images, self.run_dir)
-        # Where the copy may not be run, or no namespace made but by bubblewrap (AppArmor): without.
-        for images, launcher in itertools.product((closed, self.images), self.launchers):
-            yield replace(self, images=images, launchers=(launcher,))
+        # Where the copies may not be run, or no namespace made but by bubblewrap (AppArmor): without.
+        droppers = (self.dropper, ()) if self.dropper else ((),)
+        for dropper, images, launcher in itertools.product(droppers, (closed, self.images), self.launchers):
+            yield replace(self, images=images, launchers=(launcher,), dropper=dropper)
 
 
 def check(directory: Path, identity: Identity) -> None:
@@ -383,6 +387,7 @@ def prepare(
         limits=limits,
         bounded=bounded,
         starting=find_kit(identity),
+        dropper=place_dropper(identity, directory),
     )
 
 

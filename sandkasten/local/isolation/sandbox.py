@@ -29,7 +29,7 @@ from sandkasten.local.identity import Identity, popen_identity
 from sandkasten.local.isolation import bubblewrap, seccomp
 from sandkasten.local.isolation.carrier import opened
 from sandkasten.local.isolation.gate import Gate
-from sandkasten.local.isolation.policy import BASH, SandboxPolicy
+from sandkasten.local.isolation.policy import SandboxPolicy
 from sandkasten.local.isolation.programs import Program
 from sandkasten.local.isolation.spawner.channel import Spawner
 from sandkasten.local.isolation.spawner.entering import Entered, Starting
@@ -326,12 +326,11 @@ class BubblewrapSandbox:
 def supervisor_command(policy: SandboxPolicy, tokens: int, control: int, permits: int) -> list[str]:
     """Return the command of process 1; the numbers are those of its descriptors.
 
-    The first bash sets the limits.
+    It sets the limits first, which all others inherit; if one cannot be set, nothing runs.
     """
-    options = ["--noprofile", "--norc"]
-    attach = f'{policy.ulimit} && exec -a bash {policy.shell} {" ".join(options)} -c "$0" supervisor "$@"'
-    words = [_SUPERVISOR, str(tokens), str(control), str(permits), policy.shell]
-    return [BASH, *options, "-c", attach, *words]
+    words = [str(tokens), str(control), str(permits), policy.shell]
+    text = f"{policy.ulimit} || exit\n{_SUPERVISOR}"
+    return [policy.shell, "--noprofile", "--norc", "-c", text, "supervisor", *words]
 
 
 def _give(descriptor: int, identity: Identity) -> None:

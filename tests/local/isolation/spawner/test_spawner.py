@@ -37,9 +37,10 @@ async def box(anyio_backend: str) -> AsyncIterator[Beside]:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_committed_binaries_are_made_of_the_committed_source(machine: str) -> None:
-    digest = hashlib.sha256((FOLDER / "spawner.c").read_bytes()).hexdigest()
-    assert digest.encode() in (FOLDER / f"spawner-{machine}").read_bytes(), "run scripts/build_spawner.py"
+@pytest.mark.parametrize("program", ["spawner", "dropper"])
+def test_the_committed_binaries_are_made_of_the_committed_source(program: str, machine: str) -> None:
+    digest = hashlib.sha256((FOLDER / f"{program}.c").read_bytes()).hexdigest()
+    assert digest.encode() in (FOLDER / f"{program}-{machine}").read_bytes(), "run scripts/build_spawner.py"
 
 
 async def test_output_errors_and_exit_code_are_its_own(box: Beside) -> None:
