@@ -8,6 +8,7 @@ ended, however it did, or standard input ends, the daemon ends with all sandboxe
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import sys
@@ -42,6 +43,15 @@ def main() -> None:
     except OptionsError as error:
         _answer({"error": str(error)})
         sys.exit(1)
+    _end()
+
+
+def _end() -> None:
+    """End this process at once, as all is cleaned up: Python would take apart each of its modules first."""
+    atexit._run_exitfuncs()  # writes out what is logged
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _serve(settings: Settings, options: Options, api_key: str, owner: int | None) -> None:

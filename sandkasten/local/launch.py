@@ -271,7 +271,30 @@ def _stop(process: subprocess.Popen[bytes], channel: socket.socket, owner_pid: i
         channel.shutdown(socket.SHUT_RDWR)
     channel.close()
     try:
-        process.wait(_STOP_SECONDS)
+        _wait(process)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of the daemon.
+
+    Raises:
+        TimeoutExpired: it takes too long.
+    """
+    import select  # noqa: PLC0415
+
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # not allowed here
+        process.wait(_STOP_SECONDS)
+        return
+    try:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        # `Popen.wait` with a time limit would look now and then, and sleep between, which delays the end.
+        has_ended = bool(poller.poll(_STOP_SECONDS * 1000))
+    finally:
+        os.close(pidfd)
+    process.wait(None if has_ended else 0)

@@ -103,6 +103,14 @@ def test_sandboxes_end_with_a_daemon_that_is_killed(data_dir: Path) -> None:
     assert not run_dir.exists()
 
 
+def test_a_daemon_that_does_not_end_is_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = start_daemon(LocalOptions(data_dir=data_dir))
+    os.kill(daemon.pid, signal.SIGSTOP)
+    monkeypatch.setattr("sandkasten.local.launch._STOP_SECONDS", 0.01)
+    daemon.stop()
+    assert not Path(f"/proc/{daemon.pid}").exists()
+
+
 def test_what_was_building_a_sandbox_for_a_dead_daemon_is_ended_by_the_next_one(tmp_path: Path) -> None:
     identity = Identity.of_this_process()
     bwrap = find_bwrap(identity, tmp_path)
