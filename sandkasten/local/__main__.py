@@ -105,10 +105,10 @@ def _merged(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def _image(given: Mapping[str, Any]) -> int:
-    from sandkasten.local import imagecommands  # noqa: PLC0415
+    from sandkasten.local.images import commands  # noqa: PLC0415
 
     data_dir = given.get("data_dir")
-    return imagecommands.run(
+    return commands.run(
         given["action"],
         None if data_dir is None else Path(data_dir).absolute(),
         name=given.get("name", ""),

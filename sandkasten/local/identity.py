@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from sandkasten._directories import is_mapped
+from sandkasten.local.records import dataclass
 
 # Whom sandboxes run as when the daemon is root: nobody else's id (systemd, distributions and container
 # tools leave 60706 to 61183 alone), and small enough to be mapped in containers.

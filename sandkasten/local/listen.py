@@ -7,11 +7,11 @@ import ipaddress
 import os
 import socket
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten._directories import find_trouble
 from sandkasten.local.options import OptionsError
+from sandkasten.local.records import dataclass
 
 _BACKLOG = 1024
 _UNIX = "unix:"

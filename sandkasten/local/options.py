@@ -9,7 +9,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,6 +18,7 @@ from sandkasten._protocol import NODE_TAG, NODE_TAG_FORM
 from sandkasten.local.identity import Identity
 from sandkasten.local.limits.limits import Limits, machine_limits
 from sandkasten.local.limits.values import LimitsError, parse_size
+from sandkasten.local.records import dataclass
 
 
 class Name(str):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sandkasten.local import listen
 from sandkasten.local.observe import logs
 from sandkasten.local.options import Name, Options, OptionsError, check_names, read_flag, read_path, read_text
+from sandkasten.local.records import dataclass
 
 # What a server has beyond `Options`.
 NAMES = frozenset({"api_key_file", "listen", "log_format", "no_api_key", "until_input_ends"})

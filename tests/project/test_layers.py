@@ -48,12 +48,13 @@ CLIENT = [
     "__init__",
 ]
 DAEMON = [
+    "local.records",
     "local.clock local.endings local.errors local.identity local.threads",
     "local.linux.",
     "local.limits.",
     "local.files. local.isolation. local.observe. local.options",
     "local.images. local.listen local.packages.",
-    "local.imagecommands local.serveroptions local.sessions.",
+    "local.serveroptions local.sessions.",
     "local.api. local.doctor.",
     "local.daemon",
     "local.embedded local.server",

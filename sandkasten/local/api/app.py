@@ -11,13 +11,13 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from sandkasten.local.api.asgi import Guard, answer_error
 from sandkasten.local.api.execs import lost_error
 from sandkasten.local.api.http.messages import ClientLeftError, Receive, Request, Response, Scope, Send
 from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.observe.observer import Observer
+from sandkasten.local.records import dataclass
 
 log = logging.getLogger("sandkasten.local")
 

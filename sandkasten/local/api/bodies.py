@@ -8,7 +8,7 @@ import posixpath
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, TypeVar
@@ -51,6 +51,7 @@ from sandkasten.local.api.jsonbodies import (
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.files.resolving import whole_path
 from sandkasten.local.files.tarballs import PIECE_BYTES
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.session import SessionSpec
 from sandkasten.local.threads import in_thread
 

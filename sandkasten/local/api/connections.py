@@ -14,7 +14,7 @@ import os
 import resource
 import socket
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 import uvicorn
@@ -26,6 +26,7 @@ from sandkasten.local.api.http.refusals import ambiguity, last_answer, too_large
 from sandkasten.local.clock import Alarm
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.observe.observer import Observer
+from sandkasten.local.records import dataclass
 
 log = logging.getLogger("sandkasten.local")
 

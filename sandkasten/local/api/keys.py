@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sandkasten.local.errors import ApiError, invalid_request
+from sandkasten.local.records import dataclass
 
 T = TypeVar("T")
 

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten._directories import Trouble, find_trouble
@@ -26,6 +25,7 @@ from sandkasten.local.limits.cgroups import find_cgroups
 from sandkasten.local.limits.limits import Resource
 from sandkasten.local.linux.syscalls import check_openat2
 from sandkasten.local.options import Options, find_data_dir
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.preparing import prepare
 
 _NEEDED = ("httptools", "multipart", "uvicorn")

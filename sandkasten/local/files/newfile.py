@@ -8,7 +8,6 @@ import secrets
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.acting import acting_as
+from sandkasten.local.records import dataclass
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

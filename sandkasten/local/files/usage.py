@@ -11,10 +11,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sandkasten.local.limits.limits import DESCRIPTORS_MAX
 from sandkasten.local.linux.syscalls import have_same_descriptors, pidfd_getfd
+from sandkasten.local.records import dataclass
 
 ENTRY_BYTES = 512
 

@@ -16,10 +16,10 @@ import tarfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
 
 from sandkasten.local.errors import ApiError
+from sandkasten.local.records import dataclass
 
 CHUNK_BYTES = 1024 * 1024
 _MAX_PATH_BYTES = 4095  # PATH_MAX without its NUL

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten.local.errors import ApiError
@@ -18,6 +17,7 @@ from sandkasten.local.images.leftout import left_out
 from sandkasten.local.images.prefixes import Prefixes, read_prefixes
 from sandkasten.local.isolation import carrier
 from sandkasten.local.isolation.policy import ENVIRONMENT, Image
+from sandkasten.local.records import dataclass
 
 # The first of these that this machine has.
 _BASES = ("python", "base")

@@ -12,10 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten.local.errors import ApiError
+from sandkasten.local.records import dataclass
 
 _MAX_CONFIGURATION_BYTES = 64 * 1024
 _MAX_LINKS = 40  # as the kernel has it

@@ -28,7 +28,6 @@ import re
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +42,7 @@ from sandkasten.local.isolation.etc import OWN_ETC
 from sandkasten.local.isolation.policy import Image
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
 from sandkasten.local.linux.syscalls import exchange, open_inside
+from sandkasten.local.records import dataclass
 
 BUILT_IN = frozenset({"base", "node", "python"})
 _OWN = frozenset({".dockerenv", "dev", "etc", "home", "proc", "run", "sys", "tmp", "workspace"})

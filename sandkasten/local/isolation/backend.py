@@ -13,7 +13,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Protocol
@@ -34,6 +34,7 @@ from sandkasten.local.limits.limits import Limits, Resource, clamped, rlimits, u
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.processes import Process
 from sandkasten.local.linux.syscalls import check_openat2
+from sandkasten.local.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ Two rules that arguments added here must keep:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sandkasten.local.isolation.policy import (
     CLOSED_BASH,
@@ -29,6 +29,7 @@ from sandkasten.local.isolation.policy import (
     SandboxPolicy,
     size_in_memory,
 )
+from sandkasten.local.records import dataclass
 
 _NAMESPACES = (
     "--unshare-user",

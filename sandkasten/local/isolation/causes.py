@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from sandkasten.local.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from sandkasten.local.limits.limits import Rlimit
+from sandkasten.local.records import dataclass
 
 # Inside, the code is an ordinary user of this id, whoever it is outside.
 INSIDE_UID = 1000

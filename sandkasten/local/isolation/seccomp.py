@@ -29,7 +29,6 @@ import os
 import select
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from errno import (
     EAFNOSUPPORT,
     EINVAL,
@@ -45,6 +44,7 @@ from typing import NamedTuple
 
 from sandkasten.local.errors import IsolationError
 from sandkasten.local.isolation.syscalls import CHECKED, NEWEST, NOT_PERMITTED, NOT_SUPPORTED, NOT_THERE
+from sandkasten.local.records import dataclass
 
 
 @dataclass(frozen=True)

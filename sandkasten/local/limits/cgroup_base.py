@@ -11,7 +11,6 @@ import select
 import signal
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from sandkasten.local.limits.limits import (
 from sandkasten.local.linux import processes
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.kernfs import number, write
+from sandkasten.local.records import dataclass
 
 
 class CgroupsError(Exception):

@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten.local.limits.cgroup_base import (
@@ -23,6 +22,7 @@ from sandkasten.local.limits.cgroup_base import (
 from sandkasten.local.limits.limits import ALL_RESOURCES, Limits, Resource
 from sandkasten.local.linux import processes
 from sandkasten.local.linux.kernfs import number, value, words, write
+from sandkasten.local.records import dataclass
 
 _PREFIX = "sandkasten-"
 _OURS = re.compile(r"sandkasten-\d+-[0-9a-f]{8}")

@@ -30,7 +30,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandkasten.local.limits import systemd
@@ -44,6 +43,7 @@ from sandkasten.local.limits.cgroup_base import (
 from sandkasten.local.limits.cgroup_kernel import KernelCgroups
 from sandkasten.local.limits.limits import ALL_RESOURCES
 from sandkasten.local.linux.kernfs import read, words, write
+from sandkasten.local.records import dataclass
 
 __all__ = [
     "Cgroups",

@@ -25,10 +25,10 @@ import dataclasses
 import os
 import resource
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from sandkasten.local.limits.values import MIB, check_limit, read_limits
+from sandkasten.local.records import dataclass
 
 Resource = Literal["memory", "pids", "cpu"]
 """What control groups may bound, by the names of the kernel's controllers."""

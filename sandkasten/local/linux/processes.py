@@ -14,7 +14,8 @@ import signal
 import time
 from collections.abc import Collection, Container, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+
+from sandkasten.local.records import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DEAD = {"Z", "X"}

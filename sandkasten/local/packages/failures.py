@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sandkasten._options.packages import canonical
 from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
+from sandkasten.local.records import dataclass
 
 _UNSATISFIED = re.compile(
     r"ERROR: Could not find a version that satisfies the requirement (.+?)(?: \(from .*?\))?"

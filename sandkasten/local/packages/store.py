@@ -23,13 +23,13 @@ import stat
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sandkasten.local.files.directories import make_closed
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.scratch import Scratch, remove_tree, sweep
+from sandkasten.local.records import dataclass
 
 _TEMPORARY = ".new-"
 _LAYOUT = "1"  # changed whenever environments are made in another way

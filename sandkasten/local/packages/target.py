@@ -6,10 +6,10 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sandkasten.local.isolation.policy import Image
+from sandkasten.local.records import dataclass
 
 # Where a Python is looked for; what users put into their own directories does not count.
 SEARCHED = "/usr/local/bin:/usr/bin:/bin"

@@ -14,9 +14,10 @@ import stat
 import zipfile
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from sandkasten.local.records import dataclass
 
 SITE, BIN = "site", "bin"
 _FILE_NAME = re.compile(

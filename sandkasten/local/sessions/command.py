@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, ClassVar
 
 from sandkasten._options.text import lent
 from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.linux.processes import Process
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.control import REFUSED
 from sandkasten.local.sessions.job import Channel, Job, Outcome, Runner
 

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+
+from sandkasten.local.records import dataclass
 
 # A field begins where the bytes do, or behind a NUL.
 _KIND = rb"(result|ready|ended)\0"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, SandboxLostError
+from sandkasten.local.records import dataclass
 
 # A consumer that is slower than its job: the job waits, as it would on a pipe.
 _HIGH_WATER_BYTES = 256 * 1024

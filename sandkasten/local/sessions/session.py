@@ -7,7 +7,7 @@ import os
 import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sandkasten.local.limits.own import as_numbers
 from sandkasten.local.linux.kernel import kernel_version
 from sandkasten.local.linux.scratch import remove_tree
 from sandkasten.local.packages.placing import SessionPackages
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.command import Loan, ShellCommand, beginning
 from sandkasten.local.sessions.interpreters.run import PythonRun, RunSink
 from sandkasten.local.sessions.interpreters.table import Interpreters, Surroundings

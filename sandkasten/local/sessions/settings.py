@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from sandkasten.local.clock import Clock
@@ -11,6 +11,7 @@ from sandkasten.local.isolation.backend import Backend
 from sandkasten.local.limits.cgroups import Cgroups
 from sandkasten.local.limits.limits import Limits
 from sandkasten.local.options import PackageRules
+from sandkasten.local.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import pytest
 
 from sandkasten._directories import find_trouble
 from sandkasten.errors import LocalDaemonError
-from sandkasten.local import imagecommands
 from sandkasten.local.files import rundir
 from sandkasten.local.identity import ROOT_DROPS_TO, Identity
+from sandkasten.local.images import commands
 from sandkasten.local.images.catalogue import images_dir
 from sandkasten.local.images.store import ImageStore
 from sandkasten.local.launch import LocalOptions, start_daemon
@@ -212,7 +212,7 @@ def test_a_data_directory_of_another_user_is_refused(place: Path, depth: str) ->
     hand_over(theirs)
     before = precious.stat()
     assert f"{theirs} belongs to another user (uid {OTHER_UID})" in refused(data_dir)
-    assert imagecommands.run("list", data_dir, name="", source="", replace=False) == 1
+    assert commands.run("list", data_dir, name="", source="", replace=False) == 1
     assert precious.stat() == before
 
 

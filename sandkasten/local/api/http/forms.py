@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sandkasten.local.errors import invalid_request
+from sandkasten.local.records import dataclass
 
 # A part's own headers, and what stands before the first.
 _HEAD_BYTES = 16 * 1024

@@ -6,7 +6,6 @@ import binascii
 import re
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from sandkasten._protocol import (
@@ -33,6 +32,7 @@ from sandkasten.local.api.jsonbodies import (
 )
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.isolation.policy import BASH
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.processes.request import ProcessSpec, Size
 
 # Each byte of a program may be escaped with six, as \u0001 is; of the input three are four in base64.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sandkasten._protocol import DEFAULT_CONTEXT, MAX_COMMAND_BYTES, MAX_TIMEOUT_MS, PYTHON_CONTEXT
 from sandkasten.local.api.http.messages import Request
 from sandkasten.local.api.jsonbodies import COMMAND_BYTES, Fields, number_of, read_json, text_of
 from sandkasten.local.errors import invalid_request
+from sandkasten.local.records import dataclass
 
 _MAX_KEEP_BYTES = 2**62
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from sandkasten.local.files.tree import MAX_ENTRIES, MAX_NAMES_BYTES, Tree
 from sandkasten.local.files.verbs import searcher
 from sandkasten.local.files.verbs.searcher import Glob
 from sandkasten.local.linux.syscalls import open_inside
+from sandkasten.local.records import dataclass
 
 MAX_DEPTH = 100
 _MAX_VISITED = 1_000_000

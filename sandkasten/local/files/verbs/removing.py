@@ -13,9 +13,9 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sandkasten.local.linux.syscalls import open_inside
+from sandkasten.local.records import dataclass
 
 _MAX_DEPTH = 32
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -16,7 +16,6 @@ import struct
 import subprocess
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib import resources
 
 from sandkasten.local.errors import SandboxLostError
@@ -25,6 +24,7 @@ from sandkasten.local.isolation import seccomp
 from sandkasten.local.isolation.policy import INSIDE_UID
 from sandkasten.local.isolation.programs import CannotSpawnError
 from sandkasten.local.limits.limits import OOM_SCORE_SANDBOX, OOM_SCORE_SHELL, Rlimit
+from sandkasten.local.records import dataclass
 
 # In the order in which they are entered: those whose files the last one would hide come first.
 _NAMESPACES = ("ipc", "uts", "net", "cgroup", "pid", "mnt")

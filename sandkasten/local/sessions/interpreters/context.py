@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, CalledOffError, SandboxLostError
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.interpreters.interpreter import Interpreter
 from sandkasten.local.sessions.interpreters.run import PythonRun
 

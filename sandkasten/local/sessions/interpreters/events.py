@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.interpreters.frames import MAX_FRAME_BYTES, FrameError
 
 # More of an event is cut off or left out.

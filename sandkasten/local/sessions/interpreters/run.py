@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from sandkasten.local.endings import JobEnd
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.interpreters.events import MAX_TYPES, Event
 from sandkasten.local.sessions.job import Channel, Job, Outcome, Runner
 from sandkasten.local.sessions.processes.output import OUTPUTS, Captured, Sink, Tape

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import ENOENT
 
 from sandkasten._protocol import WORKSPACE, Code
@@ -13,6 +12,7 @@ from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.programs import CannotSpawnError, ProgramError
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.interpreters.context import Context, House
 from sandkasten.local.sessions.interpreters.interpreter import Interpreter
 from sandkasten.local.sessions.interpreters.program import NAMES, args_of

@@ -11,10 +11,10 @@ import struct
 import termios
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sandkasten._protocol import Code
 from sandkasten.local.errors import ApiError
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.job import Channel
 from sandkasten.local.sessions.processes.request import Size
 from sandkasten.local.sessions.terminal import REST_SECONDS, SHARED_READ_BYTES

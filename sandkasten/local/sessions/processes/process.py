@@ -15,12 +15,12 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, SandboxLostError
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.programs import Program, Spawned
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.job import Channel, Job, Outcome
 from sandkasten.local.sessions.processes.channels import Channels
 from sandkasten.local.sessions.processes.output import Captured, Sink

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from sandkasten._protocol import MAX_PROGRAM_BYTES, WORKSPACE
 from sandkasten.local.errors import invalid_request
 from sandkasten.local.isolation.programs import Program
+from sandkasten.local.records import dataclass
 
 # Where somebody sits at a terminal, who can answer and leave a pager.
 _FOR_NOBODY = frozenset(

@@ -7,7 +7,7 @@ import errno
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 
 from sandkasten._protocol import WORKSPACE, Code
@@ -15,6 +15,7 @@ from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import ApiError, SandboxLostError, invalid_request
 from sandkasten.local.isolation.backend import Sandbox
 from sandkasten.local.isolation.programs import CannotSpawnError, NoDirectoryError, ProgramError
+from sandkasten.local.records import dataclass
 from sandkasten.local.sessions.processes.channels import Channels, make_pipes, make_terminal
 from sandkasten.local.sessions.processes.output import Captured, Sink, Tape
 from sandkasten.local.sessions.processes.process import ProcessJob
