@@ -48,7 +48,7 @@ def main() -> None:
 
 def _end() -> None:
     """End this process at once, as all is cleaned up: Python would take apart each of its modules first."""
-    atexit._run_exitfuncs()  # writes out what is logged
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  (it writes out what is logged)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -38,7 +38,7 @@ def _eq(self: Any, other: object) -> bool:
     return _values(self) == _values(other) if other.__class__ is self.__class__ else NotImplemented
 
 
-def _hash(self: Any) -> int:
+def _hash(self: Any) -> int:  # pyright: ignore[reportUnusedFunction]
     return hash(_values(self))
 
 
