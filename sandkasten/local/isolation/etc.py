@@ -89,7 +89,7 @@ class Etc:
 
     @property
     def own(self) -> dict[str, str]:
-        """What an image with an /etc of its own has of the daemon's: name below /etc to host path."""
+        """The files for images with an /etc of their own: name below /etc to host path."""
         return {name: f"{self._directory}/plain/{name}" for name in (*OWN_FILES, _BASHRC)}
 
     def whole(self, links: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How root starts its sandboxes as another user: by a small static program of ours, see `dropper.c`.
+"""The start of root's sandboxes as another user, by a small static program of ours; see `dropper.c`.
 
 `Popen` can become another user as well. But then it copies the table of all of the daemon's memory each time.
 """
