@@ -19,7 +19,7 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -43,7 +43,7 @@ from sandkasten.local.files.resolving import (
     symlink_maker,
 )
 from sandkasten.local.files.stating import Entry, Stated, entry_of, kind_of, modified_at
-from sandkasten.local.files.usage import Usage, held_usage, tree_usage
+from sandkasten.local.files.usage import Usage, held_usage, rest_never, tree_usage
 from sandkasten.local.identity import Identity
 from sandkasten.local.linux.acting import acting_as
 from sandkasten.local.linux.syscalls import open_inside, syncfs
@@ -81,14 +81,16 @@ class Tree:
         """The host directory that is mounted at /workspace."""
         return self.root / "workspace"
 
-    def usage(self, stop_at: int | None = None, *, insist: bool = False) -> Usage:
+    def usage(
+        self, stop_at: int | None = None, *, insist: bool = False, step: Callable[[], None] = rest_never
+    ) -> Usage:
         """Measure all of it, with what is not complete; see `tree_usage`."""
         usage = Usage(0)
         # In this order: what is completed meanwhile counts twice, and not never.
         for directory in (self.staging.find(), self.workspace):
             with suppress(FileNotFoundError):
                 if directory is not None:
-                    usage += tree_usage(directory, stop_at, insist=insist)
+                    usage += tree_usage(directory, stop_at, insist=insist, step=step)
         return usage
 
     def held_usage(self, pids: Iterable[int]) -> Usage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from sandkasten.local.limits.limits import DESCRIPTORS_MAX
@@ -38,7 +38,17 @@ class Usage:
         return Usage(self.size_bytes + other.size_bytes, self.is_whole and other.is_whole)
 
 
-def tree_usage(path: str | os.PathLike[str], stop_at: int | None = None, *, insist: bool = False) -> Usage:
+def rest_never() -> None:
+    """Go on."""
+
+
+def tree_usage(
+    path: str | os.PathLike[str],
+    stop_at: int | None = None,
+    *,
+    insist: bool = False,
+    step: Callable[[], None] = rest_never,
+) -> Usage:
     """Measure a directory's contents; call it in a thread.
 
     No symlink is followed, nothing on another device counts, and neither depth nor width costs stack,
@@ -50,8 +60,9 @@ def tree_usage(path: str | os.PathLike[str], stop_at: int | None = None, *, insi
         path: the directory.
         stop_at: return as soon as it is this much.
         insist: give back to a directory's owner the right to read it, which code may have taken away.
+        step: called at every entry.
     """
-    walk = _Walk(stop_at, insist=insist)
+    walk = _Walk(stop_at, insist=insist, step=step)
     try:
         walk.run(path)
     finally:
@@ -83,11 +94,12 @@ class _Level:
 
 
 class _Walk:
-    def __init__(self, stop_at: int | None, *, insist: bool) -> None:
+    def __init__(self, stop_at: int | None, *, insist: bool, step: Callable[[], None] = rest_never) -> None:
         self.total_bytes = 0
         self.is_whole = True
         self._stop_at = stop_at
         self._insist = insist
+        self._step = step
         self._levels: list[_Level] = []
         self._pending = 0
 
@@ -165,6 +177,7 @@ class _Walk:
         """Count entries up to the next directory, and return its name."""
         assert level.entries is not None
         for entry in level.entries:
+            self._step()
             try:
                 is_directory = self._count(level, entry)
             except FileNotFoundError:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sandkasten.local.errors import ApiError, SandboxLostError, exhausted
+from sandkasten.local.files.budget import Budget
 from sandkasten.local.files.newfile import StagingIn
 from sandkasten.local.files.tree import Tree
 from sandkasten.local.files.workspaces import Workspaces
@@ -70,6 +71,7 @@ class Builder:
         self._clean_ups = clean_ups
         self._of_workspace = of_workspace
         self._turns = Turns()
+        self._budget = Budget()
 
     async def build(
         self,
@@ -139,7 +141,10 @@ class Builder:
                 raise ApiError(500, "INTERNAL_ERROR", " ".join(explain(str(error), os.geteuid()))) from error
             raise
         clock = self._settings.clock
-        return Session(site, shell, remains, clock, self._of_workspace, sandbox=sandbox, turns=self._turns)
+        return Session(
+            site, shell, remains, clock, self._of_workspace,
+            sandbox=sandbox, turns=self._turns, budget=self._budget,
+        )  # fmt: skip
 
     async def _prepare(
         self,

@@ -15,6 +15,7 @@ from sandkasten._protocol import TAGGED_SESSION_ID
 from sandkasten.local.clock import Clock
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import SandboxLostError, invalid_request
+from sandkasten.local.files.budget import Budget
 from sandkasten.local.files.outside import OutsideTree
 from sandkasten.local.files.pipes import Pipes
 from sandkasten.local.files.quota import DiskQuota
@@ -158,6 +159,7 @@ class Session:
         *,
         sandbox: Sandbox,
         turns: Turns,
+        budget: Budget,
     ) -> None:
         """Hold on to what was built; `of_workspace` finds the sessions that share a workspace."""
         self.id = site.id
@@ -179,6 +181,7 @@ class Session:
             is_running=lambda: self.has_work,
             on_exceeded=self._stop_writers,
             members=self._members_of_workspace,
+            budget=budget,
         )
         self._site = site
         self._sandbox = sandbox

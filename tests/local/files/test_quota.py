@@ -27,7 +27,7 @@ class FakeTree:
         self.began = threading.Semaphore(0)
         self.ends = list[threading.Event]()
 
-    def usage(self, stop_at: int | None, *, insist: bool) -> Usage:
+    def usage(self, stop_at: int | None, *, insist: bool, step: object = None) -> Usage:
         """Look."""
         seen = self.size_bytes
         if self.is_slow:
@@ -138,7 +138,7 @@ def test_while_nothing_of_a_session_runs_the_disk_is_left_alone(monkeypatch: pyt
             asked += 1
             return [process.pid]
 
-        def look(stop_at: int | None, *, insist: bool) -> Usage:
+        def look(stop_at: int | None, *, insist: bool, step: object) -> Usage:
             nonlocal looks
             looks += 1
             return Usage(0, is_whole=True)
