@@ -29,6 +29,7 @@ from contextlib import suppress
 from functools import partial
 
 from sandkasten._cut import CappedBytes
+from sandkasten.local.clock import Alarm
 from sandkasten.local.endings import JobEnd
 from sandkasten.local.errors import CalledOffError, SandboxLostError
 from sandkasten.local.isolation.backend import Sandbox
@@ -63,6 +64,7 @@ class Shell:
         self._queue: deque[ShellCommand] = deque()
         self._current: ShellCommand | None = None
         self._outgoing = bytearray()
+        self._waits_to_send = False
         self._between = CappedBytes(_BETWEEN_MAX_BYTES)
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._is_ready = False
@@ -70,7 +72,7 @@ class Shell:
         self._shell_name = control.shell_name("")
         self._traps = ""
         self._probe_id: str | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop)
         self._closed = False
         self._loop.add_reader(sandbox.control.fileno(), self._read_control)
         self._terminal = TerminalReader(sandbox.terminal, self._take_output, turns)
@@ -139,7 +141,7 @@ class Shell:
     def close(self) -> Callable[[], None]:
         """End the sandbox and fail what still waits; returns what reaps it, for any thread."""
         self._closed = True
-        self._set_timer(None)
+        self._alarm.close()
         self._loop.remove_reader(self._sandbox.control.fileno())
         self._loop.remove_writer(self._sandbox.control.fileno())
         self._terminal.pause()
@@ -201,8 +203,9 @@ class Shell:
         del self._outgoing[:sent]
         if self._outgoing:
             self._loop.add_writer(channel.fileno(), self._flush)
-        else:
+        elif self._waits_to_send:
             self._loop.remove_writer(channel.fileno())
+        self._waits_to_send = bool(self._outgoing)
 
     def _finish_current(self) -> None:
         command, self._current = self._current, None
@@ -280,11 +283,10 @@ class Shell:
         self, seconds: float | None, callback: Callable[..., None] | None = None, *args: object
     ) -> None:
         """There is one timer, since a shell waits for one thing at a time."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
         if seconds is not None and callback is not None:
-            self._timer = self._loop.call_later(seconds, callback, *args)
+            self._alarm.set(seconds, partial(callback, *args))
+        else:
+            self._alarm.clear()
 
     # --- what the shell says
 
