@@ -19,7 +19,18 @@ PROGRAMS = (
     ".ci/run",
     *(
         f"scripts/{name}"
-        for name in ("bench", "build", "check", "docs", "fuzz", "lint", "quickstart", "suites", "test")
+        for name in (
+            "bench",
+            "build",
+            "check",
+            "docs",
+            "extras",
+            "fuzz",
+            "lint",
+            "quickstart",
+            "suites",
+            "test",
+        )
     ),
 )
 COMMON = "scripts/_common.sh"
