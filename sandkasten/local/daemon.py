@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Protocol
 
-import uvicorn
-
 from sandkasten.local.api.app import App, make_app
 from sandkasten.local.api.asgi import Guard
 from sandkasten.local.api.connections import Bounds, Connections
+from sandkasten.local.api.http import serving
+from sandkasten.local.api.http.serving import Config
 from sandkasten.local.api.routes import rows_of
 from sandkasten.local.files.directories import PACKAGES, WORKSPACES, secure_data_dir
 from sandkasten.local.files.rundir import run_dir, sweep
@@ -125,7 +125,7 @@ class Closing(Protocol):
         ...
 
 
-class Server(uvicorn.Server):
+class Server(serving.Server):
     """uvicorn, which ends the sandboxes first: running streams would keep it from ending."""
 
     def __init__(
@@ -173,8 +173,8 @@ class Server(uvicorn.Server):
         await self._manager.close()  # what was about to start when the first one came
 
 
-def _config(app: App, bounds: Bounds) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: App, bounds: Bounds) -> Config:
+    return Config(
         app,
         http="httptools",
         ws="none",

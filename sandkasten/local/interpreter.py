@@ -13,7 +13,11 @@ from pathlib import Path
 
 # The daemon has the same modules as this process, in the same order, except for the standard library's, which
 # go first, lest a script's `queue.py` becomes the daemon's.
-_BOOT = "import sys; sys.path += sys.argv[1:]; from sandkasten.local.embedded import main; main()"
+# All that is imported stays, so nothing of it is looked at for garbage: that takes a sixth of the time.
+_BOOT = (
+    "import gc, sys; gc.disable(); sys.path += sys.argv[1:]; "
+    "from sandkasten.local.embedded import main; gc.freeze(); gc.enable(); main()"
+)
 # -X utf8: names of files are bytes to the daemon, in whatever encoding the user's locale has them.
 _OPTIONS = ("-I", "-S", "-X", "utf8", "-c")
 # What the loader and the allocator do at the wish of the environment, except for finding libraries, which

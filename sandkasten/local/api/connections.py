@@ -17,12 +17,9 @@ from collections import Counter
 from dataclasses import field
 from enum import Enum
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
 from sandkasten.local.api.http.exchange import Exchange, JoinedWrites
 from sandkasten.local.api.http.refusals import ambiguity, last_answer, too_large
+from sandkasten.local.api.http.serving import Config, HttpToolsProtocol, ServerState
 from sandkasten.local.clock import Alarm
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.observe.observer import Observer
@@ -74,9 +71,7 @@ class Bounds:
 class Connections:
     """The state that the connections of a daemon share."""
 
-    def __init__(
-        self, config: uvicorn.Config, state: ServerState, observer: Observer, bounds: Bounds
-    ) -> None:
+    def __init__(self, config: Config, state: ServerState, observer: Observer, bounds: Bounds) -> None:
         """Begin without any connection."""
         self.bounds = bounds
         self._config = config
@@ -167,7 +162,7 @@ class _RefusedError(Exception):
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection, within bounds; uvicorn's errors and this module's are answered as all others are."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, connections: Connections) -> None:
+    def __init__(self, config: Config, state: ServerState, connections: Connections) -> None:
         """Belong to a daemon's connections."""
         super().__init__(config, state, {})
         self._all = connections

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
 from sandkasten.local.api.http.messages import Receive
+from sandkasten.local.api.http.serving import ASGIReceiveEvent, ASGISendEvent, RequestResponseCycle
 
 # So much of a body waits for its handler before the connection is read no more.
 _HIGH_WATER_BYTES = 1024 * 1024
