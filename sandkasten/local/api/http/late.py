@@ -7,23 +7,25 @@ well, which is a tenth of what a daemon costs until it listens.
 from __future__ import annotations
 
 import sys
+from importlib.abc import Loader
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
 _NAMES = ("uvicorn", "click")
+_LOADER = "_sandkasten_loader"
 
 
 class Late(ModuleType):
     """A module whose code runs when it is asked for a name that it lacks; its submodules are as usual."""
 
     def __getattr__(self, name: str) -> Any:
-        """Run the code, and return what the name means then."""
-        spec = self.__spec__
-        if (name.startswith("__") and name != "__version__") or spec is None or spec.loader is None:
+        """Run the code if that did not happen yet, and return what the name means then."""
+        loader: Loader | None = vars(self).get(_LOADER)
+        if loader is None or (name.startswith("__") and name != "__version__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
-        self.__class__ = ModuleType
-        spec.loader.exec_module(self)
+        del vars(self)[_LOADER]
+        loader.exec_module(self)
         return getattr(self, name)
 
 
@@ -32,6 +34,7 @@ def load_late(name: str) -> None:
     spec = None if name in sys.modules else find_spec(name)
     if spec is not None:
         module = module_from_spec(spec)
+        vars(module)[_LOADER] = spec.loader
         module.__class__ = Late
         sys.modules[name] = module
 
