@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 import ray
@@ -76,8 +77,12 @@ def daemon_words(options: argparse.Namespace) -> tuple[str, ...]:
 def _wait_for_signal() -> None:
     """Wait until somebody ends this process; Ray's own handlers would print a trace of its stack."""
     ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     while not ended.wait(_LOOK_SECONDS):
         pass
 

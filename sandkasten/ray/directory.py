@@ -24,6 +24,7 @@ class Directory:
         self._urls: dict[str, str] = {}
         self._tags: tuple[float, list[str]] | None = None
         self._suspects: dict[str, float] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
 
     async def tags(self) -> list[str]:
         """Return the tags of all nodes."""
@@ -93,13 +94,24 @@ class Directory:
         nodes = await asyncio.to_thread(cluster.sandbox_nodes)
         return any(routing.tag_of_node(node_id) == tag for node_id in nodes)
 
-    def forget(self, tag: str) -> None:
-        """Ask anew for a node's address."""
-        self._urls.pop(tag, None)
+    def look_again(self, tag: str) -> None:
+        """Ask Ray anew for a node's address, beside all else: of a dead node it learns late.
+
+        Until then the old address stays. Nobody listens there, which says that the sessions are gone.
+        """
+        if tag not in self._looking:
+            task = asyncio.ensure_future(self._look_again(tag))
+            self._looking[tag] = task
+            task.add_done_callback(lambda _: self._looking.pop(tag, None))
+
+    async def _look_again(self, tag: str) -> None:
+        url = await asyncio.to_thread(_ask_for_address, tag)
+        if url is not None:
+            self._urls[tag] = url
 
     def suspect(self, node_id: str) -> None:
         """Avoid a node for a while: it may be dead, and Ray has not noticed yet."""
-        self.forget(routing.tag_of_node(node_id))
+        self.look_again(routing.tag_of_node(node_id))
         self._suspects[node_id] = time.monotonic() + _SUSPECT_SECONDS
 
     @property

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sandkasten._protocol import Code
 from sandkasten._version import __version__
 from sandkasten.local.api.app import Row
-from sandkasten.local.api.asgi import answer
+from sandkasten.local.api.asgi import answer, answer_error
 from sandkasten.local.api.http.messages import Request, Response
 from sandkasten.local.api.jsonbodies import CREATION_BYTES, read_json
 from sandkasten.local.api.keys import key_of
@@ -22,7 +23,7 @@ from sandkasten.local.observe.metrics import CONTENT_TYPE
 from sandkasten.ray import cluster
 from sandkasten.ray.creation import Creation
 from sandkasten.ray.directory import Directory
-from sandkasten.ray.pipes import Answered, Body, DaemonGoneError, Daemons, passed_on, pipe
+from sandkasten.ray.pipes import Answered, Body, DaemonGoneError, Daemons, State, passed_on, pipe
 from sandkasten.ray.rules import leases, merging, routing
 
 SERVER = "sandkasten-ray"
@@ -95,16 +96,25 @@ class Gateway:
                 self._daemons, scope["method"], url + target, headers=headers, content=content, body=body
             )
         except DaemonGoneError as gone:
-            raise await self._gone(tag, url, session_id, gone) from gone
+            response = answer_error(await self._gone(tag, url, session_id, gone))
+            if not body.is_complete:  # nobody reads the rest of it
+                response.headers.append((b"connection", b"close"))
+            return response
 
     async def _gone(self, tag: str, url: str, session_id: str, gone: DaemonGoneError) -> ApiError:
-        """Return the error of a request whose daemon did not answer."""
-        self._directory.forget(tag)
-        if gone.refused or not await self._daemons.answers(url):
-            if gone.refused or not await self._directory.is_alive(tag):
-                return routing.node_gone(session_id)
-            return routing.node_silent(tag)
-        return ApiError(502, "NODE_UNREACHABLE", f"The connection to the node {tag} was lost. Try again.")
+        """Return the error of a request whose daemon did not answer.
+
+        Where nobody listens any more, the daemon is gone with its sessions, whatever Ray knows so far.
+        """
+        state = State.GONE if gone.refused else await self._daemons.state(url)
+        if state is State.ANSWERS:
+            return ApiError(
+                502, Code.NODE_UNREACHABLE, f"The connection to the node {tag} was lost. Try again."
+            )
+        self._directory.look_again(tag)
+        if state is State.GONE or not await self._directory.is_alive(tag):
+            return routing.node_gone(session_id)
+        return routing.node_silent(tag)
 
     # --- new sessions
 
@@ -145,7 +155,7 @@ class Gateway:
         tags = await self._directory.tags() if tags is None else tags
         found = dict(await asyncio.gather(*map(one, tags)))
         for tag in (tag for tag, got in found.items() if got is None):
-            self._directory.forget(tag)
+            self._directory.look_again(tag)
         return {tag: got for tag, got in found.items() if got is not None and got.status == 200}
 
     async def _list(self, _request: Request) -> Response:

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
 import aiohttp
@@ -40,6 +41,14 @@ class DaemonGoneError(Exception):
         """Note whether the connection was refused: the daemon is no longer there."""
         super().__init__()
         self.refused = refused
+
+
+class State(Enum):
+    """The state of a daemon, as seen from here."""
+
+    ANSWERS = "answers"
+    SILENT = "does not answer"
+    GONE = "nobody listens there"
 
 
 @dataclass(frozen=True)
@@ -137,9 +146,16 @@ class Daemons:
         except (DaemonGoneError, TimeoutError):
             return None
 
-    async def answers(self, url: str) -> bool:
-        """Return whether a daemon is there and answers."""
-        return await self.fetch_soon(f"{url}/healthz") is not None
+    async def state(self, url: str) -> State:
+        """Find out whether a daemon is there, and answers."""
+        try:
+            async with asyncio.timeout(_FAN_OUT_SECONDS):
+                await self.fetch("GET", f"{url}/healthz")
+        except DaemonGoneError as gone:
+            return State.GONE if gone.refused else State.SILENT
+        except TimeoutError:
+            return State.SILENT
+        return State.ANSWERS
 
 
 def _socket(info: Any) -> socket.socket:
@@ -170,6 +186,11 @@ class Body:
         """
         piece, has_more = await self._next()
         return self._pieces(piece) if has_more else piece
+
+    @property
+    def is_complete(self) -> bool:
+        """True if all of it has come."""
+        return self._is_complete.is_set()
 
     async def while_there(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work until it ends or the client goes; then cancel it.
