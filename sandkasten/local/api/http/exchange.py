@@ -38,7 +38,7 @@ class JoinedWrites:
             self._transport.write(head + data if head else data)
         else:
             self.flush()
-            self._transport.write(data)
+            self._transport.write(memoryview(data))  # of which the transport copies no more than it must
 
     def flush(self) -> None:
         """Write the head, if it still waits."""
