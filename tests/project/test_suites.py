@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = ROOT / "scripts" / "_suites"
 PAGE = (ROOT / "docs" / "harnesses.md").read_text("utf-8")
 # The tools of the suites themselves.
-TOOLS = {"pytest", "pytest-asyncio", "trio"}
+TOOLS = {"pytest", "pytest-asyncio", "starlette", "trio", "uvicorn"}
 
 TESTS = """
 import pytest
