@@ -6,10 +6,9 @@ here does the client touch httpx's transports, threads and locks.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.request import getproxies
 
@@ -27,6 +26,10 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     import anyio
+
+    from sandkasten._transport.asynchronous import Body, Transport
+
+    OwnTransport = Transport
 
 HTTPClient = httpx.AsyncClient
 Action = Callable[[bool], Awaitable[T]]
@@ -52,28 +55,42 @@ def running_loop() -> object:
         return None  # another kind of loop
 
 
-def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
-    """Make the HTTP client for a daemon; connects nothing yet."""
-    return HTTPClient(timeout=timeout_seconds, transport=_transport(target), limits=POOL_LIMITS)
-
-
-def _transport(target: Target) -> httpx.AsyncBaseTransport | None:
-    """Choose what carries the requests; None is what httpx itself does, with the environment's proxies."""
-    if not target.socket_path and set(getproxies()) - {"no"}:
+def open_transport(target: Target) -> OwnTransport | None:
+    """Make our own transport to a daemon, if that knows the way; connects nothing yet."""
+    if target.uses_tls or _has_proxy(target) or running_loop() is None:
         return None
-    if _has_aiohttp():
-        # When it is imported, aiohttp makes contexts for TLS, which fails if SSLKEYLOGFILE or certificates of
-        # the environment cannot be opened. What needs no TLS does without aiohttp then.
-        with nullcontext() if target.uses_tls else suppress(OSError):
-            from sandkasten._aiohttp import AiohttpTransport  # noqa: PLC0415
+    from sandkasten._transport.asynchronous import Transport  # noqa: PLC0415  (with asyncio, at the first call)
 
-            return AiohttpTransport(target.socket_path, uses_tls=target.uses_tls)
-    return httpx.AsyncHTTPTransport(uds=target.socket_path, verify=target.uses_tls, limits=POOL_LIMITS)
+    return Transport(target)
 
 
-def _has_aiohttp() -> bool:
-    # Another kind of loop than asyncio's it does not know.
-    return running_loop() is not None and importlib.util.find_spec("httpx_aiohttp") is not None
+async def carry(transport: OwnTransport, request: httpx.Request) -> httpx.Response:
+    """Send a request by our own transport; return its answer as soon as the head is there."""
+    return await transport.handle_async_request(request)
+
+
+async def close_transport(transport: OwnTransport) -> None:
+    """Close all connections of our own transport."""
+    await transport.aclose()
+
+
+def limit_body(response: httpx.Response, seconds: float | None) -> None:
+    """Let the rest of an answer by our own transport take so many seconds; None is without a limit."""
+    cast("Body", response.stream).limit(seconds)
+
+
+def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
+    """Make the HTTP client of httpx for a daemon; connects nothing yet."""
+    transport = None  # then httpx takes the environment's proxies
+    if not _has_proxy(target):
+        transport = httpx.AsyncHTTPTransport(
+            uds=target.socket_path, verify=target.uses_tls, limits=POOL_LIMITS
+        )
+    return HTTPClient(timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS)
+
+
+def _has_proxy(target: Target) -> bool:
+    return not target.socket_path and bool(set(getproxies()) - {"no"})
 
 
 async def close_client(client: HTTPClient) -> None:
@@ -88,6 +105,8 @@ async def read_body(response: httpx.Response) -> None:
 
 async def close_response(response: httpx.Response) -> None:
     """Give the connection back, or break it off if the body was not read to its end."""
+    if response.is_closed:
+        return
     import anyio  # noqa: PLC0415
 
     # A cancelled task must close it all the same: the daemon stops a command when its client goes.

@@ -32,18 +32,16 @@ from sandkasten.errors import (
 from sandkasten.local.launch import LocalDaemon, LocalOptions, start_daemon
 from sandkasten.models import Health
 
+from ._carriers import ByHTTPX, Direct
 from ._seam import (
     Action,
     HTTPClient,
-    body_of,
-    close_client,
     close_response,
-    deadline,
     events_of,
     make_lock,
     open_client,
+    open_transport,
     parts_of,
-    read_body,
     run_in_thread,
     running_loop,
     uninterrupted,
@@ -93,7 +91,7 @@ class Connection:
         self._timeout_seconds = timeout_seconds
         self._retries = retries
         self._given = http_client
-        self._http: HTTPClient | None = None
+        self._carrier: ByHTTPX | Direct | None = None
         self._daemon: LocalDaemon | None = None
         self._health: Health | None = None
         self._opening, self._asking = make_lock(), make_lock()
@@ -215,12 +213,12 @@ class Connection:
         """Close the connections, and end the embedded daemon if this client started it."""
         self._closed = True
         with self._opening:
-            http, self._http = self._http, None
+            carrier, self._carrier = self._carrier, None
             daemon, self._daemon = self._daemon, None
         is_here = self._opened_in in {None, (os.getpid(), running_loop())}
         try:
-            if http is not None and http is not self._given and is_here:
-                close_client(http)
+            if carrier is not None and is_here:
+                carrier.close()
         finally:
             if daemon is not None:
                 run_in_thread(daemon.stop)
@@ -292,30 +290,22 @@ class Connection:
 
     def _read(self, response: httpx.Response) -> None:
         try:
-            with deadline(response.request, self._timeout_seconds):
-                read_body(response)
+            carrier = self._open()
+            carrier.read(response, self._timeout_seconds)
         except httpx.RequestError as error:
             raise self._no_answer(error) from None
 
     def _send(self, call: Call[Any], *, stream: bool = False) -> httpx.Response:
-        http = self._open()
+        carrier = self._open()
         silence_seconds = call.timeout_seconds or self._timeout_seconds
-        answer_seconds = silence_seconds + call.wait_ms / 1000
+        total_seconds = None if call.is_transfer else silence_seconds + call.wait_ms / 1000
         request_id = new_request_id()
-        request = http.build_request(
-            call.method,
-            self._base_url + call.path + call.query,
-            json=call.json,
-            content=body_of(call.content),
-            data=call.data,
-            files=[("file", file) for file in call.files] or None,
-            headers=self._headers(call, request_id),
-            timeout=httpx.Timeout(silence_seconds, read=answer_seconds),
-        )
+        url = self._base_url + call.path + call.query
+        request = carrier.request(call, url, self._headers(call, request_id), silence_seconds)
         with Observed(call, self._name, request_id) as observed:
             try:
-                with interrupts_in_brief(), deadline(request, None if call.is_transfer else answer_seconds):
-                    response = http.send(request, stream=stream)
+                with interrupts_in_brief():
+                    response = carrier.send(request, total_seconds, stream=stream)
             except httpx.RequestError as error:  # its long story is told in its text
                 raise self._no_answer(error, in_line=call.in_line and not call.is_kept_alive) from None
             observed.status = response.status_code
@@ -334,24 +324,29 @@ class Connection:
                 self._health = self.call(health())
             return self._health
 
-    def _open(self) -> HTTPClient:
+    def _open(self) -> ByHTTPX | Direct:
         self._check_place()
-        if self._http is not None:
-            return self._http
+        if self._carrier is not None:
+            return self._carrier
         with self._opening:
             if self._closed:
                 raise SandkastenError("This client is closed.", "Make a new SandboxClient.")
-            if self._http is None:
+            if self._carrier is None:
                 if self._target is None:
                     self._daemon = run_in_thread(partial(start_daemon, self._local))
                     self._target = self._daemon.target
                 self._opened_in = (os.getpid(), running_loop())
-                self._http = self._given or self._opened_client(self._target)
-            return self._http
+                self._carrier = self._opened_carrier(self._target)
+            return self._carrier
 
-    def _opened_client(self, target: Target) -> HTTPClient:
+    def _opened_carrier(self, target: Target) -> ByHTTPX | Direct:
+        if self._given is not None:
+            return ByHTTPX(self._given, is_own=False)
+        transport = open_transport(target)
+        if transport is not None:
+            return Direct(transport, target.base_url)
         try:
-            return open_client(target, self._timeout_seconds)
+            return ByHTTPX(open_client(target, self._timeout_seconds), is_own=True)
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
             raise environment_error(error, os.environ) from None
 

@@ -6,12 +6,13 @@ The same names as in `sandkasten/_seam.py`, which explains them.
 from __future__ import annotations
 
 import inspect
+import select
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.request import getproxies
 
 import httpx
@@ -21,6 +22,11 @@ from sandkasten._config import Target
 from sandkasten._limits import POOL_LIMITS
 from sandkasten._transfer.pieces import Progress
 from sandkasten.errors import SandkastenInputError
+
+if TYPE_CHECKING:
+    from sandkasten_sync._transport import Body, Transport
+
+    OwnTransport = Transport
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -45,18 +51,42 @@ def running_loop() -> object:
     return None
 
 
-def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
-    """Make the HTTP client for a daemon; connects nothing yet."""
-    return HTTPClient(timeout=timeout_seconds, transport=_transport(target), limits=POOL_LIMITS)
-
-
-def _transport(target: Target) -> httpx.HTTPTransport | None:
-    # Through the environment's proxies only httpx itself knows the way.
-    if not target.socket_path and set(getproxies()) - {"no"}:
+def open_transport(target: Target) -> OwnTransport | None:
+    """Make our own transport to a daemon, if that knows the way; connects nothing yet."""
+    if target.uses_tls or _has_proxy(target) or not hasattr(select, "poll"):
         return None
-    from sandkasten_sync._transport import Transport  # noqa: PLC0415  (with httpcore, at the first call)
+    from sandkasten_sync._transport import Transport  # noqa: PLC0415  (at the first call)
 
-    return Transport(target.socket_path, uses_tls=target.uses_tls)
+    return Transport(target)
+
+
+def carry(transport: OwnTransport, request: httpx.Request) -> httpx.Response:
+    """Send a request by our own transport; return its answer as soon as the head is there."""
+    return transport.handle_request(request)
+
+
+def close_transport(transport: OwnTransport) -> None:
+    """Close all connections of our own transport."""
+    transport.close()
+
+
+def limit_body(response: httpx.Response, seconds: float | None) -> None:
+    """Let the rest of an answer by our own transport take so many seconds; None is without a limit."""
+    cast("Body", response.stream).limit(seconds)
+
+
+def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
+    """Make the HTTP client of httpx for a daemon; connects nothing yet."""
+    if _has_proxy(target):  # through these only httpx itself knows the way
+        return HTTPClient(timeout=timeout_seconds, limits=POOL_LIMITS)
+    from sandkasten_sync._tls import HTTPXTransport  # noqa: PLC0415  (with httpcore, at the first call)
+
+    transport = HTTPXTransport(target.socket_path, uses_tls=target.uses_tls)
+    return HTTPClient(timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS)
+
+
+def _has_proxy(target: Target) -> bool:
+    return not target.socket_path and bool(set(getproxies()) - {"no"})
 
 
 def close_client(client: HTTPClient) -> None:

@@ -38,7 +38,7 @@ Files = dict[str, str]  # texts by their path below the root, written with forwa
 RULES: dict[str, str] = {}
 
 MODULES = (
-    "__init__", "_beside", "_http", "_packageverbs", "_plainfiles", "_rawfiles", "_shellfiles", "client",
+    "__init__", "_beside", "_carriers", "_http", "_packageverbs", "_plainfiles", "_rawfiles", "_shellfiles", "client",
     "files", "process", "python", "paths", "session", "stream", "workspace",
 )  # fmt: skip
 TESTS = "tests/_async/"
@@ -47,6 +47,7 @@ TREES = {"sandkasten/": "sandkasten_sync/", TESTS: "tests/_sync/"}
 # Where the two worlds really differ, both sides are written by hand.
 BY_HAND = {
     "sandkasten_sync/_seam.py",
+    "sandkasten_sync/_tls.py",
     "sandkasten_sync/_transport.py",
     "sandkasten_sync/py.typed",
     "tests/_sync/__init__.py",
