@@ -42,7 +42,7 @@ class Builder:
             text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             content = text.encode()
             lines += (b"Content-Length", b"%d" % len(content)), (b"Content-Type", b"application/json")
-        elif method in {"POST", "PUT", "PATCH"}:
+        elif method in {"POST", "PUT", "PATCH"} and "Content-Length" not in headers:
             lines.append((b"Content-Length", b"0"))
         request = httpx.Request(
             method,

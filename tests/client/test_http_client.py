@@ -1,4 +1,4 @@
-"""An HTTP client of the caller's own, and the fast transport of the async client."""
+"""An HTTP client of the caller's own, and clients after a fork."""
 
 from __future__ import annotations
 
@@ -77,29 +77,3 @@ def test_a_client_that_was_used_before_a_fork_is_refused_after_it() -> None:
         argv = [sys.executable, "-c", FORKING, daemon.url]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "This client was used before the fork. Make a new SandboxClient after it.\n0\n"
-
-
-PROGRAM = """
-import asyncio, sys
-if sys.argv[2] == "without":
-    sys.modules["httpx_aiohttp"] = None  # as if it were not installed
-    import importlib.util
-    found = importlib.util.find_spec
-    importlib.util.find_spec = lambda name, *rest: None if name == "httpx_aiohttp" else found(name, *rest)
-from sandkasten import SandboxClient
-
-async def main():
-    async with SandboxClient(base_url=sys.argv[1]) as client:
-        async with await client.create_session() as session:
-            print((await session.exec("true")).exit_code, "aiohttp" in sys.modules)
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize(("extra", "told"), [("with", "0 True\n"), ("without", "0 False\n")])
-def test_the_extra_fast_is_used_where_it_is_installed(extra: str, told: str) -> None:
-    with FakeDaemon() as daemon:
-        argv = [sys.executable, "-c", PROGRAM, daemon.url, extra]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == told
