@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import anyio
 
 from sandkasten import SandboxClient, Session, Watch, Workspace
+from sandkasten._seam import (
+    carry,
+    close_response,
+    close_transport,
+    limit_body,
+    open_transport,
+    parts_of,
+    read_body,
+)
 from sandkasten.errors import SandboxFileNotFoundError
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "Watch", "Workspace", "sleep", "together", "until_there"]
+__all__ = [
+    "PACKAGE",
+    "SandboxClient",
+    "Session",
+    "Watch",
+    "Workspace",
+    "carry",
+    "close_response",
+    "close_transport",
+    "limit_body",
+    "open_transport",
+    "parts_of",
+    "pieces_of",
+    "read_body",
+    "sleep",
+    "together",
+    "until_there",
+]
 
 T = TypeVar("T")
 
@@ -41,3 +67,9 @@ async def until_there(session: Session, path: str) -> None:
             await sleep(0.01)
         else:
             return
+
+
+async def pieces_of(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    """Give a request's body piece by piece."""
+    for piece in pieces:
+        yield piece

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sandkasten.errors import SandboxFileNotFoundError
 from sandkasten_sync import SandboxClient, Session, Watch, Workspace
+from sandkasten_sync._seam import (
+    carry,
+    close_response,
+    close_transport,
+    limit_body,
+    open_transport,
+    parts_of,
+    read_body,
+)
 
-__all__ = ["PACKAGE", "SandboxClient", "Session", "Watch", "Workspace", "sleep", "together", "until_there"]
+__all__ = [
+    "PACKAGE",
+    "SandboxClient",
+    "Session",
+    "Watch",
+    "Workspace",
+    "carry",
+    "close_response",
+    "close_transport",
+    "limit_body",
+    "open_transport",
+    "parts_of",
+    "pieces_of",
+    "read_body",
+    "sleep",
+    "together",
+    "until_there",
+]
 
 T = TypeVar("T")
 
@@ -34,3 +60,8 @@ def until_there(session: Session, path: str) -> None:
             sleep(0.01)
         else:
             return
+
+
+def pieces_of(pieces: list[bytes]) -> Iterator[bytes]:
+    """Give a request's body piece by piece."""
+    yield from pieces

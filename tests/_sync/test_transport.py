@@ -1,0 +1,400 @@
+# Made from tests/_async/test_transport.py by scripts/generate_sync.py.
+# Do not edit: change that file and run the script.
+
+"""The client's own transport against peers that do what they like: no answer is taken for another's."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from sandkasten._config import LOCAL_URL, Target
+from tests.local.box import until
+from tests.scripted import OK, Line, Peer, Script, answer_all, answering, holding, scripted
+from tests.soon import soon
+
+from .seam import (
+    SandboxClient,
+    carry,
+    close_response,
+    close_transport,
+    limit_body,
+    open_transport,
+    parts_of,
+    pieces_of,
+    read_body,
+    sleep,
+    together,
+)
+
+PATIENCE = {"connect": 20.0, "read": 20.0, "write": 20.0, "total": 20.0}
+MIB = 1024 * 1024
+# More than sockets and the client hold of what nobody takes.
+MANY_MIB = 64
+
+
+class Way:
+    """A transport to a peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._url = LOCAL_URL if peer.socket_path else peer.url
+        transport = open_transport(Target(self._url, socket_path=peer.socket_path))
+        assert transport is not None
+        self.transport = transport
+
+    def open(self, path: str = "/", content: Any = None, **patience: float) -> httpx.Response:
+        """Send a request, and wait for the head of its answer."""
+        request = httpx.Request(
+            "GET" if content is None else "PUT",
+            self._url + path,
+            content=content,
+            extensions={"timeout": PATIENCE | patience},
+        )
+        return carry(self.transport, request)
+
+    def get(self, path: str = "/", content: Any = None, **patience: float) -> str:
+        """Send a request; return its whole answer."""
+        response = self.open(path, content, **patience)
+        try:
+            read_body(response)
+            return response.text
+        finally:
+            close_response(response)
+
+    def close(self) -> None:
+        close_transport(self.transport)
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def place(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The path of a Unix socket; None for TCP."""
+    if request.param == "tcp":
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="sandkasten-") as folder:
+        yield f"{folder}/socket"
+
+
+def test_requests_in_a_row_share_a_connection(place: str | None) -> None:
+    with scripted(answer_all, socket_path=place) as peer:
+        way = Way(peer)
+        assert [way.get(f"/{number}") for number in range(20)] == [f"/{n}" for n in range(20)]
+        assert [way.get("/a", b"body" * n) for n in (1, MIB)] == ["/a", "/a"]
+        assert way.get("/b", pieces_of([b"x" * MIB, b"", b"y"])) == "/b"
+        assert peer.requests[-1].body == b"x" * MIB + b"y"
+        way.close()
+    assert peer.connections == 1
+
+
+def test_many_at_once_get_each_its_own_answer(place: str | None) -> None:
+    with scripted(answer_all, socket_path=place) as peer:
+        way = Way(peer)
+
+        def ask(number: int) -> None:
+            for step in range(5):
+                path = f"/{number}/{step}"
+                assert way.get(path) == path
+
+        together(*[partial(ask, number) for number in range(32)])
+        way.close()
+    assert peer.connections <= 32
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_an_answer_cut_at_any_byte_is_an_error(reset: bool) -> None:
+    scripts = [answering(OK[:size], reset=reset) for size in range(len(OK))]
+    with scripted(*scripts, answer_all) as peer:
+        way = Way(peer)
+        for _ in range(len(OK)):
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+                way.get("/cut")
+        assert way.get("/whole") == "/whole"
+        way.close()
+    assert [request.path for request in peer.requests] == ["/cut"] * len(OK) + ["/whole"]
+
+
+def test_an_answer_that_ends_with_its_connection_is_whole() -> None:
+    with scripted(answering(b"HTTP/1.1 200 OK\r\n\r\nbody")) as peer:
+        way = Way(peer)
+        assert [way.get() for _ in range(2)] == ["body", "body"]
+        way.close()
+    assert peer.connections == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + OK.replace(b"body", b"evil"),
+        OK + b"rubbish",
+        OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"),
+        OK.replace(b"1.1", b"1.0"),
+    ],
+    ids=["a second answer", "rubbish", "a farewell", "an old version"],
+)
+def test_a_connection_with_anything_behind_the_answer_is_not_used_again(data: bytes) -> None:
+    with scripted(holding(data), answer_all) as peer:
+        way = Way(peer)
+        assert way.get() == "body"
+        assert way.get("/own") == "/own"
+        way.close()
+    assert peer.connections == 2
+
+
+def test_what_comes_unasked_is_nobodys_answer(place: str | None) -> None:
+    def smuggle(line: Line) -> None:
+        line.request()
+        line.send(OK)
+        assert line.send(OK.replace(b"body", b"evil"))
+        smuggled.append(True)
+        line.wait_for_end()
+
+    smuggled: list[bool] = []
+    with scripted(smuggle, answer_all, socket_path=place) as peer:
+        way = Way(peer)
+        assert way.get() == "body"
+        until(lambda: bool(smuggled))
+        assert way.get("/own") == "/own"
+        way.close()
+
+
+def test_what_comes_before_the_answer_is_passed_over() -> None:
+    first = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+    with scripted(answering(first + OK)) as peer:
+        way = Way(peer)
+        assert way.get() == "body"
+        way.close()
+
+
+def test_a_head_of_a_hundred_megabytes_is_not_read() -> None:
+    def flood(line: Line) -> None:
+        line.request()
+        line.send(b"HTTP/1.1 200 OK\r\nx: ")
+        while line.send(b"x" * MIB) and len(sent) < 100:
+            sent.append(MIB)
+
+    sent: list[int] = []
+    with scripted(flood) as peer:
+        way = Way(peer)
+        with pytest.raises(httpx.RemoteProtocolError, match="too long"):
+            way.get()
+        way.close()
+    assert len(sent) < MANY_MIB
+
+
+def test_a_trickle_does_not_outlast_the_whole_time() -> None:
+    def trickle(line: Line) -> None:
+        line.request()
+        line.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        while line.send(b"x"):
+            pause.wait(0.01)
+
+    pause = threading.Event()
+    with scripted(trickle) as peer, soon():
+        way = Way(peer)
+        with pytest.raises(httpx.ReadTimeout, match=r"no whole answer within 0\.2 s"):
+            way.get(total=0.2)
+        way.close()
+
+
+def test_a_head_that_trickles_does_not_outlast_the_whole_time() -> None:
+    def trickle(line: Line) -> None:
+        line.request()
+        line.send(b"HTTP/1.1 200 OK\r\n")
+        while line.send(b"x: y\r\n"):
+            pause.wait(0.01)
+
+    pause = threading.Event()
+    with scripted(trickle) as peer, soon():
+        way = Way(peer)
+        with pytest.raises(httpx.ReadTimeout, match="no whole answer"):
+            way.get(total=0.2)
+        way.close()
+
+
+def test_silence_is_limited_before_the_head_and_within_the_body() -> None:
+    with scripted(holding(b""), holding(OK[:-2])) as peer, soon():
+        way = Way(peer)
+        for _ in range(2):
+            with pytest.raises(httpx.ReadTimeout, match=r"nothing came for 0\.1 s"):
+                way.get(read=0.1)
+        way.close()
+
+
+def test_the_rest_of_an_answer_may_have_a_time_of_its_own() -> None:
+    with scripted(holding(OK[:-2])) as peer, soon():
+        way = Way(peer)
+        response = way.open()
+        limit_body(response, 0.1)
+        with pytest.raises(httpx.ReadTimeout, match=r"within 0\.1 s"):
+            read_body(response)
+        way.close()
+
+
+def test_a_peer_that_takes_nothing_is_given_up() -> None:
+    def refuse(line: Line) -> None:
+        line.head()
+        finished.wait(20)
+
+    finished = threading.Event()
+    with scripted(refuse) as peer, soon():
+        way = Way(peer)
+        with pytest.raises(httpx.WriteTimeout):
+            way.get(content=pieces_of([b"x" * MIB] * MANY_MIB), write=0.1)
+        finished.set()
+        way.close()
+
+
+def test_an_answer_before_the_end_of_the_body_is_taken_and_ends_the_connection() -> None:
+    def refuse(line: Line) -> None:
+        line.head()
+        line.send(OK.replace(b"200 OK", b"413 Too Large"))
+        finished.wait(20)
+
+    finished = threading.Event()
+    with scripted(refuse, answer_all) as peer, soon():
+        way = Way(peer)
+        response = way.open(content=pieces_of([b"x" * MIB] * MANY_MIB))
+        read_body(response)
+        assert (response.status_code, response.text) == (413, "body")
+        assert way.get("/own") == "/own"
+        finished.set()
+        way.close()
+
+
+def test_a_connection_that_the_peer_closed_costs_no_request(place: str | None) -> None:
+    """What was sent on it is provably unread: so even a command without a key is sent again, once."""
+    with scripted(answering(OK), answering(OK), answer_all, socket_path=place) as peer:
+        way = Way(peer)
+        for number in range(3):
+            assert way.get("/", b"x") in {"body", "/"}
+            until(lambda count=number: peer.ended > count or count == 2)
+        way.close()
+    assert len(peer.requests) == 3
+
+
+def test_a_request_that_was_read_and_not_answered_is_never_sent_again(place: str | None) -> None:
+    def leave_at_the_second(line: Line) -> None:
+        line.request()
+        line.send(OK)
+        line.request()
+
+    with scripted(leave_at_the_second, answer_all, socket_path=place) as peer:
+        way = Way(peer)
+        assert way.get("/first") == "body"
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            way.get("/second", b"x")
+        way.close()
+    assert [request.path for request in peer.requests] == ["/first", "/second"]
+    assert peer.connections == 1
+
+
+def test_a_body_that_nobody_reads_is_not_taken_from_the_peer() -> None:
+    def flood(line: Line) -> None:
+        line.request()
+        line.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (10 * MANY_MIB * MIB))
+        while line.send(b"x" * MIB):
+            sent.append(MIB)
+        ended.set()
+
+    sent: list[int] = []
+    ended = threading.Event()
+    with scripted(flood, answer_all) as peer:
+        way = Way(peer)
+        response = way.open()
+        for part in parts_of(response):
+            assert part.strip(b"x") == b""
+            break
+        for _ in range(50):  # the loop takes whatever it takes by itself
+            assert way.get("/other") == "/other"
+        assert len(sent) < MANY_MIB
+        close_response(response)
+        assert ended.wait(10), "the connection stays open"
+        way.close()
+
+
+def test_a_large_body_arrives_as_it_was_sent() -> None:
+    data = bytes(range(256)) * (5 * MIB // 256) + b"end"
+
+    def send(line: Line) -> None:
+        while line.request() is not None:
+            line.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(data))
+            line.send(data)
+
+    with scripted(send) as peer:
+        way = Way(peer)
+        for _ in range(2):
+            response = way.open()
+            assert b"".join([bytes(part) for part in parts_of(response)]) == data
+        way.close()
+    assert peer.connections == 1
+
+
+@pytest.mark.parametrize("data", [b"", OK[:-2]], ids=["head", "body"])
+def test_closing_ends_the_requests_that_wait(data: bytes) -> None:
+    def wait(line: Line) -> None:
+        line.request()
+        line.send(data)
+        sent.set()
+        line.wait_for_end()
+
+    sent = threading.Event()
+    with scripted(wait) as peer:
+        way = Way(peer)
+
+        def ask() -> None:
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+                way.get()
+
+        def close() -> None:
+            while not sent.is_set():
+                sleep(0.001)
+            way.close()
+
+        with soon():
+            together(ask, close)
+
+
+@pytest.mark.parametrize("content", [b"x", None])
+def test_nobody_there_means_that_nothing_was_sent(place: str | None, content: bytes | None) -> None:
+    with scripted(answer_all, socket_path=place) as peer:
+        way = Way(peer)
+    with pytest.raises(httpx.ConnectError):
+        way.get("/", content)
+    way.close()
+
+
+SPOILT: dict[str, Script] = {
+    "a page": answering(b"<html>"),
+    "two lengths": answering(OK.replace(b"\r\n\r\n", b"\r\ncontent-length: 9\r\n\r\n")),
+    "another protocol": answering(b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_an_answer_that_is_none_is_a_lost_connection_to_the_caller(name: str) -> None:
+    with scripted(SPOILT[name]) as peer:
+        with SandboxClient(base_url=peer.url, max_retries=0) as client:
+            with pytest.raises(httpx.HTTPError, match="was lost before the answer") as caught:
+                client.list_sessions()
+    assert "look before you repeat it" in str(caught.value)
+
+
+def test_a_cookie_of_what_stands_in_front_of_daemons_is_sent_back() -> None:
+    body = b'{"sessions": []}'
+    answer = b"HTTP/1.1 200 OK\r\nset-cookie: at=3\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+    def answer_both(line: Line) -> None:
+        while line.request() is not None:
+            line.send(answer)
+
+    with scripted(answer_both) as peer:
+        with SandboxClient(base_url=peer.url) as client:
+            for _ in range(2):
+                client.list_sessions()
+    assert [request.headers.get("cookie") for request in peer.requests] == [None, "at=3"]
