@@ -9,7 +9,6 @@ httpx's client reaches what needs TLS or a proxy; and it is what a caller hands 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ class ByHTTPX:
         self._is_own = is_own
 
     def request(
-        self, call: Call[Any], url: str, headers: Mapping[str, str], silence_seconds: float
+        self, call: Call[Any], url: str, headers: dict[str, str], silence_seconds: float
     ) -> httpx.Request:
         """Return the request of a call; `silence_seconds` is how long the daemon may stay silent."""
         return self._client.build_request(
@@ -90,7 +89,7 @@ class Direct:
         self._cookies: httpx.Cookies | None = None  # of what stands in front of several daemons
 
     def request(
-        self, call: Call[Any], url: str, headers: Mapping[str, str], silence_seconds: float
+        self, call: Call[Any], url: str, headers: dict[str, str], silence_seconds: float
     ) -> httpx.Request:
         """Return the request of a call; `silence_seconds` is how long the daemon may stay silent."""
         timeouts = dict.fromkeys(("connect", "write", "pool"), silence_seconds)

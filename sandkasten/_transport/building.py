@@ -19,35 +19,35 @@ class Builder:
     """Makes the requests to one daemon."""
 
     def __init__(self, base_url: str) -> None:
-        """Make the headers that all of them have."""
-        self._fixed = [
-            (b"Host", httpx.URL(base_url).netloc),
-            (b"Accept", b"*/*"),
-            (b"Accept-Encoding", b"gzip, deflate"),
-            (b"User-Agent", f"sandkasten/{__version__} python-httpx/{httpx.__version__}".encode("ascii")),
-        ]
+        """Make the headers that all of them have, as far as a call has no others; names are spelled as here."""
+        self._fixed = {
+            "Host": httpx.URL(base_url).netloc.decode("ascii"),
+            "Accept": "*/*",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"sandkasten/{__version__} python-httpx/{httpx.__version__}",
+        }
 
     def small(
         self,
         method: str,
         url: str,
         body: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         timeouts: Mapping[str, float | None],
     ) -> httpx.Request:
         """Return a request whose body is JSON, or that has none."""
-        lines = [*self._fixed, *_encoded(headers)]
+        lines = self._fixed | headers
         content = b""
         if body is not None:
             text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             content = text.encode()
-            lines += (b"Content-Length", b"%d" % len(content)), (b"Content-Type", b"application/json")
-        elif method in {"POST", "PUT", "PATCH"} and "Content-Length" not in headers:
-            lines.append((b"Content-Length", b"0"))
+            lines["Content-Type"] = "application/json"
+        if content or method in {"POST", "PUT", "PATCH"}:
+            lines["Content-Length"] = str(len(content))
         request = httpx.Request(
             method,
             _url(url),
-            headers=lines,
+            headers=_encoded(lines),
             stream=httpx.ByteStream(content),
             extensions={"timeout": timeouts},
         )
@@ -58,12 +58,12 @@ class Builder:
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         timeouts: Mapping[str, float | None],
         **body: Any,
     ) -> httpx.Request:
         """Return a request whose body httpx makes."""
-        lines = [*self._fixed, *_encoded(headers)]
+        lines = self._fixed | headers
         return httpx.Request(method, _url(url), headers=lines, extensions={"timeout": timeouts}, **body)
 
 
