@@ -92,8 +92,8 @@ class Direct:
         self, call: Call[Any], url: str, headers: dict[str, str], silence_seconds: float
     ) -> httpx.Request:
         """Return the request of a call; `silence_seconds` is how long the daemon may stay silent."""
-        timeouts = dict.fromkeys(("connect", "write", "pool"), silence_seconds)
-        timeouts["read"] = silence_seconds + call.wait_ms / 1000
+        read_seconds = silence_seconds + call.wait_ms / 1000
+        timeouts = {"connect": silence_seconds, "write": silence_seconds, "read": read_seconds}
         if call.content is None and call.data is None and not call.files:
             return self._builder.small(call.method, url, call.json, headers, timeouts)
         return self._builder.large(

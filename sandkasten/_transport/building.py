@@ -19,7 +19,7 @@ class Builder:
     """Makes the requests to one daemon."""
 
     def __init__(self, base_url: str) -> None:
-        """Make the headers that all of them have, as far as a call has no others; names are spelled as here."""
+        """Make the headers of all requests, which a call replaces by naming them as they are spelled here."""
         self._fixed = {
             "Host": httpx.URL(base_url).netloc.decode("ascii"),
             "Accept": "*/*",
@@ -33,7 +33,7 @@ class Builder:
         url: str,
         body: Mapping[str, Any] | None,
         headers: dict[str, str],
-        timeouts: Mapping[str, float | None],
+        timeouts: dict[str, float],
     ) -> httpx.Request:
         """Return a request whose body is JSON, or that has none."""
         lines = self._fixed | headers
@@ -59,7 +59,7 @@ class Builder:
         method: str,
         url: str,
         headers: dict[str, str],
-        timeouts: Mapping[str, float | None],
+        timeouts: dict[str, float],
         **body: Any,
     ) -> httpx.Request:
         """Return a request whose body httpx makes."""

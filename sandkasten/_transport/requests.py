@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import cast
 
 import httpx
 from attrs import define
@@ -134,7 +135,7 @@ class Patience:
 
 def patience_of(request: httpx.Request, now: float) -> Patience:
     """Return the patience that a request asks for: the timeouts of httpx, and `total` beside them."""
-    asked = request.extensions.get("timeout") or {}
+    asked = cast("dict[str, float | None]", request.extensions.get("timeout", {}))
     total = asked.get("total")
     return Patience(
         asked.get("connect"),

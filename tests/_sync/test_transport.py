@@ -16,11 +16,10 @@ import pytest
 
 from sandkasten._config import LOCAL_URL, Target
 from tests.local.box import until
-from tests.scripted import OK, Line, Peer, Script, answer_all, answering, holding, scripted
+from tests.scripted import OK, Line, Peer, answer_all, answering, holding, scripted
 from tests.soon import soon
 
 from .seam import (
-    SandboxClient,
     carry,
     close_response,
     close_transport,
@@ -387,34 +386,3 @@ def test_nobody_there_means_that_nothing_was_sent(place: str | None, content: by
     with pytest.raises(httpx.ConnectError):
         way.get("/", content)
     way.close()
-
-
-SPOILT: dict[str, Script] = {
-    "a page": answering(b"<html>"),
-    "two lengths": answering(OK.replace(b"\r\n\r\n", b"\r\ncontent-length: 9\r\n\r\n")),
-    "another protocol": answering(b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"),
-}
-
-
-@pytest.mark.parametrize("name", SPOILT)
-def test_an_answer_that_is_none_is_a_lost_connection_to_the_caller(name: str) -> None:
-    with scripted(SPOILT[name]) as peer:
-        with SandboxClient(base_url=peer.url, max_retries=0) as client:
-            with pytest.raises(httpx.HTTPError, match="was lost before the answer") as caught:
-                client.list_sessions()
-    assert "look before you repeat it" in str(caught.value)
-
-
-def test_a_cookie_of_what_stands_in_front_of_daemons_is_sent_back() -> None:
-    body = b'{"sessions": []}'
-    answer = b"HTTP/1.1 200 OK\r\nset-cookie: at=3\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-
-    def answer_both(line: Line) -> None:
-        while line.request() is not None:
-            line.send(answer)
-
-    with scripted(answer_both) as peer:
-        with SandboxClient(base_url=peer.url) as client:
-            for _ in range(2):
-                client.list_sessions()
-    assert [request.headers.get("cookie") for request in peer.requests] == [None, "at=3"]

@@ -13,6 +13,7 @@ import sandkasten
 import sandkasten_sync
 from sandkasten.errors import SandkastenInputError
 from sandkasten.testing import FakeDaemon
+from tests.scripted import OK, Line, Script, answering, scripted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,3 +78,37 @@ def test_a_client_that_was_used_before_a_fork_is_refused_after_it() -> None:
         argv = [sys.executable, "-c", FORKING, daemon.url]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "This client was used before the fork. Make a new SandboxClient after it.\n0\n"
+
+
+# --- what stands in front of a daemon, or takes its place
+
+SPOILT: dict[str, Script] = {
+    "a page": answering(b"<html>"),
+    "two lengths": answering(OK.replace(b"\r\n\r\n", b"\r\ncontent-length: 9\r\n\r\n")),
+    "another protocol": answering(b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_an_answer_that_is_none_is_a_lost_connection_to_the_caller(name: str) -> None:
+    with (
+        scripted(SPOILT[name]) as peer,
+        sandkasten_sync.SandboxClient(base_url=peer.url, max_retries=0) as client,
+        pytest.raises(httpx.HTTPError, match="was lost before the answer") as caught,
+    ):
+        client.list_sessions()
+    assert "look before you repeat it" in str(caught.value)
+
+
+def test_a_cookie_of_what_stands_in_front_of_daemons_is_sent_back() -> None:
+    body = b'{"sessions": []}'
+    answer = b"HTTP/1.1 200 OK\r\nset-cookie: at=3\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+    def answer_both(line: Line) -> None:
+        while line.request() is not None:
+            line.send(answer)
+
+    with scripted(answer_both) as peer, sandkasten_sync.SandboxClient(base_url=peer.url) as client:
+        for _ in range(2):
+            client.list_sessions()
+    assert [request.headers.get("cookie") for request in peer.requests] == [None, "at=3"]
