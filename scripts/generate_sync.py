@@ -38,8 +38,8 @@ Files = dict[str, str]  # texts by their path below the root, written with forwa
 RULES: dict[str, str] = {}
 
 MODULES = (
-    "__init__", "_beside", "_carriers", "_http", "_packageverbs", "_plainfiles", "_rawfiles", "_shellfiles", "client",
-    "files", "process", "python", "paths", "session", "stream", "workspace",
+    "__init__", "_beside", "_carriers", "_http", "_packageverbs", "_plainfiles", "_rawfiles", "_shellfiles",
+    "client", "files", "process", "python", "paths", "session", "stream", "workspace",
 )  # fmt: skip
 TESTS = "tests/_async/"
 TREES = {"sandkasten/": "sandkasten_sync/", TESTS: "tests/_sync/"}
