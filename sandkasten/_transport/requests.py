@@ -94,7 +94,7 @@ def outgoing(request: httpx.Request) -> Outgoing:
 
 @define(eq=False, repr=False)
 class Patience:
-    """How long the parts of a request may take, in seconds; None is for ever.
+    """The time that each part of a request may take, in seconds; None is for ever.
 
     Attributes:
         connect: to connect.

@@ -281,7 +281,7 @@ def test_an_answer_before_the_end_of_the_body_is_taken_and_ends_the_connection()
 
 
 def test_a_connection_that_the_peer_closed_costs_no_request(place: str | None) -> None:
-    """What was sent on it is provably unread: so even a command without a key is sent again, once."""
+    """Nothing that was sent on it was read, provably: so even a command without a key is sent again, once."""
     with scripted(answering(OK), answering(OK), answer_all, socket_path=place) as peer:
         way = Way(peer)
         for number in range(3):
