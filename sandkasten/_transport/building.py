@@ -11,8 +11,8 @@ import httpx
 
 from sandkasten._version import __version__
 
-# Each session has a few URLs, which its calls use again and again.
-_KEPT_URLS = 1024
+# Each session has a few URLs, which its calls use again and again. They cost about 1 kB each.
+_KEPT_URLS = 256
 
 
 class Builder:

@@ -192,8 +192,9 @@ def test_a_daemon_that_cannot_start_says_why(home: Home) -> None:
 def broken(home: Home) -> Path:
     """A directory for PYTHONPATH that breaks the daemon, and it alone."""
     directory = home.directory / "broken"
-    directory.mkdir()
-    (directory / "uvicorn.py").write_text("raise RuntimeError('no sandboxes today')\n")
+    (directory / "uvicorn").mkdir(parents=True)
+    (directory / "uvicorn/__init__.py").touch()  # the daemon loads only parts of it
+    (directory / "uvicorn/_types.py").write_text("raise RuntimeError('no sandboxes today')\n")
     return directory
 
 

@@ -31,6 +31,8 @@ def shared(daemon: LocalDaemon) -> Iterator[Box]:
         ("POST move?path=f", 400),
         ("POST move?path=f&to=", 400),
         ("POST move?path=f&to=/etc/f", 403),
+        ("POST move?path=f&to=/usr/f", 403),
+        ("POST copy?path=f&to=/usr/f", 403),
         ("POST move?path=d&to=d/e", 400),
         ("POST copy?path=/etc/gone&to=x", 404),
         ("POST copy?path=/proc/version&to=x", 400),

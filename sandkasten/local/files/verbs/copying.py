@@ -68,6 +68,8 @@ def copy_to(
 ) -> None:
     """Copy what was opened to a name in an open directory, where the copy appears when it is complete."""
     parent, to_name = destination
+    if os.fstatvfs(parent).f_flag & os.ST_RDONLY:  # a mount of the same disk would look like another disk
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     name = f".sandkasten-{secrets.token_hex(8)}"
     # By a mount or a symlink of the host's, or outside of the workspace, that is another disk: then beside
     # its place.
