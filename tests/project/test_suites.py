@@ -74,3 +74,15 @@ def test_the_table_has_the_versions_that_are_tested() -> None:
         ]
         for name, version in pins:
             assert name in TOOLS or version in rows, f"docs/harnesses.md does not have {name} {version}"
+
+
+def test_ci_runs_the_newest_of_these_versions() -> None:
+    newest: dict[str, str] = {}
+    for file in sorted(SUITES.glob("*/*/requirements.txt")):
+        newest |= dict(line.split("==") for line in file.read_text("utf-8").splitlines() if "==" in line)
+    for line in (SUITES / "ci.txt").read_text("utf-8").splitlines()[1:]:
+        name, version = line.split("==")
+        assert newest[name] == version
+        if name not in TOOLS | {"langchain-tests"}:
+            folder = f"{name.removesuffix('-slim')}/{'.'.join(version.split('.')[:2])}"
+            assert f"run_tests {folder} " in (ROOT / "scripts" / "suites").read_text("utf-8")
