@@ -1,8 +1,13 @@
 """The time that looks at disks may take: a tenth of a core together, however many sessions are looked at.
 
-Looks happen one at a time. The longest wait goes first, but a long look waits longer than a short one, so
-that a session with many files is no reason why others are looked at seldom. And a look does not hold up the
-event loop: it is work in a thread, which has a rest after each short piece, since both share one interpreter.
+Looks that take about as long as each other happen one at a time, in a lane. A look never waits behind a
+much longer one, not even behind one that took less time before. Otherwise code with millions of files
+would keep all other sessions from being looked at, and those could write beyond their limits meanwhile.
+In a lane the longest wait goes first, but a longer look waits longer. Each watcher pauses for its share
+of the time, so all lanes together keep to the budget.
+
+And a look does not hold up the event loop: it is work in a thread, which has a rest after each short piece,
+since both share one interpreter.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +26,8 @@ T = TypeVar("T")
 # All looks together take this part of the time.
 SHARE = 0.1
 _PIECE_SECONDS = 0.0005
+# Looks up to this long are in the first lane, up to so many times as long in the next, and so on.
+_SHORT_SECONDS, _LANE_FACTOR = 0.05, 4
 # After each piece of a look; the rest of what is owed follows the look, so that its result is known soon.
 _REST_PER_PIECE = 3
 
@@ -86,9 +94,7 @@ class Budget:
     def __init__(self) -> None:
         """Nobody looks yet."""
         self.watchers = 0
-        self._is_taken = False
-        self._numbers = itertools.count()
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._lanes: dict[int, _Lane] = {}
 
     def pause_seconds(self, worked_seconds: float) -> float:
         """Return for how long one should not look again whose look took so long: all have equal shares."""
@@ -97,31 +103,53 @@ class Budget:
     @asynccontextmanager
     async def turn(self, expected_seconds: float) -> AsyncGenerator[Pace, None]:
         """Wait for a turn to look, which takes about so long; others have theirs once that is paid."""
-        await self._take(expected_seconds)
+        loop = asyncio.get_running_loop()
+        number = _lane_of(expected_seconds)
+        lane = self._lanes.setdefault(number, _Lane())
+        await lane.take(loop.time() + self.pause_seconds(expected_seconds))
+        # A look that takes longer than expected holds up its lane for as long as the longest expected there.
+        passing = loop.call_later(_SHORT_SECONDS * _LANE_FACTOR**number / SHARE, lane.pass_on)
         pace = Pace()
         try:
             yield pace
         finally:
             pace.stop()
-            owed_seconds = pace.worked_seconds * (1 / SHARE - 1) - pace.rested_seconds
-            asyncio.get_running_loop().call_later(max(0.0, owed_seconds), self._pass_on)
+            if loop.time() < passing.when():  # it has not happened yet
+                passing.cancel()
+                owed_seconds = pace.worked_seconds * (1 / SHARE - 1) - pace.rested_seconds
+                loop.call_at(min(passing.when(), loop.time() + max(0.0, owed_seconds)), lane.pass_on)
 
-    async def _take(self, expected_seconds: float) -> None:
+
+def _lane_of(expected_seconds: float) -> int:
+    """Return the number of the lane for looks that take about so long."""
+    return max(0, math.ceil(math.log(max(expected_seconds, _SHORT_SECONDS) / _SHORT_SECONDS, _LANE_FACTOR)))
+
+
+class _Lane:
+    """A line of watchers that look one after another."""
+
+    def __init__(self) -> None:
+        """Nobody looks yet."""
+        self._is_taken = False
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    async def take(self, rank: float) -> None:
+        """Wait for a turn; the lowest rank goes first."""
         if not self._is_taken:
             self._is_taken = True
             return
-        loop = asyncio.get_running_loop()
-        given = loop.create_future()
-        rank = loop.time() + self.pause_seconds(expected_seconds)
+        given = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (rank, next(self._numbers), given))
         try:
             await given
         except asyncio.CancelledError:
             if given.done() and not given.cancelled():  # it was given when nobody wanted it any more
-                self._pass_on()
+                self.pass_on()
             raise
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Give the turn to the next one who still waits."""
         while self._waiting:
             _rank, _number, given = heapq.heappop(self._waiting)
             if not given.done():

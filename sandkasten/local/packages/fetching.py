@@ -113,9 +113,11 @@ class Fetching:
 
     def _bind_pip(self) -> None:
         """Have pip decide by the sandbox's Python, not by this one, and take no requirement with a URL."""
-        from pip._vendor.packaging import markers, requirements  # noqa: PLC0415
+        from pip._vendor.packaging import markers as pip_markers  # noqa: PLC0415
+        from pip._vendor.packaging import requirements  # noqa: PLC0415
 
         pip: Any = requirements.Requirement
+        markers: Any = pip_markers  # their types are not those of another version of pip
         environment, made = self.markers, pip.__init__
 
         def checked(requirement: Any, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The time for looks at disks: one at a time, a tenth of the time, short ones first."""
+"""The time for looks at disks: one of a length at a time, a tenth of the time, short ones first."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from sandkasten.local.files.budget import SHARE, Budget, Pace, StoppedError
+from sandkasten.local.files.budget import SHARE, Budget, Pace, StoppedError, _Lane
 
 
 def test_after_a_look_nobody_looks_until_it_is_paid() -> None:
     async def scenario() -> tuple[float, float]:
         budget = Budget()
-        async with budget.turn(0) as pace:
+        async with budget.turn(60) as pace:
             time.sleep(0.01)
         worked_seconds, ended_at = pace.worked_seconds, time.perf_counter()
-        async with budget.turn(0):
+        async with budget.turn(60):
             return worked_seconds, time.perf_counter() - ended_at
 
     worked_seconds, waited_seconds = asyncio.run(scenario())
@@ -32,22 +32,61 @@ def test_short_looks_go_before_long_ones_and_none_is_forgotten() -> None:
                 order.append(expected_seconds)
 
         async with budget.turn(0):
-            looks = [asyncio.create_task(look(seconds)) for seconds in (50, 10, 90, 0)]
+            looks = [asyncio.create_task(look(seconds)) for seconds in (0.03, 0.01, 0.05, 0)]
             await asyncio.sleep(0)
             looks[1].cancel()
         await asyncio.wait(looks)
         return order
 
-    assert asyncio.run(scenario()) == [0, 50, 90]
+    assert asyncio.run(scenario()) == [0, 0.03, 0.05]
+
+
+@pytest.mark.parametrize("long_seconds", [1, 60, 10_000])
+def test_no_look_waits_behind_a_much_longer_one(long_seconds: float) -> None:
+    """Otherwise code with millions of files would keep others from being looked at."""
+
+    async def scenario() -> None:
+        budget = Budget()
+        async with budget.turn(long_seconds), asyncio.timeout(30):
+            for seconds in (0, 0.02, long_seconds / 10):
+                async with budget.turn(seconds):
+                    pass
+                await asyncio.sleep(0)  # what was owed is paid
+
+    asyncio.run(scenario())
+
+
+def test_a_look_that_takes_longer_than_expected_does_not_hold_up_others() -> None:
+    """Otherwise code that makes and deletes many files would keep others from being looked at."""
+
+    async def scenario() -> None:
+        budget = Budget()
+        async with budget.turn(0), asyncio.timeout(30), budget.turn(0):
+            pass
+
+    asyncio.run(scenario())
+
+
+def test_looks_as_long_as_each_other_wait_for_one_another() -> None:
+    async def scenario() -> None:
+        budget = Budget()
+        async with budget.turn(60):
+            waiting = asyncio.create_task(budget.turn(60).__aenter__())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            waiting.cancel()
+
+    asyncio.run(scenario())
 
 
 def test_a_turn_that_is_given_to_one_who_has_gone_passes_on() -> None:
     async def scenario() -> bool:
-        budget = Budget()
-        await budget._take(0)
-        gone, next_one = (asyncio.create_task(budget._take(seconds)) for seconds in (0, 1))
+        lane = _Lane()
+        await lane.take(0)
+        gone, next_one = (asyncio.create_task(lane.take(rank)) for rank in (0, 1))
         await asyncio.sleep(0)
-        budget._pass_on()  # and before `gone` has heard of it:
+        lane.pass_on()  # and before `gone` has heard of it:
         gone.cancel()
         async with asyncio.timeout(30):
             await next_one
