@@ -189,6 +189,13 @@ def _not_connected(
             "Make a new SandboxClient.",
             code=codes.ENDED,
         )
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return SandkastenConnectionError(
+            f"The certificate of {daemon} is not one that this client trusts ({reason}).",
+            "Give the client the certificate of its authority, as verify='ca.pem' or by SSL_CERT_FILE.",
+            code=codes.UNREACHABLE,
+            never_sent=True,
+        )
     kind = SandkastenConnectionError if isinstance(error, httpx.ConnectError) else SandkastenTimeoutError
     return kind(
         f"Nothing answers at {daemon} ({reason}).",

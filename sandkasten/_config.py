@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from sandkasten.errors import SandkastenInputError
+
+if TYPE_CHECKING:
+    import ssl
 
 # A sandbox's own socket has no host name; this one only shows up in error texts and Host headers.
 LOCAL_URL = "http://sandkasten.local"
@@ -30,11 +34,13 @@ class Target:
         base_url: its URL, without a slash at the end.
         api_key: the bearer token; None sends none. Never shown.
         socket_path: the Unix socket to connect to instead of the URL's host.
+        verify: how the daemon's certificate is checked; True as httpx does by itself, False not at all.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     socket_path: str | None = None
+    verify: ssl.SSLContext | bool = field(default=True, repr=False)
 
     @property
     def uses_tls(self) -> bool:
@@ -48,7 +54,12 @@ class Target:
 
 
 def resolve_target(
-    base_url: str | None, api_key: str | None, environ: Mapping[str, str], *, needs_url: bool = False
+    base_url: str | None,
+    api_key: str | None,
+    environ: Mapping[str, str],
+    *,
+    needs_url: bool = False,
+    verify: ssl.SSLContext | bool = True,
 ) -> Target | None:
     """Find the daemon: the arguments first, then the environment; None means the embedded one.
 
@@ -70,7 +81,7 @@ def resolve_target(
         return Target(
             base_url=LOCAL_URL, api_key=key, socket_path=url.removeprefix("unix:").removeprefix("//")
         )
-    return Target(base_url=_check_url(url), api_key=key)
+    return Target(base_url=_check_url(url), api_key=key, verify=verify)
 
 
 def environment_error(error: Exception, environ: Mapping[str, str]) -> SandkastenInputError:
@@ -91,6 +102,37 @@ def environment_error(error: Exception, environ: Mapping[str, str]) -> Sandkaste
         f"{reason}.",
         "Correct the variable, or unset it.",
     )
+
+
+def check_verify(verify: ssl.SSLContext | str | os.PathLike[str] | bool) -> ssl.SSLContext | bool:
+    """Return by which certificates are checked; a path is of those of authorities, in a file or a directory.
+
+    Raises:
+        SandkastenInputError: it is nothing of this, or there are no certificates.
+    """
+    if isinstance(verify, bool):
+        return verify
+    import ssl  # noqa: PLC0415  (most clients need none)
+
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if not isinstance(verify, str | os.PathLike):
+        raise SandkastenInputError(
+            f"verify is of type {type(verify).__name__}.",
+            "Pass the path of a PEM file, an ssl.SSLContext, or True or False.",
+        )
+    path = os.fspath(verify)
+    is_directory = os.path.isdir(path)
+    try:
+        return ssl.create_default_context(
+            cafile=None if is_directory else path, capath=path if is_directory else None
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise SandkastenInputError(
+            f"verify is {path!r}, where no certificates can be read: {reason}.",
+            "Pass the path of a PEM file.",
+        ) from error
 
 
 def check_timeout(timeout: float) -> float:

@@ -83,10 +83,9 @@ def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
     """Make the HTTP client of httpx for a daemon; connects nothing yet."""
     transport = None  # then httpx takes the environment's proxies
     if not _has_proxy(target):
-        transport = httpx.AsyncHTTPTransport(
-            uds=target.socket_path, verify=target.uses_tls, limits=POOL_LIMITS
-        )
-    return HTTPClient(timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS)
+        verify = target.uses_tls and target.verify  # which must not be loaded for nothing
+        transport = httpx.AsyncHTTPTransport(uds=target.socket_path, verify=verify, limits=POOL_LIMITS)
+    return HTTPClient(timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS, verify=target.verify)
 
 
 def _has_proxy(target: Target) -> bool:

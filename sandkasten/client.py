@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from sandkasten import _wire
 from sandkasten._config import (
     check_concurrency,
     check_max_retries,
     check_timeout,
+    check_verify,
     resolve_target,
 )
 from sandkasten._options.calls import (
@@ -35,6 +36,9 @@ from ._http import Connection
 from ._seam import Each, HTTPClient, result_of, spread
 from .session import Session
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    import ssl
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -65,6 +69,7 @@ class SandboxClient:
         max_retries: int = 2,
         http_client: HTTPClient | None = None,
         local: LocalOptions | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | bool = True,
     ) -> None:
         """Remember where the daemon is; nothing is opened yet.
 
@@ -79,12 +84,21 @@ class SandboxClient:
             http_client: an httpx client of your own, with your proxies, certificates and hooks; you close
                 it. It needs a `base_url`, since the embedded daemon is reached by a socket of its own.
             local: options of the embedded daemon.
+            verify: for an `https://` URL, the path of a PEM file (or a directory) with the certificates of
+                the authorities to trust, or a context of your own. True trusts those that httpx trusts:
+                `SSL_CERT_FILE`, else the package certifi. False trusts everybody between here and there.
 
         Raises:
-            SandkastenInputError: a URL, key, timeout or number of retries that cannot be meant.
+            SandkastenInputError: a URL, key, timeout, number of retries or certificates that cannot be meant.
         """
         _check_local(local, named=base_url is not None or api_key is not None)
-        target = resolve_target(base_url, api_key, os.environ, needs_url=http_client is not None)
+        if http_client is not None and verify is not True:
+            raise SandkastenInputError(
+                "verify= is about connections that http_client= makes by itself.", "Give it to that client."
+            )
+        target = resolve_target(
+            base_url, api_key, os.environ, needs_url=http_client is not None, verify=check_verify(verify)
+        )
         timeout_seconds = check_timeout(timeout)
         retries = RetryPolicy(check_max_retries(max_retries), timeout_seconds)
         self._connection = Connection(target, local, timeout_seconds, retries, http_client)

@@ -78,10 +78,10 @@ def limit_body(response: httpx.Response, seconds: float | None) -> None:
 def open_client(target: Target, timeout_seconds: float) -> HTTPClient:
     """Make the HTTP client of httpx for a daemon; connects nothing yet."""
     if _has_proxy(target):  # through these only httpx itself knows the way
-        return HTTPClient(timeout=timeout_seconds, limits=POOL_LIMITS)
+        return HTTPClient(timeout=timeout_seconds, limits=POOL_LIMITS, verify=target.verify)
     from sandkasten_sync._tls import HTTPXTransport  # noqa: PLC0415  (with httpcore, at the first call)
 
-    transport = HTTPXTransport(target.socket_path, uses_tls=target.uses_tls)
+    transport = HTTPXTransport(target.socket_path, verify=target.uses_tls and target.verify)
     return HTTPClient(timeout=timeout_seconds, transport=transport, limits=POOL_LIMITS)
 
 

@@ -7,6 +7,7 @@ socket's own reads can be told, in a blocking world, to wait for less.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -21,9 +22,9 @@ from sandkasten_sync._seam import DEADLINE
 class HTTPXTransport(httpx.HTTPTransport):
     """Carries the requests to one daemon."""
 
-    def __init__(self, socket_path: str | None, *, uses_tls: bool) -> None:
-        """Connect to a Unix socket, or to where each request's URL says."""
-        super().__init__(uds=socket_path, verify=uses_tls, limits=POOL_LIMITS)
+    def __init__(self, socket_path: str | None, *, verify: ssl.SSLContext | bool) -> None:
+        """Connect to a Unix socket, or to where each request's URL says, and check certificates so."""
+        super().__init__(uds=socket_path, verify=verify, limits=POOL_LIMITS)
         # httpx gives no other way in; `tests/_async/test_faults.py` would tell if this one closed.
         self._pool._network_backend = _Backend()  # pyright: ignore[reportPrivateUsage]
 

@@ -169,6 +169,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     _option(serve, "--package-index", metavar="URL", help="where packages come from; else where pip looks")
     _option(serve, "--node-tag", metavar="TAG", help="with what its sessions' ids begin, behind a gateway")
     _option(
+        serve, "--tls-certificate", metavar="FILE",
+        help="speak TLS, with the certificate in this PEM file and those up to the authority",
+    )  # fmt: skip
+    _option(serve, "--tls-key", metavar="FILE", help="the certificate's private key, a PEM file")
+    _option(
         serve, "--until-input-ends", action="store_true",
         help="end with standard input, which whoever starts the daemon holds open",
     )  # fmt: skip

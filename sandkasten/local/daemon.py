@@ -26,6 +26,7 @@ from sandkasten.local.images.catalogue import Catalogue, images_dir
 from sandkasten.local.images.environments import Environments
 from sandkasten.local.limits.limits import OF_A_USER
 from sandkasten.local.linux import inherited
+from sandkasten.local.listen import Certificate
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.options import Options, find_data_dir
 from sandkasten.local.packages.installer import Installer
@@ -67,6 +68,8 @@ async def serve(
     guard: Guard,
     listener: socket.socket,
     on_ready: Callable[[Server], None],
+    *,
+    certificate: Certificate | None = None,
 ) -> None:
     """Serve until somebody stops it, and leave nothing.
 
@@ -76,6 +79,7 @@ async def serve(
         guard: who may ask.
         listener: where they ask.
         on_ready: called as soon as they can.
+        certificate: see `ServerOptions`.
     """
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS))
@@ -85,7 +89,8 @@ async def serve(
     packages = Store(directory / PACKAGES, settings.identity)
     installer = None if settings.packages is None else Installer(packages, settings.packages)
     manager = Manager(settings, workspaces, _catalogue(settings, directory), observer, installer)
-    server = Server(make_app(rows_of(manager, observer), guard, observer), manager, observer, on_ready)
+    app = make_app(rows_of(manager, observer), guard, observer)
+    server = Server(app, manager, observer, on_ready, certificate)
     for number in inherited.ENDING_SIGNALS:
         if not inherited.is_kept_ignored(number):
             loop.add_signal_handler(number, server.stop)
@@ -129,13 +134,18 @@ class Server(serving.Server):
     """uvicorn, which ends the sandboxes first: running streams would keep it from ending."""
 
     def __init__(
-        self, app: App, manager: Closing, observer: Observer, on_ready: Callable[[Server], None]
+        self,
+        app: App,
+        manager: Closing,
+        observer: Observer,
+        on_ready: Callable[[Server], None],
+        certificate: Certificate | None = None,
     ) -> None:
         """Serve an application, whose sessions are a manager's, or a gateway's."""
         bounds = Bounds()
         super().__init__(_config(app, bounds))
         self._manager = manager
-        self._connections = Connections(self.config, self.server_state, observer, bounds)
+        self._connections = Connections(self.config, self.server_state, observer, bounds, certificate)
         self._accepting: list[asyncio.Task[None]] = []
         self._on_ready = on_ready
         self._stopping = asyncio.Event()

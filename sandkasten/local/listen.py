@@ -1,17 +1,25 @@
-"""The address on which a daemon listens: TCP or a Unix socket, read from a text and bound."""
+"""The address on which a daemon listens, TCP or a Unix socket, and the certificate that it shows there."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
+import stat
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandkasten._directories import find_trouble
 from sandkasten.local.options import OptionsError
 from sandkasten.local.records import dataclass
+
+if TYPE_CHECKING:
+    import ssl
+
+log = logging.getLogger("sandkasten.local")
 
 _BACKLOG = 1024
 _UNIX = "unix:"
@@ -70,9 +78,73 @@ def parse(text: str) -> Address:
     return Address(str(address), int(port))
 
 
+class Certificate:
+    """A daemon's certificate and its private key, for TLS; read again when the files have changed."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Read both, which are PEM files; the certificate's has those up to the authority, too.
+
+        Raises:
+            OptionsError: a file cannot be read, or others can read the key, or the two do not fit.
+        """
+        self._certificate, self._key = certificate, key
+        self._read_from = self._state()
+        self._context = self._read()
+
+    def context(self) -> ssl.SSLContext:
+        """Return what the next connection uses; a certificate that was renewed needs no new daemon."""
+        state = self._state()
+        if state != self._read_from:
+            self._read_from = state  # also if they cannot be read, which is said once
+            try:
+                self._context = self._read()
+            except OptionsError as error:
+                log.warning("The certificate stays as it was: %s", error)
+        return self._context
+
+    def _state(self) -> list[tuple[int, ...]]:
+        """Return what changes with the files; nothing of one that is not there."""
+        rows = list[tuple[int, ...]]()
+        for path in (self._certificate, self._key):
+            try:
+                found = path.stat()
+                rows.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode))
+            except OSError:
+                rows.append(())
+        return rows
+
+    def _read(self) -> ssl.SSLContext:
+        # A daemon without TLS does not pay for loading it.
+        import ssl  # noqa: PLC0415
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        path = self._certificate
+        try:
+            path.read_bytes()
+            path = self._key
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+            if stat.S_IMODE(mode) & 0o077:
+                raise OptionsError(
+                    f"Others than its owner can read the private key in {path}. Run: chmod 600 {path}"
+                )
+            # With an empty password, since OpenSSL would ask a terminal for one otherwise.
+            context.load_cert_chain(self._certificate, self._key, password="")
+        except ssl.SSLError as error:
+            raise OptionsError(
+                f"{self._certificate} and {self._key} are no certificate with its private key "
+                f"({error.reason or 'no password'}). Give two PEM files that belong together; the key must "
+                "have no password."
+            ) from error
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise OptionsError(f"The file {path} cannot be read: {reason}. Correct its path.") from error
+        return context
+
+
 @contextlib.contextmanager
-def bound(address: Address) -> Generator[tuple[socket.socket, str], None, None]:
-    """Listen there; the socket, and the URL that clients use.
+def bound(address: Address, scheme: str = "http") -> Generator[tuple[socket.socket, str], None, None]:
+    """Listen there; the socket, and the URL that clients use, which begins so if it is no Unix socket.
 
     Raises:
         OptionsError: it is in use, or not this user's to take.
@@ -85,7 +157,7 @@ def bound(address: Address) -> Generator[tuple[socket.socket, str], None, None]:
         raise OptionsError(sentence) from error
     with listener:
         if address.path is None:
-            yield listener, f"http://{Address(address.host, listener.getsockname()[1])}"
+            yield listener, f"{scheme}://{Address(address.host, listener.getsockname()[1])}"
             return
         try:
             yield listener, f"unix://{address.path}"

@@ -22,13 +22,17 @@ def run(options: ServerOptions) -> int:
     """Serve until a signal comes; the exit code."""
     logs.set_up(options.log_format)
     try:
-        with daemon.prepared(options.daemon) as settings, listen.bound(options.address) as (listener, url):
+        with (
+            daemon.prepared(options.daemon) as settings,
+            listen.bound(options.address, options.scheme) as (listener, url),
+        ):
             serving = daemon.serve(
                 settings,
                 options.daemon.data_dir,
                 _guard(options),
                 listener,
                 on_ready=partial(_on_ready, options, url),
+                certificate=options.certificate,
             )
             loop.run(serving)
         logs.tell("stopped")

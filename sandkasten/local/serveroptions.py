@@ -14,7 +14,9 @@ from sandkasten.local.options import Name, Options, OptionsError, check_names, r
 from sandkasten.local.records import dataclass
 
 # What a server has beyond `Options`.
-NAMES = frozenset({"api_key_file", "listen", "log_format", "no_api_key", "until_input_ends"})
+NAMES = frozenset(
+    {"api_key_file", "listen", "log_format", "no_api_key", "tls_certificate", "tls_key", "until_input_ends"}
+)
 OPTION_NAMES = NAMES | set(Options.__dataclass_fields__)
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
@@ -31,6 +33,7 @@ class ServerOptions:
         api_key: what its clients must have; None: nothing.
         log_format: one of `logs.FORMATS`.
         until_input_ends: whether it ends with its standard input, which whoever started it holds.
+        certificate: what it shows to clients, who then speak TLS with it; None: they do not.
     """
 
     daemon: Options
@@ -38,6 +41,7 @@ class ServerOptions:
     api_key: str | None
     log_format: str = "json"
     until_input_ends: bool = False
+    certificate: listen.Certificate | None = None
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> ServerOptions:
@@ -70,7 +74,30 @@ class ServerOptions:
                 ".",
             )
         until_input_ends = read_flag("until_input_ends", settings.get("until_input_ends", False))
-        return cls(options, address, api_key, log_format, until_input_ends)
+        return cls(options, address, api_key, log_format, until_input_ends, _certificate(settings, address))
+
+    @property
+    def scheme(self) -> str:
+        """Return how the URL begins that clients use."""
+        return "http" if self.certificate is None else "https"
+
+
+def _certificate(settings: Mapping[str, Any], address: listen.Address) -> listen.Certificate | None:
+    names = ("tls_certificate", "tls_key")
+    paths = [read_path(name, settings[name]) for name in names if name in settings]
+    if not paths:
+        return None
+    if len(paths) == 1:
+        raise OptionsError(Name(names[0]), " and ", Name(names[1]), " belong together. Give both, or none.")
+    if address.path is not None:
+        raise OptionsError(
+            f"TLS is for addresses that others reach, and {address} is a Unix socket. Leave out ",
+            Name(names[0]),
+            " and ",
+            Name(names[1]),
+            ", or listen at an IP address and a port.",
+        )
+    return listen.Certificate(*paths)
 
 
 def _find_key(settings: Mapping[str, Any], address: listen.Address) -> str | None:

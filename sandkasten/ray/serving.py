@@ -36,8 +36,8 @@ def run(options: ServerOptions, address: str, *, without_tokens: bool) -> int:
     try:
         cluster.connect(address, without_tokens=without_tokens)
         key, settings = _from_keeper()
-        with listen.bound(options.address) as (listener, url):
-            loop.run(_serve(key, settings, _guard(options), listener, url))
+        with listen.bound(options.address, options.scheme) as (listener, url):
+            loop.run(_serve(key, settings, options, listener, url))
         logs.tell("stopped")
     except (cluster.ClusterError, OptionsError) as error:
         print(error, file=sys.stderr)
@@ -53,18 +53,20 @@ def _from_keeper() -> tuple[str, ClusterOptions]:
     return key, options
 
 
-async def _serve(key: str, settings: ClusterOptions, guard: Guard, listener: socket.socket, url: str) -> None:
+async def _serve(
+    key: str, settings: ClusterOptions, options: ServerOptions, listener: socket.socket, url: str
+) -> None:
     running = asyncio.get_running_loop()
     running.set_default_executor(concurrent.futures.ThreadPoolExecutor(_THREADS))
     directory = Directory(shares_workspaces=settings.shares_workspaces)
     gateway = Gateway(Daemons(key), directory, settings.queue_seconds)
     observer = Observer()
-    app = make_app(gateway.rows(), guard, observer)
+    app = make_app(gateway.rows(), _guard(options), observer)
 
     def on_ready(_server: daemon.Server) -> None:
         logs.tell("ready", address=url, version=__version__, pid=os.getpid())
 
-    server = daemon.Server(app, gateway, observer, on_ready)
+    server = daemon.Server(app, gateway, observer, on_ready, options.certificate)
     for number in inherited.ENDING_SIGNALS:
         with contextlib.suppress(ValueError):
             running.add_signal_handler(number, server.stop)

@@ -16,14 +16,19 @@ import socket
 from collections import Counter
 from dataclasses import field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from sandkasten.local.api.http.exchange import Exchange, JoinedWrites
+from sandkasten.local.api.http.handshakes import Handshakes, connect
 from sandkasten.local.api.http.refusals import ambiguity, last_answer, too_large
 from sandkasten.local.api.http.serving import Config, HttpToolsProtocol, ServerState
 from sandkasten.local.clock import Alarm
 from sandkasten.local.errors import ApiError, invalid_request
 from sandkasten.local.observe.observer import Observer
 from sandkasten.local.records import dataclass
+
+if TYPE_CHECKING:
+    from sandkasten.local.listen import Certificate
 
 log = logging.getLogger("sandkasten.local")
 
@@ -71,8 +76,15 @@ class Bounds:
 class Connections:
     """The state that the connections of a daemon share."""
 
-    def __init__(self, config: Config, state: ServerState, observer: Observer, bounds: Bounds) -> None:
-        """Begin without any connection."""
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        observer: Observer,
+        bounds: Bounds,
+        certificate: Certificate | None = None,
+    ) -> None:
+        """Begin without any connection; with a certificate they speak TLS."""
         self.bounds = bounds
         self._config = config
         self._state = state
@@ -80,6 +92,7 @@ class Connections:
         self._waiting: dict[Connection, None] = {}  # in the order in which they began to wait
         self._refused = Counter[int]()
         self._is_pausing = False
+        self._handshakes = None if certificate is None else Handshakes(certificate, bounds.head_seconds)
         # All connections receive into it, since each has parsed what it got before another gets more.
         self.buffer = memoryview(bytearray(_RECEIVED_BYTES))
 
@@ -88,6 +101,13 @@ class Connections:
 
         asyncio's own servers try again and again when no descriptor is left, a thousand log lines at a time.
         """
+        try:
+            await self._accept(listener)
+        finally:
+            if self._handshakes is not None:
+                self._handshakes.close()
+
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         while True:
@@ -101,10 +121,11 @@ class Connections:
                     await asyncio.sleep(self.bounds.pause_seconds)
                 await asyncio.sleep(0)  # until the one is closed
                 continue
-            try:
-                await loop.connect_accepted_socket(self._connection, peer)
-            except OSError:
-                peer.close()
+            if self._handshakes is None:
+                await connect(self._connection, peer)
+            else:
+                room = max(1, self.bounds.connections - len(self._state.connections))
+                await self._handshakes.begin(self._connection, peer, room)
 
     def _connection(self) -> Connection:
         return Connection(self._config, self._state, self)

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from sandkasten.local.api.asgi import EventStream
 from sandkasten.local.api.connections import Bounds, Connection, Connections
 from sandkasten.local.api.http.messages import Receive, Scope, Send
+from sandkasten.local.listen import Certificate
 from sandkasten.local.observe.observer import Observer
 
 LONG = 3600.0
@@ -127,10 +128,12 @@ class Deaf:
 
 
 @contextlib.asynccontextmanager
-async def peers(place: Path, bounds: Bounds = BOUNDS) -> AsyncIterator[Peers]:
+async def peers(
+    place: Path, bounds: Bounds = BOUNDS, certificate: Certificate | None = None
+) -> AsyncIterator[Peers]:
     app, state, observer = App(), ServerState(), Observer()
     config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_keep_alive=3600)
-    connections = Connections(config, state, observer, bounds)
+    connections = Connections(config, state, observer, bounds, certificate)
     with socket.socket(socket.AF_UNIX) as listener:
         (place / "s").unlink(missing_ok=True)
         listener.bind(str(place / "s"))
