@@ -53,7 +53,7 @@ def _gateway(options: argparse.Namespace) -> int:
     from sandkasten.local.options import OptionsError  # noqa: PLC0415
     from sandkasten.local.serveroptions import ServerOptions  # noqa: PLC0415
 
-    names = ("listen", "api_key_file", "no_api_key", "log_format")
+    names = ("listen", "api_key_file", "no_api_key", "log_format", "tls_certificate", "tls_key")
     given = {name: value for name in names if (value := getattr(options, name)) not in {None, False}}
     try:
         settings = ServerOptions.from_mapping(given)
@@ -89,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     gateway.add_argument("--listen", metavar="ADDRESS", help="127.0.0.1:8080 (the default)")
     gateway.add_argument("--api-key-file", metavar="FILE", help="a file with the key that clients must have")
     gateway.add_argument("--no-api-key", action="store_true", help="on a local address only")
+    gateway.add_argument("--tls-certificate", metavar="FILE", help="speak TLS, with this certificate")
+    gateway.add_argument("--tls-key", metavar="FILE", help="the certificate's private key")
     gateway.add_argument("--log-format", choices=("json", "text"))
     status = commands.add_parser("status", help="show nodes, capacity and sessions")
     down = commands.add_parser("down", help="end all sessions and serve no more")

@@ -10,14 +10,13 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
 import sandkasten
 import sandkasten_sync
-from sandkasten.errors import SandkastenConnectionError, SandkastenInputError
+from sandkasten.errors import SandkastenConnectionError
 from sandkasten.local.listen import Certificate
 from sandkasten.local.options import OptionsError
 
@@ -121,22 +120,6 @@ def test_a_server_without_tls_is_not_taken_for_one_with_it(
 ) -> None:
     with pytest.raises(SandkastenConnectionError):
         ask(serve().address.replace("http", "https"), False)
-
-
-@BOTH
-def test_a_place_without_certificates_is_no_place_to_look_for_them(
-    place: Path, ask: Callable[..., None]
-) -> None:
-    for where, reason in ((place / "none.pem", "No such file"), (place / "key", "NO_CERTIFICATE")):
-        with pytest.raises(SandkastenInputError, match=reason):
-            ask("https://127.0.0.1:9", where)
-    with pytest.raises(SandkastenInputError, match="verify is of type int"):
-        ask("https://127.0.0.1:9", 5)
-
-
-def test_verify_is_not_for_a_client_of_ones_own() -> None:
-    with httpx.Client() as own, pytest.raises(SandkastenInputError, match="Give it to that client"):
-        sandkasten_sync.SandboxClient(base_url="https://127.0.0.1:9", http_client=own, verify=False)
 
 
 # --- what a server refuses
