@@ -11,6 +11,7 @@ from sandkasten.cli.calls.connecting import Where, open_any_client
 from sandkasten.cli.calls.owners import WORKSPACES
 from sandkasten.cli.commands.copying import Side, copy, recursive_option
 from sandkasten.cli.commands.files import VERBS, remove_path
+from sandkasten.cli.commands.storing import pull_command, push_command
 from sandkasten.cli.output import out
 from sandkasten.cli.output.failures import FAILED, sentence_of
 from sandkasten.cli.parsing import arguments
@@ -121,5 +122,7 @@ def _delete(client: SandboxClient, workspace_id: str) -> bool:
     return True
 
 
+workspace_command.add_command(push_command)
+workspace_command.add_command(pull_command)
 for _name, _verb in VERBS.items():
     workspace_command.add_command(_verb.command(_name, WORKSPACES))

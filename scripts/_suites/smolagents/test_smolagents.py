@@ -106,6 +106,20 @@ def test_a_timeout_keeps_the_variables_and_has_the_output(session: BlockingSessi
     assert executor("x").output == "1"
 
 
+def test_an_agent_that_is_interrupted_ends_after_its_step(session: BlockingSession) -> None:
+    model, executor = ScriptedModel("x = 1", "x = 2"), SandkastenExecutor(session)
+    agent = CodeAgent(
+        tools=[],
+        model=model,
+        executor=executor,
+        verbosity_level=-1,
+        step_callbacks=[lambda _step, agent: agent.interrupt()],
+    )
+    with pytest.raises(AgentError, match="interrupted"):
+        agent.run("Go.")
+    assert executor("x").output == "1"
+
+
 def test_ten_megabytes_lose_their_middle(session: BlockingSession) -> None:
     done = SandkastenExecutor(session)("print('x' * 10_000_000)\nprint('end')")
     assert len(done.logs) < 1_100_000
