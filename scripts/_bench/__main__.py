@@ -62,8 +62,8 @@ def as_json(rows: list[Figure]) -> str:
     return json.dumps({"python": platform.python_version(), "figures": told}, indent=2)
 
 
-def with_figures(page: str, rows: list[Figure]) -> str:
-    """Put the table between a page's markers."""
+def with_figures(page: str, rows: list[Figure], marker: str, drawing: str) -> str:
+    """Put the table between a page's markers, with a drawing below."""
     lines = ["| figure | floor | value | ratio | goal | |", "| --- | --: | --: | --: | --: | --- |"]
     for row in rows:
         goal = "" if row.goal is None else f"{'≥' if row.at_least else '≤'} {number(row.goal)}"
@@ -77,10 +77,9 @@ def with_figures(page: str, rows: list[Figure]) -> str:
         )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
-    drawing = "![How far each figure is from its goal](performance.svg){ .drawing }"
-    body = "\n\n".join(["\n".join(lines), f"Taken on: {machine}.", drawing])
-    told = f"<!-- figures -->\n\n{body}\n\n<!-- /figures -->"
-    return re.sub(r"<!-- figures -->.*<!-- /figures -->", lambda _: told, page, flags=re.DOTALL)
+    body = "\n\n".join(["\n".join(lines), f"Taken on: {machine}.", drawing]).strip()
+    told = f"<!-- {marker} -->\n\n{body}\n\n<!-- /{marker} -->"
+    return re.sub(f"<!-- {marker} -->.*<!-- /{marker} -->", lambda _: told, page, flags=re.DOTALL)
 
 
 _STYLE = (
@@ -116,6 +115,17 @@ def as_plot(rows: list[Figure]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def write(rows: list[Figure], *, of_a_cluster: bool) -> None:
+    """Put the figures into the documentation."""
+    page, plot = (ROOT / "docs" / name for name in ("performance.md", "performance.svg"))
+    marker = "cluster figures" if of_a_cluster else "figures"
+    drawing = "" if of_a_cluster else f"![How far each figure is from its goal]({plot.name}){{ .drawing }}"
+    page.write_text(with_figures(page.read_text("utf-8"), rows, marker, drawing), "utf-8")
+    if not of_a_cluster:
+        plot.write_text(as_plot(rows), "utf-8")
+        words.write(ROOT)
+
+
 def main() -> None:
     """Measure everything and print the figures."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure what Sandkasten costs.")
@@ -123,17 +133,24 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=KINDS, action="append", help="measure only this kind, and others so named"
     )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="measure a cluster of three nodes on this machine, and only that",
+    )
     parser.add_argument("--docs", action="store_true", help="put the figures into docs/performance.md")
     arguments = parser.parse_args()
-    if arguments.docs and arguments.only:
-        parser.error("the page has all figures: --docs and --only exclude each other.")
-    rows = [row for kind in arguments.only or KINDS for row in KINDS[kind].figures()]
+    if arguments.only and (arguments.docs or arguments.cluster):
+        parser.error("the page has all figures, and --cluster has its own: leave out --only.")
+    if arguments.cluster:
+        from _bench import cluster  # noqa: PLC0415  (with Ray)
+
+        rows = list(cluster.figures())
+    else:
+        rows = [row for kind in arguments.only or KINDS for row in KINDS[kind].figures()]
     print(as_table(rows))
     if arguments.docs:
-        page = ROOT / "docs" / "performance.md"
-        page.write_text(with_figures(page.read_text("utf-8"), rows), "utf-8")
-        (ROOT / "docs" / "performance.svg").write_text(as_plot(rows), "utf-8")
-        words.write(ROOT)
+        write(rows, of_a_cluster=arguments.cluster)
     if arguments.json is not None:
         arguments.json.write_text(as_json(rows) + "\n", encoding="utf-8")
 
