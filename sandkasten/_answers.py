@@ -172,6 +172,15 @@ def _no_answer(error: httpx.RequestError, reason: str, daemon: str, *, is_embedd
     )
 
 
+def _what_certificates_need(reason: str) -> str:
+    """Return what to do about a certificate that was refused for a reason."""
+    if "mismatch" in reason:
+        return "Use a name or an address that the certificate is for."
+    if "expired" in reason:
+        return "Renew it."
+    return "Give the client the certificate of its authority, as verify='ca.pem' or by SSL_CERT_FILE."
+
+
 def _not_connected(
     error: httpx.RequestError, reason: str, daemon: str, *, is_embedded: bool
 ) -> SandkastenConnectionError:
@@ -192,7 +201,7 @@ def _not_connected(
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return SandkastenConnectionError(
             f"The certificate of {daemon} is not one that this client trusts ({reason}).",
-            "Give the client the certificate of its authority, as verify='ca.pem' or by SSL_CERT_FILE.",
+            _what_certificates_need(reason),
             code=codes.UNREACHABLE,
             never_sent=True,
         )

@@ -122,6 +122,8 @@ def check_verify(verify: ssl.SSLContext | str | os.PathLike[str] | bool) -> ssl.
             "Pass the path of a PEM file, an ssl.SSLContext, or True or False.",
         )
     path = os.fspath(verify)
+    if not path:  # which would be the system's
+        raise SandkastenInputError("verify is empty.", "Pass the path of a PEM file.")
     is_directory = os.path.isdir(path)
     try:
         return ssl.create_default_context(
@@ -174,7 +176,7 @@ def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        usable = usable and url.isprintable()  # which urlsplit makes of what is not
+        usable = usable and url.isprintable() and url == url.strip()  # which urlsplit makes of what is not
     except ValueError:
         usable = False
     if not usable:
@@ -183,11 +185,13 @@ def _check_url(url: str) -> str:
             "unix:///path/to/daemon.sock for a socket, or None for the embedded daemon."
         )
     # It would stand in texts and logs, and in the request where the key belongs.
-    if "@" in urlsplit(url).netloc:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
         raise SandkastenInputError(
             "base_url holds a user or a password.", "Pass the daemon's key as api_key=."
         )
-    return url.rstrip("/")
+    # In small letters, by which it is decided whether there is TLS.
+    return parts.scheme + url[len(parts.scheme) :].rstrip("/")
 
 
 def _check_api_key(key: str) -> None:

@@ -84,9 +84,10 @@ class SandboxClient:
             http_client: an httpx client of your own, with your proxies, certificates and hooks; you close
                 it. It needs a `base_url`, since the embedded daemon is reached by a socket of its own.
             local: options of the embedded daemon.
-            verify: for an `https://` URL, the path of a PEM file (or a directory) with the certificates of
-                the authorities to trust, or a context of your own. True trusts those that httpx trusts:
-                `SSL_CERT_FILE`, else the package certifi. False trusts everybody between here and there.
+            verify: for an `https://` URL, the path of a PEM file with the certificates of the authorities to
+                trust (or of a directory of them, as `openssl rehash` makes it), or a context of your own.
+                True trusts those that httpx trusts: `SSL_CERT_FILE`, else the package certifi. False trusts
+                everybody between here and there.
 
         Raises:
             SandkastenInputError: a URL, key, timeout, number of retries or certificates that cannot be meant.

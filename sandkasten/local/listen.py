@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -108,7 +109,8 @@ class Certificate:
         for path in (self._certificate, self._key):
             try:
                 found = path.stat()
-                rows.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode))
+                times = found.st_mtime_ns, found.st_ctime_ns  # the latter also of another owner or mode
+                rows.append((found.st_dev, found.st_ino, found.st_size, *times))
             except OSError:
                 rows.append(())
         return rows
@@ -120,13 +122,16 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         path = self._certificate
         try:
-            path.read_bytes()
+            _plain_file(path)
             path = self._key
-            with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-            if stat.S_IMODE(mode) & 0o077:
+            found = _plain_file(path)
+            if stat.S_IMODE(found.st_mode) & 0o077:
                 raise OptionsError(
                     f"Others than its owner can read the private key in {path}. Run: chmod 600 {path}"
+                )
+            if found.st_uid not in {0, os.geteuid()}:
+                raise OptionsError(
+                    f"Another user (uid {found.st_uid}) owns the private key in {path}. Take one of your own."
                 )
             # With an empty password, since OpenSSL would ask a terminal for one otherwise.
             context.load_cert_chain(self._certificate, self._key, password="")
@@ -137,9 +142,22 @@ class Certificate:
                 "have no password."
             ) from error
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise OptionsError(f"The file {path} cannot be read: {reason}. Correct its path.") from error
+            raise OptionsError(
+                f"The file {path} cannot be read: {error.strerror}. Correct its path."
+            ) from error
         return context
+
+
+def _plain_file(path: Path) -> os.stat_result:
+    """Return the state of a file that can be read; another kind of file could keep its reader waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file")
+    return found
 
 
 @contextlib.contextmanager

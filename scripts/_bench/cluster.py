@@ -137,6 +137,7 @@ def failure_of_a_node(cluster: Cluster, gateway: SandboxClient) -> Figure:
     tag = max(processes, key=lambda each: processes[each]["raylet"])  # not the head
     made = [gateway.create_session(image="base") for _ in range(3 * _NODES)]
     lost = [session for session in made if session.id.startswith(f"{tag}-")]
+    assert lost
     times: list[float] = []
     begun = threading.Barrier(len(lost) + 1)
 
@@ -145,12 +146,13 @@ def failure_of_a_node(cluster: Cluster, gateway: SandboxClient) -> Figure:
         failed_at(lambda: session.exec("sleep 60"), times)
 
     with ThreadPoolExecutor(len(lost)) as threads:
-        for session in lost:
-            threads.submit(run, session)
+        running_ones = [threads.submit(run, session) for session in lost]
         begun.wait()
         time.sleep(1)  # until they run
         at = time.monotonic()
         killed(processes[tag])
+        for each in running_ones:
+            each.result()
     return Figure(
         "cluster: a node is killed, until its last command has failed",
         None,

@@ -165,6 +165,12 @@ def test_a_place_without_certificates_is_named(
 
 
 @PACKAGES
+def test_an_empty_path_is_not_the_systems_authorities(package: type[sandkasten]) -> None:
+    with pytest.raises(SandkastenInputError, match="verify is empty"):
+        package.SandboxClient(base_url="https://127.0.0.1:9", verify="")
+
+
+@PACKAGES
 @pytest.mark.parametrize("verify", [5, None, b"ca.pem", ["ca.pem"]])
 def test_what_names_no_certificates_is_refused(package: type[sandkasten], verify: object) -> None:
     with pytest.raises(SandkastenInputError, match=f"verify is of type {type(verify).__name__}"):

@@ -106,8 +106,10 @@ def test_trust(
     ask(url, False)
     with pytest.raises(SandkastenConnectionError, match=r"not one that this client trusts.*verify='ca\.pem'"):
         ask(url)
-    with pytest.raises(SandkastenConnectionError, match="not one that this client trusts"):
+    with pytest.raises(SandkastenConnectionError, match="a name or an address that the certificate is for"):
         ask(url.replace("127.0.0.1", "localhost"), authority.trusted)  # the certificate is for the address
+    with pytest.raises(SandkastenConnectionError, match="not one that this client trusts"):
+        ask(url.replace("https", "HTTPS"))
     with pytest.raises(SandkastenConnectionError):
         ask(url.replace("https", "http"), authority.trusted)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.trusted))
@@ -145,14 +147,27 @@ def _not_there(authority: Authority) -> None:
 
 
 def _of_another(authority: Authority) -> None:
-    authority.key.write_bytes(trustme.CA().issue_cert("127.0.0.1").private_key_pem.bytes())
+    _replaced(authority.key, trustme.CA().issue_cert("127.0.0.1").private_key_pem.bytes())
+
+
+def _replaced(path: Path, content: bytes) -> None:
+    """Put another file there, as renewals do: times of one that is written again may be the same."""
+    new = path.with_suffix(".new")
+    new.touch(0o600)
+    new.write_bytes(content)
+    new.replace(path)
+
+
+def _a_fifo(authority: Authority) -> None:
+    authority.key.unlink()
+    os.mkfifo(authority.key, 0o600)
 
 
 def _with_a_password(authority: Authority) -> None:
     key = serialization.load_pem_private_key(authority.key.read_bytes(), None)
     kind = serialization.BestAvailableEncryption(b"a password")
     form = serialization.PrivateFormat.TraditionalOpenSSL
-    authority.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, kind))
+    _replaced(authority.key, key.private_bytes(serialization.Encoding.PEM, form, kind))
 
 
 def _no_key(authority: Authority) -> None:
@@ -165,6 +180,7 @@ SPOILED = {
     _of_another: "KEY_VALUES_MISMATCH",
     _with_a_password: "must have no password",
     _no_key: "no certificate with its private key",
+    _a_fifo: "private.pem cannot be read: not a plain file",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1024 * 1024
 
 # A key or a password in a URL must not come back in a sentence.
-_SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*")
+_SECRET = re.compile(r"(?<=://)\S*@|\?[^\s'\"]*")
 
 _url = arguments.form(re.compile(r"(?s:.+)"), "a URL or a path")
 _place = click.argument(
@@ -88,10 +89,20 @@ def _pieces(file: BinaryIO, url: str) -> Generator[bytes, None, None]:
 
 @contextlib.contextmanager
 def _stored_whole(url: str) -> Generator[BinaryIO, None, None]:
-    """Open a file for writing that is there once the block has ended well, and otherwise as it was."""
+    """Open a file for writing that is there once the block has ended well, and otherwise as it was.
+
+    It has another name until then: fsspec's transactions are not kept by all of its packages.
+    """
     system, path = _system_of(url)
-    with system.transaction, system.open(path, "wb") as file:
-        yield file
+    partial = f"{path}.part-{secrets.token_hex(4)}"
+    try:
+        with system.open(partial, "wb") as file:
+            yield file
+        system.mv(partial, path)
+    except BaseException:
+        with contextlib.suppress(Exception):  # it may not have come to be
+            system.rm(partial)
+        raise
 
 
 def _system_of(url: str) -> tuple[Any, str]:
@@ -114,8 +125,7 @@ def _failing_in_words(url: str) -> Generator[None, None, None]:
         raise
     except Exception as error:
         reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        shown, reason = _SECRET.sub("", url), reason.replace(url, _SECRET.sub("", url))
+        shown = _SECRET.sub("", f"{url} cannot be used ({type(error).__name__}: {reason})")
         raise CommandLineError(
-            f"{shown} cannot be used ({type(error).__name__}: {reason}). Check the URL, the package for its "
-            "kind of storage, and what you may do there."
+            f"{shown}. Check the URL, the package for its kind of storage, and what you may do there."
         ) from error

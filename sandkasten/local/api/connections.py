@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sandkasten.local")
 
-_MOST_CONNECTIONS = 4096  # their heads together take 256 MiB at most
+_MOST_CONNECTIONS = 4096  # their heads together take 256 MiB at most, and with TLS as much again
 _RECEIVED_BYTES = 256 * 1024
 # In the scope of a request whose answer goes on for as long as a command does.
 LIVE = "sandkasten.live"
@@ -59,6 +59,7 @@ class Bounds:
             a stream of events: who reads one may be at work on what came before, and cutting it off would
             stop a command.
         connections: how many there may be. The other descriptors are for sandboxes.
+        handshakes: peers beside them that have not shown yet that they speak TLS.
         pause_seconds: between two attempts to accept a connection while no descriptor is left, and between
             two lines of the log about peers that were refused.
     """
@@ -70,6 +71,7 @@ class Bounds:
     idle_seconds: float = 75.0
     unread_seconds: float = 300.0
     connections: int = field(default_factory=_half_of_the_descriptors)
+    handshakes: int = field(default_factory=lambda: max(1, _half_of_the_descriptors() // 4))
     pause_seconds: float = 1.0
 
 
@@ -92,7 +94,11 @@ class Connections:
         self._waiting: dict[Connection, None] = {}  # in the order in which they began to wait
         self._refused = Counter[int]()
         self._is_pausing = False
-        self._handshakes = None if certificate is None else Handshakes(certificate, bounds.head_seconds)
+        self._handshakes = None
+        if certificate is not None:
+            self._handshakes = Handshakes(
+                certificate, bounds.handshakes, bounds.head_seconds, bounds.unread_seconds
+            )
         # All connections receive into it, since each has parsed what it got before another gets more.
         self.buffer = memoryview(bytearray(_RECEIVED_BYTES))
 
@@ -124,8 +130,7 @@ class Connections:
             if self._handshakes is None:
                 await connect(self._connection, peer)
             else:
-                room = max(1, self.bounds.connections - len(self._state.connections))
-                await self._handshakes.begin(self._connection, peer, room)
+                await self._handshakes.begin(self._connection, peer)
 
     def _connection(self) -> Connection:
         return Connection(self._config, self._state, self)

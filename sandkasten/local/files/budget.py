@@ -28,6 +28,8 @@ SHARE = 0.1
 _PIECE_SECONDS = 0.0005
 # Looks up to this long are in the first lane, up to so many times as long in the next, and so on.
 _SHORT_SECONDS, _LANE_FACTOR = 0.05, 4
+# So many looks may have let others pass that take longer than expected; each has a thread of the daemon.
+_MOST_LATE = 4
 # After each piece of a look; the rest of what is owed follows the look, so that its result is known soon.
 _REST_PER_PIECE = 3
 
@@ -89,12 +91,14 @@ class Budget:
 
     Attributes:
         watchers: how many of them there are.
+        late: how many looks take longer than expected, and hold up nobody any more.
     """
 
     def __init__(self) -> None:
         """Nobody looks yet."""
         self.watchers = 0
         self._lanes: dict[int, _Lane] = {}
+        self.late = 0
 
     def pause_seconds(self, worked_seconds: float) -> float:
         """Return for how long one should not look again whose look took so long: all have equal shares."""
@@ -107,17 +111,43 @@ class Budget:
         number = _lane_of(expected_seconds)
         lane = self._lanes.setdefault(number, _Lane())
         await lane.take(loop.time() + self.pause_seconds(expected_seconds))
-        # A look that takes longer than expected holds up its lane for as long as the longest expected there.
-        passing = loop.call_later(_SHORT_SECONDS * _LANE_FACTOR**number / SHARE, lane.pass_on)
+        # A look that takes longer than expected holds up its lane no longer than one of the next lane would.
+        holding = _Holding(self, lane)
+        last = loop.call_later(_SHORT_SECONDS * _LANE_FACTOR ** (number + 1) / SHARE, holding.let_pass)
         pace = Pace()
         try:
             yield pace
         finally:
             pace.stop()
-            if loop.time() < passing.when():  # it has not happened yet
-                passing.cancel()
-                owed_seconds = pace.worked_seconds * (1 / SHARE - 1) - pace.rested_seconds
-                loop.call_at(min(passing.when(), loop.time() + max(0.0, owed_seconds)), lane.pass_on)
+            last.cancel()
+            owed_seconds = pace.worked_seconds * (1 / SHARE - 1) - pace.rested_seconds
+            loop.call_at(
+                min(max(last.when(), loop.time()), loop.time() + max(0.0, owed_seconds)), holding.end
+            )
+
+
+class _Holding:
+    """The turn of one look."""
+
+    def __init__(self, budget: Budget, lane: _Lane) -> None:
+        """Hold up a lane."""
+        self._budget = budget
+        self._lane = lane
+        self._is_late = False
+
+    def let_pass(self) -> None:
+        """Hold up nobody any more, although the look goes on; not if too many do so."""
+        if self._budget.late < _MOST_LATE:
+            self._budget.late += 1
+            self._is_late = True
+            self._lane.pass_on()
+
+    def end(self) -> None:
+        """The look has ended, and what it owed is paid, or is paid by its watcher's pause."""
+        if self._is_late:
+            self._budget.late -= 1
+        else:
+            self._lane.pass_on()
 
 
 def _lane_of(expected_seconds: float) -> int:

@@ -81,6 +81,7 @@ class DiskQuota:
         self._task: asyncio.Task[None] | None = None
         self._budget = budget or Budget()
         self._pace: Pace | None = None
+        self._look_seconds = 0.0  # of the last look at all files
 
     @property
     def _counted_bytes(self) -> int:
@@ -131,7 +132,7 @@ class DiskQuota:
         while True:
             await asyncio.sleep(max(_INTERVAL_SECONDS, self._budget.pause_seconds(worked_seconds)))
             insist = not self._is_whole
-            async with self._budget.turn(worked_seconds) as pace:
+            async with self._budget.turn(self._look_seconds) as pace:
                 ran = await asyncio.to_thread(lambda: run_times(self._members(), _MOST_THREADS))
                 is_idle = ran is not None and ran == seen and rests < _LOOK_ANYWAY and self._is_running()
                 rests = rests + 1 if is_idle else 0
@@ -141,6 +142,7 @@ class DiskQuota:
                 worked_seconds = pace.worked_seconds
             if is_idle:
                 continue
+            self._look_seconds = worked_seconds
             if was_measured:
                 worked_seconds += await self._judge(allowed_bytes, insist=insist)
             # Of before the look: what ran during it may have written behind it.

@@ -55,12 +55,27 @@ async def test_silent_peers_are_in_nobodys_way(tmp_path: Path, keys: Keys) -> No
 
 
 async def test_the_oldest_silent_peer_makes_room(tmp_path: Path, keys: Keys) -> None:
-    async with peers(tmp_path, replace(BOUNDS, connections=3), keys.certificate) as made:
+    async with peers(tmp_path, replace(BOUNDS, handshakes=3), keys.certificate) as made:
         silent = [await made.connect() for _ in range(20)]
         for reader, _writer in silent[:17]:
             assert await reader.read() == b""  # it was closed, and got nothing
         assert b" 200 " in await answer(made, keys)
         assert sum(not reader.at_eof() for reader, _writer in silent) <= 3
+
+
+async def test_a_full_daemon_lets_newcomers_in_for_those_that_wait(tmp_path: Path, keys: Keys) -> None:
+    bounds = replace(BOUNDS, connections=3, handshakes=100)
+    async with peers(tmp_path, bounds, keys.certificate) as made:
+        idle = [
+            await asyncio.open_unix_connection(str(made.path), ssl=keys.trust, server_hostname="localhost")
+            for _ in range(3)
+        ]
+        while len(made.state.connections) < 3:
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*(answer(made, keys) for _ in range(8)))
+        assert all(b" 200 " in one for one in answers)
+        for _reader, writer in idle:
+            writer.transport.abort()
 
 
 async def test_a_handshake_has_a_deadline(tmp_path: Path, keys: Keys) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sandkasten.local.files import budget as budget_module
 from sandkasten.local.files.budget import SHARE, Budget, Pace, StoppedError, _Lane
 
 
@@ -56,6 +57,12 @@ def test_no_look_waits_behind_a_much_longer_one(long_seconds: float) -> None:
     asyncio.run(scenario())
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_module, "_SHORT_SECONDS", 0.0005)
+
+
+@pytest.mark.usefixtures("short")
 def test_a_look_that_takes_longer_than_expected_does_not_hold_up_others() -> None:
     """Otherwise code that makes and deletes many files would keep others from being looked at."""
 
@@ -63,6 +70,34 @@ def test_a_look_that_takes_longer_than_expected_does_not_hold_up_others() -> Non
         budget = Budget()
         async with budget.turn(0), asyncio.timeout(30), budget.turn(0):
             pass
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("short")
+def test_few_looks_let_others_pass_at_a_time() -> None:
+    """Each has a thread, and together they would take more than their share."""
+
+    async def scenario() -> None:
+        budget, entered = Budget(), asyncio.Queue[int]()
+
+        async def look(number: int) -> None:
+            async with budget.turn(0):
+                entered.put_nowait(number)
+                await ended.wait()
+
+        ended = asyncio.Event()
+        looks = [asyncio.create_task(look(number)) for number in range(7)]
+        async with asyncio.timeout(50):
+            assert [await entered.get() for _ in range(5)] == [0, 1, 2, 3, 4]
+            while budget.late < 4:
+                await asyncio.sleep(0.01)
+            assert entered.empty()
+            ended.set()
+            assert [await entered.get() for _ in range(2)] == [5, 6]
+            await asyncio.wait(looks)
+            while budget.late:
+                await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from asyncio import sslproto
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sandkasten.local.listen import Certificate
+
+# asyncio gives each connection a buffer of 256 KiB before its peer has sent anything.
+_BUFFER_BYTES = 64 * 1024
 
 Protocols = Callable[[], asyncio.BaseProtocol]
 
@@ -25,15 +29,23 @@ async def connect(protocols: Protocols, peer: socket.socket) -> None:
 class Handshakes:
     """Peers that have not shown yet that they speak TLS."""
 
-    def __init__(self, certificate: Certificate, seconds: float) -> None:
-        """Show a certificate, and give a peer so many seconds for the handshake, and for the goodbye."""
+    def __init__(
+        self, certificate: Certificate, most: int, handshake_seconds: float, goodbye_seconds: float
+    ) -> None:
+        """Show a certificate to so many peers at a time, and give each so long for handshake and goodbye.
+
+        The goodbye includes what the peer has not read yet.
+        """
         self._certificate = certificate
-        self._seconds = seconds
+        self._most = most
+        self._handshake_seconds = handshake_seconds
+        self._goodbye_seconds = goodbye_seconds
+        sslproto.SSLProtocol.max_size = _BUFFER_BYTES
         self._peers: dict[asyncio.Task[None], socket.socket] = {}  # in the order in which they came
 
-    async def begin(self, protocols: Protocols, peer: socket.socket, most: int) -> None:
+    async def begin(self, protocols: Protocols, peer: socket.socket) -> None:
         """Let a peer in, beside others, since it may take its time; the oldest makes room for it."""
-        if len(self._peers) >= most:
+        if len(self._peers) >= self._most:
             _end(self._peers.pop(next(iter(self._peers))))
         task = asyncio.get_running_loop().create_task(self._shake_hands(protocols, peer))
         self._peers[task] = peer
@@ -51,10 +63,10 @@ class Handshakes:
                 protocols,
                 peer,
                 ssl=self._certificate.context(),
-                ssl_handshake_timeout=self._seconds,
-                ssl_shutdown_timeout=self._seconds,
+                ssl_handshake_timeout=self._handshake_seconds,
+                ssl_shutdown_timeout=self._goodbye_seconds,
             )
-        except OSError:  # the errors of ssl are of this kind, too
+        except Exception:  # of a handshake; its peer knows why, or does not care
             peer.close()
 
 
