@@ -574,12 +574,14 @@ def test_a_signal_leaves_nothing(serve: Callable[..., Server], number: signal.Si
 
 
 def own_run_dir(server: Server) -> str:
-    """The one that a server holds the lock of."""
-    (found,) = [
-        path
-        for path in descriptors_of(server.process.pid)
-        if re.fullmatch(r".*/sandkasten-run-[^/]+/\.lock", path)
-    ]
+    """The one that a server holds the lock of; while it sweeps it opens those of others, too."""
+
+    def only_lock() -> list[str] | None:
+        paths = descriptors_of(server.process.pid)
+        found = [path for path in paths if re.fullmatch(r".*/sandkasten-run-[^/]+/\.lock", path)]
+        return found if len(found) == 1 else None
+
+    (found,) = until(only_lock)
     return os.path.dirname(found)
 
 
