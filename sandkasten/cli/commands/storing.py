@@ -25,12 +25,11 @@ _PIECE_BYTES = 1024 * 1024
 # A key or a password in a URL must not come back in a sentence.
 _SECRET = re.compile(r"(?<=://)\S*@|\?[^\s'\"]*")
 
-_url = arguments.form(re.compile(r"(?s:.+)"), "a URL or a path")
 _place = click.argument(
     "place", type=arguments.workspace_place, metavar="WORKSPACE[:/PATH]",
     shell_complete=arguments.offering("workspace_ids"),
 )  # fmt: skip
-_store = click.argument("url", type=_url, metavar="URL")
+_store = click.argument("url", type=arguments.local_path, metavar="URL")
 
 
 @click.command("push")

@@ -1,4 +1,4 @@
-"""The time that looks at disks may take: a tenth of a core together, however many sessions are looked at.
+"""The time that looks at disks may take: in the long run a tenth of a core, however many are looked at.
 
 Looks that take about as long as each other happen one at a time, in a lane. A look never waits behind a
 much longer one, not even behind one that took less time before. Otherwise code with millions of files
